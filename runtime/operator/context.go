@@ -1,0 +1,65 @@
+package operator
+
+import (
+	"log/slog"
+
+	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/runtime/keygroup"
+	"github.com/millrace/millrace/runtime/state"
+)
+
+// Context is what an operator knows of where it runs. It is made by the task;
+// all of it is for the task's goroutine, save Mail and Wake, which any
+// goroutine may call.
+type Context struct {
+	JobID       string
+	JobName     string
+	Epoch       uint64
+	Lineage     string
+	Name        string
+	UID         string
+	Subtask     int
+	Parallelism int
+	// KeyGroups is the range of key groups that this subtask owns.
+	KeyGroups keygroup.Range
+	// State holds the operator's keyed state.
+	State *state.Store
+	Clock clock.Clock
+	Log   *slog.Logger
+	// ShardAddress is the task manager's shard socket; empty without one.
+	ShardAddress string
+	// Mail runs f on the task's goroutine between batches; it never blocks.
+	Mail func(f func() error)
+	// Wake makes the task call Work again. It is idempotent and cheap.
+	Wake func()
+	// Held tells the master that a transaction holds output since the last
+	// barrier; the task sends it at most once a checkpoint.
+	Held func()
+	// Metrics are the operator's counters.
+	Metrics *Metrics
+
+	enter func(*Context)
+}
+
+// Metrics are plain counters, written by the task's goroutine only and copied
+// by it once a second.
+type Metrics struct {
+	RecordsIn    uint64
+	RecordsOut   uint64
+	LateDropped  uint64
+	DecodeErrors uint64
+	// User holds counters and gauges that user code registered by name.
+	User map[string]*float64
+}
+
+// Enter marks that this operator's user code runs from now on, so that a panic
+// or an error is named for it. An operator calls it before a batch's loop and
+// again after each Push of its own output: a store, not a lock.
+func (c *Context) Enter() {
+	if c.enter != nil {
+		c.enter(c)
+	}
+}
+
+// OnEnter sets what Enter does; the task calls it when it makes the context.
+func (c *Context) OnEnter(f func(*Context)) { c.enter = f }
