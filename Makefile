@@ -1,0 +1,73 @@
+# Millrace. `make help` lists what there is to make.
+
+# The installed Go may be older than go.mod asks for: the go command then
+# brings the right toolchain from the module mirror.
+export GOTOOLCHAIN := go1.27.4
+
+GO       ?= go
+BIN      := bin
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+BENCH    ?= .
+COUNT    ?= 6
+TESTFLAGS ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/millrace and bin/flights
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/millrace ./cmd/millrace
+	$(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/flights ./examples/flights
+
+.PHONY: demo
+demo: build ## the main job on real input, embedded, with a worker killed on the way
+	$(BIN)/millrace demo --millrace $(BIN)/millrace --job $(BIN)/flights --input examples/flights/flights.csv
+
+.PHONY: test
+test: ## every test
+	$(GO) test $(TESTFLAGS) ./...
+
+.PHONY: race
+race: ## every test under the race detector
+	$(GO) test -race $(TESTFLAGS) ./...
+
+.PHONY: lint
+lint: ## golangci-lint with .golangci.yml
+	$(GO) build -C tools/lint -o ../../$(BIN)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	$(BIN)/golangci-lint run ./...
+
+.PHONY: fmt
+fmt: ## gofmt over the tree
+	gofmt -w $$(git ls-files '*.go' | grep -v -E '\.pb\.go$$|\.connect\.go$$')
+
+.PHONY: generate
+generate: ## generated code, from proto/
+	$(GO) build -C tools/buf -o ../../$(BIN)/ tool
+	PATH="$(CURDIR)/$(BIN):$$PATH" buf lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
+	$(GO) generate ./...
+
+.PHONY: check
+check: ## formatting, vet, module tidiness, import table
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not gofmt-ed: make fmt'; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+	$(GO) test ./internal/archtest
+
+.PHONY: bench
+bench: ## benchmarks, ready for benchstat (BENCH=regexp COUNT=6)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... | tee bench.txt
+
+.PHONY: cover
+cover: ## test coverage, as coverage.html
+	$(GO) test -coverprofile=coverage.out ./...
+	$(GO) tool cover -html=coverage.out -o coverage.html
+
+.PHONY: clean
+clean: ## what make made
+	rm -rf $(BIN) coverage.out coverage.html bench.txt
