@@ -1,0 +1,288 @@
+package snapshot
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"slices"
+)
+
+// Writer collects the changes of one run. The zero value is not usable.
+//
+// Changes may come in any order; of several changes of one key the last one
+// counts. Keys and values are copied to one arena, so that a change costs no
+// allocation once the arena has grown.
+type Writer struct {
+	groups      int
+	first, last int
+	full        bool
+	arena       []byte
+	changes     []change
+	names       []string
+	nameIndex   map[string]uint32
+	lastName    uint32
+	drops       []dropped
+}
+
+// change is free of pointers, so that the collector never walks the list.
+type change struct {
+	ns     int64
+	at     uint64 // of the key in the arena, the value follows
+	keyLen uint32
+	valLen uint32
+	name   uint32
+	group  uint16
+	delete bool
+}
+
+type dropped struct {
+	name uint32
+	ns   int64
+}
+
+// NewWriter returns a writer for an operator with this many key groups. The
+// run speaks for all of them unless Own narrows it.
+func NewWriter(maxParallelism int) *Writer {
+	if maxParallelism < 1 || maxParallelism > maxGroups {
+		panic(fmt.Sprintf("snapshot: %d key groups, must be 1 to %d", maxParallelism, maxGroups))
+	}
+	return &Writer{groups: maxParallelism, last: maxParallelism - 1, nameIndex: map[string]uint32{}}
+}
+
+// Own sets the key groups, inclusive, that the run speaks for: those that its
+// subtask owns. Drops reach no others. Every change must lie in them.
+func (w *Writer) Own(first, last int) {
+	if first < 0 || last < first || last >= w.groups {
+		panic(fmt.Sprintf("snapshot: own key groups %d to %d of %d", first, last, w.groups))
+	}
+	w.first, w.last = first, last
+}
+
+// Full marks the run as the whole live state: it hides every older run.
+func (w *Writer) Full() { w.full = true }
+
+// Put records that a key has a value. Both are copied.
+func (w *Writer) Put(group int, state string, ns int64, key, value []byte) {
+	at := uint64(len(w.arena))
+	w.arena = append(w.arena, key...)
+	w.arena = append(w.arena, value...)
+	w.add(change{ns: ns, at: at, keyLen: uint32(len(key)), valLen: uint32(len(value)), name: w.nameOf(state)}, group)
+}
+
+// Delete records that a key has no value any more.
+func (w *Writer) Delete(group int, state string, ns int64, key []byte) {
+	at := uint64(len(w.arena))
+	w.arena = append(w.arena, key...)
+	w.add(change{ns: ns, at: at, keyLen: uint32(len(key)), name: w.nameOf(state), delete: true}, group)
+}
+
+// Drop hides all entries of a state's namespace in older runs, at the cost of
+// one header entry. Changes of the same run are not touched, whatever the
+// order of the calls.
+func (w *Writer) Drop(state string, ns int64) {
+	w.drops = append(w.drops, dropped{name: w.nameOf(state), ns: ns})
+}
+
+// Len is the number of changes and drops so far.
+func (w *Writer) Len() int { return len(w.changes) + len(w.drops) }
+
+// Size is the number of bytes of keys and values so far.
+func (w *Writer) Size() int { return len(w.arena) }
+
+// Reset forgets everything but the memory and the key groups.
+func (w *Writer) Reset() {
+	w.arena, w.changes, w.drops = w.arena[:0], w.changes[:0], w.drops[:0]
+	w.full = false
+}
+
+func (w *Writer) add(c change, group int) {
+	if group < w.first || group > w.last {
+		panic(fmt.Sprintf("snapshot: change in key group %d of a run for %d to %d", group, w.first, w.last))
+	}
+	c.group = uint16(group)
+	w.changes = append(w.changes, c)
+}
+
+// nameOf numbers state names in order of appearance. Consecutive changes
+// mostly share a name, whose comparison is one of pointers then.
+func (w *Writer) nameOf(state string) uint32 {
+	if len(w.names) > 0 && w.names[w.lastName] == state {
+		return w.lastName
+	}
+	n, ok := w.nameIndex[state]
+	if !ok {
+		n = uint32(len(w.names))
+		w.names = append(w.names, state)
+		w.nameIndex[state] = n
+	}
+	w.lastName = n
+	return n
+}
+
+// Finish sorts and encodes what was collected. A writer with nothing to say,
+// that is not Full, gives an empty run. The writer may be used again after
+// Reset; the run does not share its memory.
+func (w *Writer) Finish() (Run, error) {
+	if w.Len() == 0 && !w.full {
+		return Run{KeyGroupFirst: w.first, KeyGroupLast: w.last}, nil
+	}
+	rank, sorted, err := w.rankNames()
+	if err != nil {
+		return Run{}, err
+	}
+	w.sortChanges(rank)
+	blocks, body := w.encodeBlocks(rank)
+	entries := 0
+	for _, b := range blocks {
+		entries += b.entries
+	}
+	drops := w.sortDrops(rank)
+	head := w.encodeHead(sorted, drops, blocks, entries, uint64(len(body)))
+	return Run{
+		Bytes:         append(head, body...),
+		KeyGroupFirst: w.first, KeyGroupLast: w.last,
+		Entries: entries,
+	}, nil
+}
+
+// rankNames sorts the state names and maps each to its place.
+func (w *Writer) rankNames() (rank []uint32, sorted []string, err error) {
+	sorted = slices.Sorted(slices.Values(w.names))
+	rank = make([]uint32, len(sorted))
+	for i, name := range sorted {
+		if len(name) > maxNameSize {
+			return nil, nil, fmt.Errorf("encode run: state name %.40q… is longer than %d bytes", name, maxNameSize)
+		}
+		rank[w.nameIndex[name]] = uint32(i)
+	}
+	return rank, sorted, nil
+}
+
+// sortChanges sorts and keeps the last change of each key: the arena grows, so
+// the later of two changes has the higher place in it, except that changes
+// of empty keys and values may share one; the sort is stable for those.
+func (w *Writer) sortChanges(rank []uint32) {
+	slices.SortStableFunc(w.changes, func(a, b change) int { return w.compare(rank, a, b) })
+	kept := w.changes[:0]
+	for i, c := range w.changes {
+		if i+1 < len(w.changes) && w.compare(rank, c, w.changes[i+1]) == 0 {
+			continue
+		}
+		kept = append(kept, c)
+	}
+	w.changes = kept
+}
+
+func (w *Writer) compare(rank []uint32, a, b change) int {
+	if a.group != b.group {
+		return cmp.Compare(a.group, b.group)
+	}
+	if a.name != b.name {
+		return cmp.Compare(rank[a.name], rank[b.name])
+	}
+	if a.ns != b.ns {
+		return cmp.Compare(a.ns, b.ns)
+	}
+	return bytes.Compare(w.key(a), w.key(b))
+}
+
+func (w *Writer) key(c change) []byte { return w.arena[c.at : c.at+uint64(c.keyLen)] }
+
+func (w *Writer) value(c change) []byte {
+	from := c.at + uint64(c.keyLen)
+	return w.arena[from : from+uint64(c.valLen)]
+}
+
+func (w *Writer) sortDrops(rank []uint32) []dropped {
+	drops := make([]dropped, 0, len(w.drops))
+	for _, d := range w.drops {
+		drops = append(drops, dropped{name: rank[d.name], ns: d.ns})
+	}
+	slices.SortFunc(drops, func(a, b dropped) int {
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.ns, b.ns))
+	})
+	return slices.Compact(drops)
+}
+
+// block is one line of the index.
+type block struct {
+	group, entries int
+	offset, length int
+	crc            uint32
+}
+
+func (w *Writer) encodeBlocks(rank []uint32) ([]block, []byte) {
+	var blocks []block
+	body := make([]byte, 0, len(w.arena)+6*len(w.changes))
+	for i := 0; i < len(w.changes); {
+		start, group, from := len(body), w.changes[i].group, i
+		for ; i < len(w.changes) && w.changes[i].group == group; i++ {
+			c := w.changes[i]
+			var tag byte
+			if c.delete {
+				tag |= tagDelete
+			}
+			if i > from && c.name == w.changes[i-1].name && c.ns == w.changes[i-1].ns {
+				body = append(body, tag|tagSame)
+			} else {
+				body = append(body, tag)
+				body = binary.AppendUvarint(body, uint64(rank[c.name]))
+				body = binary.AppendVarint(body, c.ns)
+			}
+			body = binary.AppendUvarint(body, uint64(c.keyLen))
+			body = append(body, w.key(c)...)
+			if !c.delete {
+				body = binary.AppendUvarint(body, uint64(c.valLen))
+				body = append(body, w.value(c)...)
+			}
+		}
+		blocks = append(blocks, block{
+			group: int(group), entries: i - from, length: len(body) - start,
+			crc: crc32.Checksum(body[start:], castagnoli),
+		})
+	}
+	return blocks, body
+}
+
+func (w *Writer) encodeHead(names []string, drops []dropped, blocks []block, entries int, body uint64) []byte {
+	head := make([]byte, fixedHead, fixedHead+16*(len(names)+len(drops))+12*len(blocks)+int(body))
+	for _, name := range names {
+		head = binary.AppendUvarint(head, uint64(len(name)))
+		head = append(head, name...)
+	}
+	for _, d := range drops {
+		head = binary.AppendUvarint(head, uint64(d.name))
+		head = binary.AppendVarint(head, d.ns)
+	}
+	for _, b := range blocks {
+		head = binary.AppendUvarint(head, uint64(b.group))
+		head = binary.AppendUvarint(head, uint64(b.entries))
+		head = binary.AppendUvarint(head, uint64(b.length))
+		head = binary.LittleEndian.AppendUint32(head, b.crc)
+	}
+	le := binary.LittleEndian
+	copy(head, magic)
+	le.PutUint16(head[4:], version)
+	le.PutUint64(head[8:], uint64(len(head))+body)
+	le.PutUint32(head[20:], uint32(len(head)))
+	le.PutUint32(head[24:], uint32(w.groups))
+	le.PutUint32(head[28:], uint32(w.first))
+	le.PutUint32(head[32:], uint32(w.last))
+	le.PutUint32(head[36:], uint32(len(names)))
+	le.PutUint32(head[40:], uint32(len(drops)))
+	le.PutUint32(head[44:], uint32(len(blocks)))
+	le.PutUint64(head[48:], uint64(entries))
+	if w.full {
+		le.PutUint32(head[56:], flagFull)
+	}
+	le.PutUint32(head[crcOffset:], headCRC(head))
+	return head
+}
+
+// headCRC is the CRC of a head without the field that holds it.
+func headCRC(head []byte) uint32 {
+	crc := crc32.Update(0, castagnoli, head[:crcOffset])
+	return crc32.Update(crc, castagnoli, head[crcOffset+4:])
+}
