@@ -558,7 +558,10 @@ type Input struct {
 	Ship         Ship   `protobuf:"varint,3,opt,name=ship,proto3,enum=millrace.v1.Ship" json:"ship,omitempty"`
 	RecordSchema string `protobuf:"bytes,4,opt,name=record_schema,json=recordSchema,proto3" json:"record_schema,omitempty"`
 	// Index of the sending operator in its chain.
-	FromOperator  uint32 `protobuf:"varint,5,opt,name=from_operator,json=fromOperator,proto3" json:"from_operator,omitempty"`
+	FromOperator uint32 `protobuf:"varint,5,opt,name=from_operator,json=fromOperator,proto3" json:"from_operator,omitempty"`
+	// Input of the vertex's first operator that the records reach. Inputs with
+	// the same port are one input: a union.
+	Port          uint32 `protobuf:"varint,6,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -624,6 +627,13 @@ func (x *Input) GetRecordSchema() string {
 func (x *Input) GetFromOperator() uint32 {
 	if x != nil {
 		return x.FromOperator
+	}
+	return 0
+}
+
+func (x *Input) GetPort() uint32 {
+	if x != nil {
+		return x.Port
 	}
 	return 0
 }
@@ -840,14 +850,15 @@ const file_millrace_v1_graph_proto_rawDesc = "" +
 	"\n" +
 	"key_schema\x18\x03 \x01(\tR\tkeySchema\x12)\n" +
 	"\x10namespace_schema\x18\x04 \x01(\tR\x0fnamespaceSchema\x12!\n" +
-	"\fvalue_schema\x18\x05 \x01(\tR\vvalueSchema\"\xab\x01\n" +
+	"\fvalue_schema\x18\x05 \x01(\tR\vvalueSchema\"\xbf\x01\n" +
 	"\x05Input\x12\x1f\n" +
 	"\vfrom_vertex\x18\x01 \x01(\tR\n" +
 	"fromVertex\x12\x10\n" +
 	"\x03tag\x18\x02 \x01(\tR\x03tag\x12%\n" +
 	"\x04ship\x18\x03 \x01(\x0e2\x11.millrace.v1.ShipR\x04ship\x12#\n" +
 	"\rrecord_schema\x18\x04 \x01(\tR\frecordSchema\x12#\n" +
-	"\rfrom_operator\x18\x05 \x01(\rR\ffromOperator\"\x80\x03\n" +
+	"\rfrom_operator\x18\x05 \x01(\rR\ffromOperator\x12\x12\n" +
+	"\x04port\x18\x06 \x01(\rR\x04port\"\x80\x03\n" +
 	"\tJobConfig\x124\n" +
 	"\x16checkpoint_interval_ms\x18\x01 \x01(\x03R\x14checkpointIntervalMs\x122\n" +
 	"\x15checkpoint_timeout_ms\x18\x02 \x01(\x03R\x13checkpointTimeoutMs\x121\n" +
