@@ -1,0 +1,57 @@
+package codec
+
+import (
+	"fmt"
+	"reflect"
+	"sync"
+	"unsafe"
+)
+
+// Codec encodes values of one type.
+type Codec[T any] interface {
+	// Append appends the encoding of one value.
+	Append(dst []byte, v *T) []byte
+	// Decode reads one value and returns what follows it. It overwrites all
+	// of v, save fields that are not encoded; v owns what it then holds.
+	Decode(src []byte, v *T) (rest []byte, err error)
+	// AppendAll appends one value after the other, without a count.
+	AppendAll(dst []byte, vs []T) []byte
+	// DecodeAll fills vs. Strings of one call may share one allocation.
+	DecodeAll(src []byte, vs []T) (rest []byte, err error)
+	// Schema is the canonical text of the type (docs/formats/codec.md).
+	Schema() string
+	// Fixed is the number of bytes of every value, 0 when they differ.
+	Fixed() int
+	// Mutable says that a value holds slices, maps or pointers, so that a
+	// copy of it shares memory with the original. Strings do not count.
+	Mutable() bool
+	// Clone copies a value with all that it holds.
+	Clone(v *T) T
+}
+
+var derived sync.Map // reflect.Type of *T → Codec[T]
+
+// Derive returns the codec of T, made at the first call. The error of a type
+// that has none is an *UnsupportedError.
+func Derive[T any]() (Codec[T], error) {
+	t := reflect.TypeFor[T]()
+	if c, ok := derived.Load(t); ok {
+		return c.(Codec[T]), nil
+	}
+	p, err := compile(t)
+	if err != nil {
+		return nil, err
+	}
+	c, _ := derived.LoadOrStore(t, Codec[T](&typed[T]{program: p, size: unsafe.Sizeof(*new(T))}))
+	return c.(Codec[T]), nil
+}
+
+// UnsupportedError is a type that cannot be encoded.
+type UnsupportedError struct {
+	// Path leads from the type to the part: Order.Lines[].Notify.
+	Path string
+	// Reason says what the part is and what to do about it.
+	Reason string
+}
+
+func (e *UnsupportedError) Error() string { return fmt.Sprintf("%s: %s", e.Path, e.Reason) }
