@@ -109,11 +109,14 @@ func Errorf(kind Kind, format string, args ...any) *Error {
 func (e *Error) Error() string { return e.Message }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is matches any *Error of the same kind, so that errors.Is works with
-// &Error{Kind: k}.
+// ErrorCode is the kind's code, for the edges that map errors to the catalogue.
+func (e *Error) ErrorCode() string { return e.Kind.Code() }
+
+// Is matches another *Error of the same kind, so that
+// errors.Is(err, &Error{Kind: k}) asks for a kind.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
-	return ok && t.Kind == e.Kind && t.Message == "" && t.Err == nil
+	return ok && t.Kind == e.Kind
 }
 
 // KindOf is the kind of err: that of the *Error in its chain, else Internal.
