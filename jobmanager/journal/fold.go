@@ -1,0 +1,87 @@
+package journal
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// Apply folds record number n into the state. It is pure, total and
+// deterministic: a record about something that the state does not know
+// changes only what it names.
+func Apply(s *pb.JournalSnapshot, n uint64, r *pb.JournalRecord) {
+	s.LastRecord = n
+	switch b := r.GetBody().(type) {
+	case *pb.JournalRecord_Leader:
+		s.LeaderEpoch = r.GetLeaderEpoch()
+	case *pb.JournalRecord_JobSubmitted:
+		if Job(s, b.JobSubmitted.GetJobId()) == nil {
+			s.Jobs = append(s.Jobs, &pb.JobRecord{Submitted: clone(b.JobSubmitted)})
+		}
+	case *pb.JournalRecord_JobAttempt:
+		if j := Job(s, b.JobAttempt.GetJobId()); j != nil && b.JobAttempt.GetEpoch() > j.GetEpoch() {
+			if j.Epoch > 0 {
+				j.Restarts++
+			}
+			j.Epoch = b.JobAttempt.GetEpoch()
+		}
+	case *pb.JournalRecord_CheckpointDone:
+		applyCheckpoint(s, b.CheckpointDone)
+	case *pb.JournalRecord_JobDraining:
+		if j := Job(s, b.JobDraining.GetJobId()); j != nil {
+			j.Drain = clone(b.JobDraining).GetPositions()
+		}
+	case *pb.JournalRecord_JobStopping:
+		if j := Job(s, b.JobStopping.GetJobId()); j != nil {
+			j.Stopping = clone(b.JobStopping)
+		}
+	case *pb.JournalRecord_JobEnded:
+		if j := Job(s, b.JobEnded.GetJobId()); j != nil {
+			j.Ended = clone(b.JobEnded)
+		}
+	case *pb.JournalRecord_CatalogChanged:
+		s.Catalog = clone(b.CatalogChanged.GetCatalog())
+	case *pb.JournalRecord_SavepointDisposed:
+		s.Savepoints = slices.DeleteFunc(s.Savepoints, func(c *pb.CheckpointDone) bool {
+			return c.GetManifest() == b.SavepointDisposed.GetManifest()
+		})
+	case *pb.JournalRecord_JobForgotten:
+		s.Jobs = slices.DeleteFunc(s.Jobs, func(j *pb.JobRecord) bool {
+			return j.GetSubmitted().GetJobId() == b.JobForgotten.GetJobId()
+		})
+	}
+}
+
+// applyCheckpoint makes a completed checkpoint the one to restore. A savepoint
+// is one too, for its sinks are committed with it; it is also the user's.
+func applyCheckpoint(s *pb.JournalSnapshot, c *pb.CheckpointDone) {
+	if c.GetSavepoint() {
+		s.Savepoints = append(s.Savepoints, clone(c))
+	}
+	j := Job(s, c.GetJobId())
+	if j == nil {
+		return
+	}
+	j.Latest = clone(c)
+	if c.GetSavepoint() {
+		return
+	}
+	j.Retained = append(j.Retained, clone(c))
+	if n := len(j.Retained) - max(1, int(j.GetSubmitted().GetGraph().GetConfig().GetRetainedCheckpoints())); n > 0 {
+		j.Retained = slices.Delete(j.Retained, 0, n)
+	}
+}
+
+// Job returns the job's record, nil where the state has none.
+func Job(s *pb.JournalSnapshot, id string) *pb.JobRecord {
+	for _, j := range s.GetJobs() {
+		if j.GetSubmitted().GetJobId() == id {
+			return j
+		}
+	}
+	return nil
+}
+
+func clone[M proto.Message](m M) M { return proto.Clone(m).(M) }

@@ -1,0 +1,289 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/millrace/millrace/api"
+	"github.com/millrace/millrace/blob"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// faulty is a bucket whose conditional writes fail as told: before they
+// happen, or after, with the reply lost.
+type faulty struct {
+	blob.Bucket
+	mu struct {
+		sync.Mutex
+		next func(key string) (before, after error)
+	}
+}
+
+func (f *faulty) set(next func(string) (error, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.next = next
+}
+
+func (f *faulty) PutIfAbsent(ctx context.Context, key string, data []byte) (blob.Version, error) {
+	f.mu.Lock()
+	next := f.mu.next
+	f.mu.Unlock()
+	var before, after error
+	if next != nil {
+		before, after = next(key)
+	}
+	if before != nil {
+		return "", before
+	}
+	v, err := f.Bucket.PutIfAbsent(ctx, key, data)
+	if err == nil && after != nil {
+		return "", after
+	}
+	return v, err
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func open(t *testing.T, b blob.Bucket, id string) *Journal {
+	t.Helper()
+	j, err := Open(t.Context(), b, Options{LeaderID: id, Log: quiet, RetryAfter: time.Microsecond, Every: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func submitted(id string) *pb.JournalRecord {
+	return &pb.JournalRecord{Body: &pb.JournalRecord_JobSubmitted{JobSubmitted: &pb.JobSubmitted{JobId: id}}}
+}
+
+func appendJob(t *testing.T, j *Journal, id string) {
+	t.Helper()
+	if err := j.Append(t.Context(), submitted(id)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func jobs(s *pb.JournalSnapshot) (ids []string) {
+	for _, j := range s.GetJobs() {
+		ids = append(ids, j.GetSubmitted().GetJobId())
+	}
+	return ids
+}
+
+func TestFoldSurvivesRestartsAndTrimming(t *testing.T) {
+	b := blob.NewMemory()
+	var want []string
+	var cluster string
+	for run := range 5 {
+		j := open(t, b, fmt.Sprint("run", run))
+		if j.Epoch() != uint64(run)+1 {
+			t.Errorf("run %d leads in epoch %d", run, j.Epoch())
+		}
+		if run > 0 && j.ClusterID() != cluster {
+			t.Errorf("cluster id changed from %s to %s", cluster, j.ClusterID())
+		}
+		cluster = j.ClusterID()
+		for i := range 11 {
+			id := fmt.Sprintf("%d-%d", run, i)
+			appendJob(t, j, id)
+			want = append(want, id)
+		}
+		if diff := cmp.Diff(want, jobs(j.State())); diff != "" {
+			t.Fatalf("run %d (-want +got):\n%s", run, diff)
+		}
+		again, err := Read(t.Context(), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(j.State(), again, protocmp.Transform()); diff != "" {
+			t.Fatalf("run %d: read again (-want +got):\n%s", run, diff)
+		}
+	}
+	records := 0
+	if err := b.List(t.Context(), recordPrefix, func(blob.Info) error { records++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if records > 2*8 {
+		t.Errorf("%d records are kept of 60, want at most 16", records)
+	}
+}
+
+func TestTwoLeaders(t *testing.T) {
+	b := blob.NewMemory()
+	old := open(t, b, "old")
+	appendJob(t, old, "a")
+	young := open(t, b, "young")
+	if err := old.Append(t.Context(), submitted("stale")); !errors.Is(err, ErrLeadershipLost) {
+		t.Fatalf("append by the old leader = %v, want ErrLeadershipLost", err)
+	}
+	select {
+	case <-old.Lost():
+	default:
+		t.Error("Lost is not closed")
+	}
+	if err := old.Append(t.Context(), submitted("stale")); !errors.Is(err, ErrLeadershipLost) {
+		t.Errorf("second append = %v", err)
+	}
+	appendJob(t, young, "b")
+	if diff := cmp.Diff([]string{"a", "b"}, jobs(open(t, b, "next").State())); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A leader that was stopped while another wrote so much that the number it
+// would take has been trimmed must still learn that it is deposed.
+func TestStaleLeaderMeetsTrimmedNumber(t *testing.T) {
+	b := blob.NewMemory()
+	old := open(t, b, "old")
+	appendJob(t, old, "a")
+	young := open(t, b, "young")
+	for i := range 100 {
+		appendJob(t, young, fmt.Sprint("b", i))
+	}
+	if err := old.Append(t.Context(), submitted("stale")); !errors.Is(err, ErrLeadershipLost) {
+		t.Fatalf("append at a trimmed number = %v, want ErrLeadershipLost", err)
+	}
+	appendJob(t, young, "c")
+	for _, id := range jobs(open(t, b, "next").State()) {
+		if id == "stale" {
+			t.Error("the stale record is in the journal")
+		}
+	}
+}
+
+func TestBucketFaults(t *testing.T) {
+	errBroken := errors.New("broken")
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		f := &faulty{Bucket: blob.NewMemory()}
+		f.set(func(string) (error, error) {
+			switch r.IntN(3) {
+			case 0:
+				return errBroken, nil
+			case 1:
+				return nil, errBroken
+			}
+			return nil, nil
+		})
+		j := open(t, f, "leader")
+		var want []string
+		for i := range 30 {
+			id := fmt.Sprint(i)
+			appendJob(t, j, id)
+			want = append(want, id)
+		}
+		f.set(nil)
+		if diff := cmp.Diff(want, jobs(open(t, f, "next").State())); diff != "" {
+			t.Fatalf("seed %d (-want +got):\n%s", seed, diff)
+		}
+	}
+}
+
+// An append whose caller gave up may have been written: the next one finds
+// out, and the fold holds it exactly if the bucket does.
+func TestUnsettledAppend(t *testing.T) {
+	errBroken := errors.New("broken")
+	for _, written := range []bool{false, true} {
+		f := &faulty{Bucket: blob.NewMemory()}
+		j := open(t, f, "leader")
+		ctx, cancel := context.WithCancel(t.Context())
+		f.set(func(string) (error, error) {
+			cancel()
+			if written {
+				return nil, errBroken
+			}
+			return errBroken, nil
+		})
+		if err := j.Append(ctx, submitted("given-up")); api.CodeOf(err) != api.BucketUnavailable {
+			t.Fatalf("append to a broken bucket = %v", err)
+		}
+		f.set(nil)
+		appendJob(t, j, "next")
+		want := []string{"next"}
+		if written {
+			want = []string{"given-up", "next"}
+		}
+		if diff := cmp.Diff(want, jobs(j.State())); diff != "" {
+			t.Errorf("written %v: fold (-want +got):\n%s", written, diff)
+		}
+		if diff := cmp.Diff(want, jobs(open(t, f, "later").State())); diff != "" {
+			t.Errorf("written %v: bucket (-want +got):\n%s", written, diff)
+		}
+	}
+}
+
+func TestDamage(t *testing.T) {
+	b := blob.NewMemory()
+	j := open(t, b, "leader")
+	for i := range 20 {
+		appendJob(t, j, fmt.Sprint(i))
+	}
+	want := j.State()
+	flip := func(key string) {
+		data, v, err := b.Get(t.Context(), key, 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)-1] ^= 1
+		if _, err := b.CompareAndSwap(t.Context(), key, v, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flip(snapshotKey(16))
+	got, err := Read(t.Context(), b)
+	if err != nil {
+		t.Fatalf("with the newest snapshot damaged: %v", err)
+	}
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Errorf("from the older snapshot (-want +got):\n%s", diff)
+	}
+	flip(recordKey(18))
+	if _, err := Read(t.Context(), b); api.CodeOf(err) != api.JournalCorrupt {
+		t.Errorf("with record 18 damaged: %v, want %s", err, api.JournalCorrupt)
+	}
+	if err := b.Delete(t.Context(), recordKey(18)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(t.Context(), b); api.CodeOf(err) != api.JournalCorrupt {
+		t.Errorf("with record 18 missing: %v, want %s", err, api.JournalCorrupt)
+	}
+}
+
+func TestFold(t *testing.T) {
+	s := &pb.JournalSnapshot{}
+	n := uint64(0)
+	apply := func(r *pb.JournalRecord) { n++; Apply(s, n, r) }
+	done := func(id uint64, savepoint bool) *pb.JournalRecord {
+		return &pb.JournalRecord{Body: &pb.JournalRecord_CheckpointDone{CheckpointDone: &pb.CheckpointDone{
+			JobId: "j", CheckpointId: id, Manifest: fmt.Sprint("m", id), Savepoint: savepoint}}}
+	}
+	attempt := func(e uint64) *pb.JournalRecord {
+		return &pb.JournalRecord{Body: &pb.JournalRecord_JobAttempt{JobAttempt: &pb.JobAttempt{JobId: "j", Epoch: e}}}
+	}
+	sub := submitted("j")
+	sub.GetJobSubmitted().Graph = &pb.JobGraph{Config: &pb.JobConfig{RetainedCheckpoints: 2}}
+	for _, r := range []*pb.JournalRecord{sub, attempt(1), done(1, false), done(2, true), done(3, false), attempt(2), attempt(1), done(4, false)} {
+		apply(r)
+	}
+	j := Job(s, "j")
+	if j.GetEpoch() != 2 || j.GetRestarts() != 1 || j.GetLatest().GetCheckpointId() != 4 || len(j.GetRetained()) != 2 || len(s.GetSavepoints()) != 1 {
+		t.Errorf("fold = %v", s)
+	}
+	apply(&pb.JournalRecord{Body: &pb.JournalRecord_SavepointDisposed{SavepointDisposed: &pb.SavepointDisposed{Manifest: "m2"}}})
+	apply(&pb.JournalRecord{Body: &pb.JournalRecord_JobForgotten{JobForgotten: &pb.JobForgotten{JobId: "j"}}})
+	if len(s.GetSavepoints()) != 0 || len(s.GetJobs()) != 0 || s.GetLastRecord() != n {
+		t.Errorf("fold after dispose and forget = %v", s)
+	}
+}
