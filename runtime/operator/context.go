@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/millrace/millrace/internal/clock"
@@ -9,8 +10,8 @@ import (
 )
 
 // Context is what an operator knows of where it runs. It is made by the task;
-// all of it is for the task's goroutine, save Mail and Wake, which any
-// goroutine may call.
+// all of it is for the task's goroutine, save Mail, Wake, Held, Fail and FirstOutput,
+// which any goroutine may call.
 type Context struct {
 	JobID       string
 	JobName     string
@@ -28,6 +29,8 @@ type Context struct {
 	Log   *slog.Logger
 	// ShardAddress is the task manager's shard socket; empty without one.
 	ShardAddress string
+	// Attempt ends when the tasks of this attempt are cancelled or finished.
+	Attempt context.Context
 	// Mail runs f on the task's goroutine between batches; it never blocks.
 	Mail func(f func() error)
 	// Wake makes the task call Work again. It is idempotent and cheap.
@@ -35,6 +38,11 @@ type Context struct {
 	// Held tells the master that a transaction holds output since the last
 	// barrier; the task sends it at most once a checkpoint.
 	Held func()
+	// Fail fails the task; any goroutine may call it.
+	Fail func(error)
+	// FirstOutput tells the master that a record has reached a sink; the
+	// worker sends it once an epoch.
+	FirstOutput func()
 	// Metrics are the operator's counters.
 	Metrics *Metrics
 

@@ -89,3 +89,26 @@ type Snapshot struct {
 type Completer interface {
 	CheckpointCompleted(id uint64) error
 }
+
+// Idler is a source that may have nothing to say about event time: while Idle
+// is true its output must not hold back anybody's watermark. The task asks
+// after each Work.
+type Idler interface {
+	Idle() bool
+}
+
+// Flusher is told when the task has run out of input, and before each
+// snapshot: what the operator holds back on its own account leaves now.
+type Flusher interface {
+	Flush() error
+}
+
+// Watermarked is an operator that makes watermarks out of its records: the
+// task asks after every batch that went through the chain. The watermark
+// never falls.
+type Watermarked interface {
+	CurrentWatermark() int64
+}
+
+// Entry is one piece of operator state.
+type Entry = pb.OperatorEntry

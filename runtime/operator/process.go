@@ -1,0 +1,89 @@
+package operator
+
+import "github.com/millrace/millrace/runtime/batch"
+
+// Call is what user code may ask about the record in its hands. It is valid
+// during one call of a process function.
+type Call struct {
+	ctx       *Context
+	time      int64
+	watermark int64
+	sides     sides
+}
+
+// Time is the event time of the record, or of the timer that fires.
+func (c *Call) Time() int64 { return c.time }
+
+// Watermark is the event time that the operator has reached.
+func (c *Call) Watermark() int64 { return c.watermark }
+
+// Context is where the operator runs.
+func (c *Call) Context() *Context { return c.ctx }
+
+// EmitTo emits to a side output, at the time of the record. A tag that the
+// operator did not declare has no reader; what is emitted to it is dropped.
+func EmitTo[S any](c *Call, tag Tag[S], v S) {
+	for _, s := range c.sides {
+		if s, ok := s.(*side[S]); ok && s.name == tag.Name {
+			if s.out.Attached() {
+				s.emitAt(v, c.time)
+			}
+			return
+		}
+	}
+}
+
+// NewProcess returns an operator that calls f for each record. f emits to the
+// main output through its last argument and to side outputs with EmitTo; its
+// error fails the task. It must keep neither the Call nor the argument.
+func NewProcess[T, U any](f func(c *Call, v T, emit func(U)) error, declared ...Side) Operator {
+	p := &process[T, U]{f: f}
+	p.call.sides = newSides(declared, func() *Context { return p.ctx })
+	p.call.watermark = batch.NoTime
+	return p
+}
+
+type process[T, U any] struct {
+	emitter[U]
+	f    func(*Call, T, func(U)) error
+	call Call
+	sink func(U)
+}
+
+func (p *process[T, U]) Input(i int) any { return sole[T](i, p) }
+
+func (p *process[T, U]) Output(tag string) any {
+	if tag == "" {
+		return &p.out
+	}
+	return p.call.sides.output(tag)
+}
+
+func (p *process[T, U]) Open(ctx *Context) error {
+	p.ctx, p.call.ctx, p.sink = ctx, ctx, p.emit
+	p.call.sides.open()
+	return nil
+}
+
+func (p *process[T, U]) Watermark(t int64) (int64, error) {
+	p.call.watermark = t
+	return t, nil
+}
+
+func (p *process[T, U]) Close() error { return nil }
+
+func (p *process[T, U]) Push(b *batch.Batch[T]) error {
+	p.ctx.Enter()
+	p.ctx.Metrics.RecordsIn += uint64(len(b.Values))
+	f, sink := p.f, p.sink
+	for i := range b.Values {
+		p.time, p.call.time = b.Times[i], b.Times[i]
+		if err := f(&p.call, b.Values[i], sink); err != nil {
+			return err
+		}
+	}
+	if err := p.flush(); err != nil {
+		return err
+	}
+	return p.call.sides.flush()
+}

@@ -1,0 +1,112 @@
+package operator
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/sink"
+	"github.com/millrace/millrace/runtime/source"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// SourceRole is what of a source runs once a job, on goroutines of one worker.
+// It is in graph.Node.Roles.
+type SourceRole interface {
+	// Enumerate lists the splits and spreads them over the subtasks. Known
+	// splits, from the restored checkpoint, keep their state; those that the
+	// source no longer names stay assigned as long as they are not finished.
+	Enumerate(ctx context.Context, env source.Env, known []*pb.Split, parallelism int) ([]*pb.SplitAssignment, error)
+	// Tips finds where each split ends now. It answers with none where the
+	// source has no tips: then a drain ends wherever its readers stand, or,
+	// for a bounded source, at its end.
+	Tips(ctx context.Context, env source.Env, splits []*pb.Split) ([]*pb.DrainPosition, error)
+}
+
+// SinkRole is what of a transactional sink runs once a job, on a goroutine of
+// one worker, one call at a time.
+type SinkRole = sink.Transactional
+
+// NewSourceRole returns the role of a source for graph.Node.Roles.
+func NewSourceRole[T any](src source.Source[T]) SourceRole { return &sourceRole[T]{src: src} }
+
+// NewSinkRole returns the role of a sink, nil if it is not transactional.
+func NewSinkRole[T any](s sink.Sink[T]) SinkRole {
+	t, _ := s.(sink.Transactional)
+	return t
+}
+
+type sourceRole[T any] struct {
+	src source.Source[T]
+}
+
+func (r *sourceRole[T]) Enumerate(ctx context.Context, env source.Env, known []*pb.Split, parallelism int) ([]*pb.SplitAssignment, error) {
+	if parallelism < 1 {
+		return nil, fmt.Errorf("enumerate the splits of %s: parallelism %d, want at least 1", env.Operator, parallelism)
+	}
+	before := make([]source.Split, len(known))
+	state := make(map[string]*pb.Split, len(known))
+	for i, k := range known {
+		before[i] = source.Split{ID: k.Id, Payload: k.Payload}
+		state[k.Id] = k
+	}
+	listed, err := r.src.Splits(ctx, env, before)
+	if err != nil {
+		return nil, fmt.Errorf("enumerate the splits of %s: %w", env.Operator, err)
+	}
+	all := make([]*pb.Split, 0, len(listed))
+	named := make(map[string]bool, len(listed))
+	for _, s := range listed {
+		if named[s.ID] {
+			return nil, fmt.Errorf("enumerate the splits of %s: two splits have the id %q", env.Operator, s.ID)
+		}
+		named[s.ID] = true
+		if k := state[s.ID]; k != nil {
+			k.Payload = s.Payload
+			all = append(all, k)
+			continue
+		}
+		all = append(all, &pb.Split{Id: s.ID, Payload: s.Payload, Watermark: batch.NoTime})
+	}
+	for _, k := range known {
+		if !named[k.Id] && !k.Finished {
+			all = append(all, k)
+		}
+	}
+	return assign(all, parallelism), nil
+}
+
+// assign spreads splits over subtasks: in order of their ids, one after the
+// other, so that every worker and every attempt finds the same answer. The
+// uid is the caller's to fill in.
+func assign(splits []*pb.Split, parallelism int) []*pb.SplitAssignment {
+	slices.SortFunc(splits, func(a, b *pb.Split) int { return cmp.Compare(a.Id, b.Id) })
+	out := make([]*pb.SplitAssignment, parallelism)
+	for i := range out {
+		out[i] = &pb.SplitAssignment{Subtask: uint32(i)}
+	}
+	for i, s := range splits {
+		a := out[i%parallelism]
+		a.Splits = append(a.Splits, s)
+	}
+	return out
+}
+
+func (r *sourceRole[T]) Tips(ctx context.Context, env source.Env, splits []*pb.Split) ([]*pb.DrainPosition, error) {
+	tipper, ok := r.src.(source.Tipper)
+	if !ok {
+		return nil, nil
+	}
+	tips := make([]*pb.DrainPosition, 0, len(splits))
+	for _, s := range splits {
+		at, err := tipper.Tip(ctx, env, source.Split{ID: s.Id, Payload: s.Payload})
+		if err != nil {
+			return nil, fmt.Errorf("find the tip of split %s of %s: %w", s.Id, env.Operator, err)
+		}
+		tips = append(tips, &pb.DrainPosition{Split: s.Id, Position: at})
+	}
+	return tips, nil
+}
