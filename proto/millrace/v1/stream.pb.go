@@ -89,9 +89,12 @@ type Stream struct {
 	// Distinguishes a stream from a deleted one of the same name.
 	Generation uint64 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Durability: "local" (fsynced by the shard's host before the ack).
-	Durability    string `protobuf:"bytes,9,opt,name=durability,proto3" json:"durability,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Durability string `protobuf:"bytes,9,opt,name=durability,proto3" json:"durability,omitempty"`
+	// Catalog version of the last change of the status: hosts that have applied
+	// it settle the stream.
+	ChangedVersion uint64 `protobuf:"varint,10,opt,name=changed_version,json=changedVersion,proto3" json:"changed_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Stream) Reset() {
@@ -185,6 +188,13 @@ func (x *Stream) GetDurability() string {
 		return x.Durability
 	}
 	return ""
+}
+
+func (x *Stream) GetChangedVersion() uint64 {
+	if x != nil {
+		return x.ChangedVersion
+	}
+	return 0
 }
 
 // Shard is one range of a stream's hash space and its host.
@@ -311,12 +321,14 @@ func (x *Shard) GetEndingSequence() []byte {
 
 // Catalog is the whole shard map as one version.
 type Catalog struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Streams       []*Stream              `protobuf:"bytes,2,rep,name=streams,proto3" json:"streams,omitempty"`
-	Hosts         []*ShardHost           `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Streams []*Stream              `protobuf:"bytes,2,rep,name=streams,proto3" json:"streams,omitempty"`
+	Hosts   []*ShardHost           `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	// The highest generation that a stream ever had, deleted ones included.
+	LastGeneration uint64 `protobuf:"varint,4,opt,name=last_generation,json=lastGeneration,proto3" json:"last_generation,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Catalog) Reset() {
@@ -368,6 +380,13 @@ func (x *Catalog) GetHosts() []*ShardHost {
 		return x.Hosts
 	}
 	return nil
+}
+
+func (x *Catalog) GetLastGeneration() uint64 {
+	if x != nil {
+		return x.LastGeneration
+	}
+	return 0
 }
 
 type ShardHost struct {
@@ -1464,10 +1483,13 @@ type ShardReadResult struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Records uint32                 `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
 	// Position after the last record of the block, or where the read stood.
-	Next          []byte `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
-	Tip           []byte `protobuf:"bytes,3,opt,name=tip,proto3" json:"tip,omitempty"`
-	MillisBehind  int64  `protobuf:"varint,4,opt,name=millis_behind,json=millisBehind,proto3" json:"millis_behind,omitempty"`
-	EndOfShard    bool   `protobuf:"varint,5,opt,name=end_of_shard,json=endOfShard,proto3" json:"end_of_shard,omitempty"`
+	Next         []byte `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	Tip          []byte `protobuf:"bytes,3,opt,name=tip,proto3" json:"tip,omitempty"`
+	MillisBehind int64  `protobuf:"varint,4,opt,name=millis_behind,json=millisBehind,proto3" json:"millis_behind,omitempty"`
+	EndOfShard   bool   `protobuf:"varint,5,opt,name=end_of_shard,json=endOfShard,proto3" json:"end_of_shard,omitempty"`
+	// Records between the position asked for and the first one of the block
+	// that retention has removed.
+	Skipped       uint64 `protobuf:"varint,6,opt,name=skipped,proto3" json:"skipped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1535,6 +1557,13 @@ func (x *ShardReadResult) GetEndOfShard() bool {
 		return x.EndOfShard
 	}
 	return false
+}
+
+func (x *ShardReadResult) GetSkipped() uint64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
 }
 
 type ShardAppend struct {
@@ -2214,7 +2243,7 @@ var File_millrace_v1_stream_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_stream_proto_rawDesc = "" +
 	"\n" +
-	"\x18millrace/v1/stream.proto\x12\vmillrace.v1\x1a\x17millrace/v1/graph.proto\"\xf6\x03\n" +
+	"\x18millrace/v1/stream.proto\x12\vmillrace.v1\x1a\x17millrace/v1/graph.proto\"\x9f\x04\n" +
 	"\x06Stream\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03arn\x18\x02 \x01(\tR\x03arn\x12\x1d\n" +
@@ -2229,7 +2258,9 @@ const file_millrace_v1_stream_proto_rawDesc = "" +
 	"generation\x12\x1e\n" +
 	"\n" +
 	"durability\x18\t \x01(\tR\n" +
-	"durability\x1a7\n" +
+	"durability\x12'\n" +
+	"\x0fchanged_version\x18\n" +
+	" \x01(\x04R\x0echangedVersion\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
@@ -2253,11 +2284,12 @@ const file_millrace_v1_stream_proto_rawDesc = "" +
 	"\x0fadjacent_parent\x18\b \x01(\rR\x0eadjacentParent\x12\x16\n" +
 	"\x06closed\x18\t \x01(\bR\x06closed\x12'\n" +
 	"\x0fending_sequence\x18\n" +
-	" \x01(\fR\x0eendingSequence\"\x80\x01\n" +
+	" \x01(\fR\x0eendingSequence\"\xa9\x01\n" +
 	"\aCatalog\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12-\n" +
 	"\astreams\x18\x02 \x03(\v2\x13.millrace.v1.StreamR\astreams\x12,\n" +
-	"\x05hosts\x18\x03 \x03(\v2\x16.millrace.v1.ShardHostR\x05hosts\"5\n" +
+	"\x05hosts\x18\x03 \x03(\v2\x16.millrace.v1.ShardHostR\x05hosts\x12'\n" +
+	"\x0flast_generation\x18\x04 \x01(\x04R\x0elastGeneration\"5\n" +
 	"\tShardHost\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xa1\x02\n" +
@@ -2334,14 +2366,15 @@ const file_millrace_v1_stream_proto_rawDesc = "" +
 	"\vmax_records\x18\x05 \x01(\rR\n" +
 	"maxRecords\x12\x1b\n" +
 	"\tmax_bytes\x18\x06 \x01(\rR\bmaxBytes\x12\x17\n" +
-	"\await_ms\x18\a \x01(\rR\x06waitMs\"\x98\x01\n" +
+	"\await_ms\x18\a \x01(\rR\x06waitMs\"\xb2\x01\n" +
 	"\x0fShardReadResult\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\rR\arecords\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\fR\x04next\x12\x10\n" +
 	"\x03tip\x18\x03 \x01(\fR\x03tip\x12#\n" +
 	"\rmillis_behind\x18\x04 \x01(\x03R\fmillisBehind\x12 \n" +
 	"\fend_of_shard\x18\x05 \x01(\bR\n" +
-	"endOfShard\"T\n" +
+	"endOfShard\x12\x18\n" +
+	"\askipped\x18\x06 \x01(\x04R\askipped\"T\n" +
 	"\vShardAppend\x12+\n" +
 	"\x05shard\x18\x01 \x01(\v2\x15.millrace.v1.ShardRefR\x05shard\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\rR\arecords\"_\n" +
