@@ -12,7 +12,7 @@ type Merged struct {
 	rank    [][]int   // of a reader's state, its place among all names
 	names   []string
 	hides   map[place][]int // readers whose drops name a place
-	heap    []int // readers that stand at an entry, the least first
+	heap    []int           // readers that stand at an entry, the least first
 	begun   bool
 
 	entry Entry
