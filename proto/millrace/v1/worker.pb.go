@@ -736,7 +736,10 @@ type Deploy struct {
 	StatePrefix         string `protobuf:"bytes,9,opt,name=state_prefix,json=statePrefix,proto3" json:"state_prefix,omitempty"`
 	AllowUnmatchedState bool   `protobuf:"varint,10,opt,name=allow_unmatched_state,json=allowUnmatchedState,proto3" json:"allow_unmatched_state,omitempty"`
 	// True when the restored checkpoint was taken with end of input reached.
-	Drained       bool `protobuf:"varint,11,opt,name=drained,proto3" json:"drained,omitempty"`
+	Drained bool `protobuf:"varint,11,opt,name=drained,proto3" json:"drained,omitempty"`
+	// Graph of the restored checkpoint's manifest: the names and schemas with
+	// which its state was written. Empty where it is the graph above.
+	RestoreGraph  *JobGraph `protobuf:"bytes,12,opt,name=restore_graph,json=restoreGraph,proto3" json:"restore_graph,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -846,6 +849,13 @@ func (x *Deploy) GetDrained() bool {
 		return x.Drained
 	}
 	return false
+}
+
+func (x *Deploy) GetRestoreGraph() *JobGraph {
+	if x != nil {
+		return x.RestoreGraph
+	}
+	return nil
 }
 
 type WorkerAddress struct {
@@ -3270,7 +3280,7 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"\bdrain_to\x18\v \x01(\v2\x14.millrace.v1.DrainToH\x00R\adrainTo\x122\n" +
 	"\x06cancel\x18\f \x01(\v2\x18.millrace.v1.CancelTasksH\x00R\x06cancel\x122\n" +
 	"\x06finish\x18\r \x01(\v2\x18.millrace.v1.FinishTasksH\x00R\x06finishB\x06\n" +
-	"\x04body\"\xb0\x03\n" +
+	"\x04body\"\xec\x03\n" +
 	"\x06Deploy\x12\x1b\n" +
 	"\tplan_hash\x18\x01 \x01(\fR\bplanHash\x12+\n" +
 	"\x05graph\x18\x02 \x01(\v2\x15.millrace.v1.JobGraphR\x05graph\x124\n" +
@@ -3284,7 +3294,8 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"\fstate_prefix\x18\t \x01(\tR\vstatePrefix\x122\n" +
 	"\x15allow_unmatched_state\x18\n" +
 	" \x01(\bR\x13allowUnmatchedState\x12\x18\n" +
-	"\adrained\x18\v \x01(\bR\adrained\"O\n" +
+	"\adrained\x18\v \x01(\bR\adrained\x12:\n" +
+	"\rrestore_graph\x18\f \x01(\v2\x15.millrace.v1.JobGraphR\frestoreGraph\"O\n" +
 	"\rWorkerAddress\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12!\n" +
 	"\fdata_address\x18\x02 \x01(\tR\vdataAddress\"o\n" +
@@ -3552,46 +3563,47 @@ var file_millrace_v1_worker_proto_depIdxs = []int32{
 	43, // 20: millrace.v1.Deploy.graph:type_name -> millrace.v1.JobGraph
 	7,  // 21: millrace.v1.Deploy.workers:type_name -> millrace.v1.WorkerAddress
 	45, // 22: millrace.v1.Deploy.restore:type_name -> millrace.v1.OperatorSnapshot
-	9,  // 23: millrace.v1.Start.splits:type_name -> millrace.v1.SplitAssignment
-	22, // 24: millrace.v1.Start.drain:type_name -> millrace.v1.DrainPosition
-	10, // 25: millrace.v1.SplitAssignment.splits:type_name -> millrace.v1.Split
-	10, // 26: millrace.v1.Enumerate.known:type_name -> millrace.v1.Split
-	9,  // 27: millrace.v1.Enumerated.splits:type_name -> millrace.v1.SplitAssignment
-	44, // 28: millrace.v1.Enumerated.error:type_name -> millrace.v1.Error
-	18, // 29: millrace.v1.RecoverSink.handles:type_name -> millrace.v1.SinkHandle
-	18, // 30: millrace.v1.CommitSink.handles:type_name -> millrace.v1.SinkHandle
-	44, // 31: millrace.v1.SinkCommitted.error:type_name -> millrace.v1.Error
-	10, // 32: millrace.v1.FindTips.splits:type_name -> millrace.v1.Split
-	22, // 33: millrace.v1.TipsFound.tips:type_name -> millrace.v1.DrainPosition
-	44, // 34: millrace.v1.TipsFound.error:type_name -> millrace.v1.Error
-	22, // 35: millrace.v1.DrainTo.positions:type_name -> millrace.v1.DrainPosition
-	27, // 36: millrace.v1.WorkerReport.ready:type_name -> millrace.v1.TasksReady
-	28, // 37: millrace.v1.WorkerReport.running:type_name -> millrace.v1.TasksRunning
-	30, // 38: millrace.v1.WorkerReport.ack:type_name -> millrace.v1.CheckpointAck
-	32, // 39: millrace.v1.WorkerReport.declined:type_name -> millrace.v1.CheckpointDeclined
-	33, // 40: millrace.v1.WorkerReport.failed:type_name -> millrace.v1.TaskFailed
-	12, // 41: millrace.v1.WorkerReport.enumerated:type_name -> millrace.v1.Enumerated
-	19, // 42: millrace.v1.WorkerReport.committed:type_name -> millrace.v1.SinkCommitted
-	21, // 43: millrace.v1.WorkerReport.tips:type_name -> millrace.v1.TipsFound
-	34, // 44: millrace.v1.WorkerReport.exhausted:type_name -> millrace.v1.SourcesExhausted
-	35, // 45: millrace.v1.WorkerReport.held:type_name -> millrace.v1.OutputHeld
-	37, // 46: millrace.v1.WorkerReport.metrics:type_name -> millrace.v1.MetricsReport
-	29, // 47: millrace.v1.WorkerReport.ended:type_name -> millrace.v1.TasksEnded
-	36, // 48: millrace.v1.WorkerReport.first_output:type_name -> millrace.v1.FirstOutput
-	45, // 49: millrace.v1.CheckpointAck.operators:type_name -> millrace.v1.OperatorSnapshot
-	31, // 50: millrace.v1.CheckpointAck.stats:type_name -> millrace.v1.TaskCheckpointStats
-	44, // 51: millrace.v1.CheckpointDeclined.error:type_name -> millrace.v1.Error
-	44, // 52: millrace.v1.TaskFailed.error:type_name -> millrace.v1.Error
-	38, // 53: millrace.v1.MetricsReport.tasks:type_name -> millrace.v1.TaskMetrics
-	41, // 54: millrace.v1.MetricsReport.process:type_name -> millrace.v1.ProcessMetrics
-	39, // 55: millrace.v1.TaskMetrics.operators:type_name -> millrace.v1.OperatorMetrics
-	40, // 56: millrace.v1.TaskMetrics.splits:type_name -> millrace.v1.SplitMetrics
-	42, // 57: millrace.v1.OperatorMetrics.user:type_name -> millrace.v1.OperatorMetrics.UserEntry
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	43, // 23: millrace.v1.Deploy.restore_graph:type_name -> millrace.v1.JobGraph
+	9,  // 24: millrace.v1.Start.splits:type_name -> millrace.v1.SplitAssignment
+	22, // 25: millrace.v1.Start.drain:type_name -> millrace.v1.DrainPosition
+	10, // 26: millrace.v1.SplitAssignment.splits:type_name -> millrace.v1.Split
+	10, // 27: millrace.v1.Enumerate.known:type_name -> millrace.v1.Split
+	9,  // 28: millrace.v1.Enumerated.splits:type_name -> millrace.v1.SplitAssignment
+	44, // 29: millrace.v1.Enumerated.error:type_name -> millrace.v1.Error
+	18, // 30: millrace.v1.RecoverSink.handles:type_name -> millrace.v1.SinkHandle
+	18, // 31: millrace.v1.CommitSink.handles:type_name -> millrace.v1.SinkHandle
+	44, // 32: millrace.v1.SinkCommitted.error:type_name -> millrace.v1.Error
+	10, // 33: millrace.v1.FindTips.splits:type_name -> millrace.v1.Split
+	22, // 34: millrace.v1.TipsFound.tips:type_name -> millrace.v1.DrainPosition
+	44, // 35: millrace.v1.TipsFound.error:type_name -> millrace.v1.Error
+	22, // 36: millrace.v1.DrainTo.positions:type_name -> millrace.v1.DrainPosition
+	27, // 37: millrace.v1.WorkerReport.ready:type_name -> millrace.v1.TasksReady
+	28, // 38: millrace.v1.WorkerReport.running:type_name -> millrace.v1.TasksRunning
+	30, // 39: millrace.v1.WorkerReport.ack:type_name -> millrace.v1.CheckpointAck
+	32, // 40: millrace.v1.WorkerReport.declined:type_name -> millrace.v1.CheckpointDeclined
+	33, // 41: millrace.v1.WorkerReport.failed:type_name -> millrace.v1.TaskFailed
+	12, // 42: millrace.v1.WorkerReport.enumerated:type_name -> millrace.v1.Enumerated
+	19, // 43: millrace.v1.WorkerReport.committed:type_name -> millrace.v1.SinkCommitted
+	21, // 44: millrace.v1.WorkerReport.tips:type_name -> millrace.v1.TipsFound
+	34, // 45: millrace.v1.WorkerReport.exhausted:type_name -> millrace.v1.SourcesExhausted
+	35, // 46: millrace.v1.WorkerReport.held:type_name -> millrace.v1.OutputHeld
+	37, // 47: millrace.v1.WorkerReport.metrics:type_name -> millrace.v1.MetricsReport
+	29, // 48: millrace.v1.WorkerReport.ended:type_name -> millrace.v1.TasksEnded
+	36, // 49: millrace.v1.WorkerReport.first_output:type_name -> millrace.v1.FirstOutput
+	45, // 50: millrace.v1.CheckpointAck.operators:type_name -> millrace.v1.OperatorSnapshot
+	31, // 51: millrace.v1.CheckpointAck.stats:type_name -> millrace.v1.TaskCheckpointStats
+	44, // 52: millrace.v1.CheckpointDeclined.error:type_name -> millrace.v1.Error
+	44, // 53: millrace.v1.TaskFailed.error:type_name -> millrace.v1.Error
+	38, // 54: millrace.v1.MetricsReport.tasks:type_name -> millrace.v1.TaskMetrics
+	41, // 55: millrace.v1.MetricsReport.process:type_name -> millrace.v1.ProcessMetrics
+	39, // 56: millrace.v1.TaskMetrics.operators:type_name -> millrace.v1.OperatorMetrics
+	40, // 57: millrace.v1.TaskMetrics.splits:type_name -> millrace.v1.SplitMetrics
+	42, // 58: millrace.v1.OperatorMetrics.user:type_name -> millrace.v1.OperatorMetrics.UserEntry
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_worker_proto_init() }
