@@ -207,7 +207,7 @@ func (b *S3) Put(ctx context.Context, key string, r io.Reader, size int64) error
 		return err
 	}
 	exact := &exactReader{r: r, want: size}
-	_, err := b.client.PutObject(ctx, b.bucket, b.prefix+key, exact, size, minio.PutObjectOptions{PartSize: partSize})
+	_, err := b.client.PutObject(ctx, b.bucket, b.prefix+key, exact, size, putOptions())
 	if err == nil {
 		err = exact.check()
 	}
@@ -217,12 +217,18 @@ func (b *S3) Put(ctx context.Context, key string, r io.Reader, size int64) error
 	return nil
 }
 
+// putOptions protects bodies by MD5, which every store checks, rather than by
+// signed chunks, which some store as they come.
+func putOptions() minio.PutObjectOptions {
+	return minio.PutObjectOptions{PartSize: partSize, SendContentMd5: true, DisableContentSha256: true}
+}
+
 // PutIfAbsent implements Bucket.
 func (b *S3) PutIfAbsent(ctx context.Context, key string, data []byte) (Version, error) {
 	if err := begin(ctx, "put if absent", key); err != nil {
 		return "", err
 	}
-	opts := minio.PutObjectOptions{}
+	opts := putOptions()
 	opts.SetMatchETagExcept("*")
 	return b.putIf(ctx, "put if absent", key, data, opts, ErrExists)
 }
@@ -235,7 +241,7 @@ func (b *S3) CompareAndSwap(ctx context.Context, key string, old Version, data [
 	if old == "" || strings.ContainsAny(string(old), "\"*\r\n") {
 		return "", fail("compare and swap", key, ErrConflict) // no ETag of ours
 	}
-	opts := minio.PutObjectOptions{}
+	opts := putOptions()
 	opts.SetMatchETag(string(old))
 	return b.putIf(ctx, "compare and swap", key, data, opts, ErrConflict)
 }

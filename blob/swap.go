@@ -46,6 +46,10 @@ import (
 // 5. A reader lists the folder for the name and opens the data; if either is
 // gone, a newer generation is there, and it looks again.
 //
+// 6. A dead folder is removed only after its identity has left the key. So who
+// finds no folder, and after that the same identity still at the key, knows
+// that the file itself is current.
+//
 // A process may be stopped between any two of these steps for any time; no
 // other waits for it, and when it goes on it fails (3) or changes a dead
 // folder (1), which is as if it had come just before the Put or Delete.
@@ -96,6 +100,9 @@ const retries = 1000
 
 // current opens the object as it is now.
 func (b *File) current(ctx context.Context, key string) (opened, error) {
+	if err := ctx.Err(); err != nil {
+		return opened{}, err
+	}
 	f, err := b.root.Open(key)
 	if absent(err) {
 		return opened{}, ErrNotFound
@@ -113,19 +120,21 @@ func (b *File) current(ctx context.Context, key string) (opened, error) {
 	}
 	id := identify(info)
 	o := opened{file: f, size: info.Size(), version: id.version(), swap: id.swap(key)}
-	if _, err := b.root.Stat(o.swap); err != nil {
-		if absent(err) {
+	_, err = b.root.Stat(o.swap)
+	if absent(err) {
+		// There was no swap, or the object died and its folder with it (6).
+		if info, err := b.root.Stat(key); err == nil && identify(info) == id {
 			return o, nil
 		}
 		f.Close()
-		return opened{}, err
+		return b.current(ctx, key)
 	}
 	f.Close()
+	if err != nil {
+		return opened{}, err
+	}
 	for range retries {
-		gen, found, err := b.generation(o.swap)
-		if err != nil {
-			return opened{}, err
-		}
+		gen, found := b.generation(o.swap)
 		if !found {
 			// Deleted, or replaced by Put, since we looked: look at the key again.
 			if info, err := b.root.Stat(key); absent(err) {
@@ -152,13 +161,13 @@ func (b *File) current(ctx context.Context, key string) (opened, error) {
 
 // generation finds the current one in a swap folder. A list that raced with a
 // rename may show both names, then the newer holds, or none.
-func (b *File) generation(folder string) (newest generation, found bool, err error) {
+func (b *File) generation(folder string) (newest generation, found bool) {
 	for _, name := range list(b.root, folder) {
 		if g, ok := parseGeneration(name, "now"); ok && g.n > newest.n {
 			newest, found = g, true
 		}
 	}
-	return newest, found, nil
+	return newest, found
 }
 
 // CompareAndSwap implements Bucket.
