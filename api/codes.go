@@ -122,6 +122,10 @@ const (
 	RecordTooLarge        Code = "record-too-large"
 	SequenceInvalid       Code = "sequence-invalid"
 	TransactionIncomplete Code = "transaction-incomplete"
+	ShardClosed           Code = "shard-closed"
+	RecordsExpired        Code = "records-expired"
+	ShardStoreFailed      Code = "shard-store-failed"
+	ShardCorrupt          Code = "shard-corrupt"
 )
 
 // Definition is one row of the catalogue.

@@ -1,0 +1,141 @@
+package rates
+
+import (
+	"strings"
+	"time"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// Value is one figure of a task under Flink's name for it.
+type Value struct {
+	// Name is without operator and subtask: numRecordsIn.
+	Name string
+	// Operator is empty for figures of the whole task.
+	Operator string
+	Value    float64
+	// Counter: the value only grows within an attempt.
+	Counter bool
+}
+
+// ID is the name as REST shows it within a subtask.
+func (v Value) ID() string {
+	if v.Operator == "" {
+		return v.Name
+	}
+	return Scope(v.Operator) + "." + v.Name
+}
+
+// Scope replaces in a name what Flink's metric scopes do not hold.
+func Scope(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case ' ', ':', '.', ',', '"', '\'', '(', ')', '[', ']', '{', '}', '<', '>', '*', '-', '/':
+			return '_'
+		}
+		return r
+	}, name)
+}
+
+var taskCounters = []struct {
+	name string
+	get  func(*pb.TaskMetrics) uint64
+}{
+	{"numRecordsIn", (*pb.TaskMetrics).GetRecordsIn},
+	{"numRecordsOut", (*pb.TaskMetrics).GetRecordsOut},
+	{"numBytesIn", (*pb.TaskMetrics).GetBytesIn},
+	{"numBytesOut", (*pb.TaskMetrics).GetBytesOut},
+	{"numBuffersIn", (*pb.TaskMetrics).GetBatchesIn},
+	{"numBuffersOut", (*pb.TaskMetrics).GetBatchesOut},
+}
+
+var taskTimes = []struct {
+	rate, total string
+	get         func(*pb.TaskMetrics) uint64
+}{
+	{"busyTimeMsPerSecond", "accumulateBusyTimeMs", (*pb.TaskMetrics).GetBusyNs},
+	{"idleTimeMsPerSecond", "accumulateIdleTimeMs", (*pb.TaskMetrics).GetIdleNs},
+	{"backPressuredTimeMsPerSecond", "accumulateBackPressuredTimeMs", (*pb.TaskMetrics).GetBackpressuredNs},
+}
+
+// Values are all figures of the task as of now, nil for a task that has not
+// reported.
+func (t *Task) Values(now time.Time) []Value {
+	if t == nil {
+		return nil
+	}
+	var all []Value
+	gauge := func(name string, v float64) { all = append(all, Value{Name: name, Value: v}) }
+	for _, c := range taskCounters {
+		all = append(all, Value{Name: c.name, Value: float64(c.get(t.Last)), Counter: true})
+		if rate, ok := t.PerSecond(c.get, now); ok {
+			gauge(c.name+"PerSecond", rate)
+		}
+	}
+	for _, c := range taskTimes {
+		all = append(all, Value{Name: c.total, Value: float64(c.get(t.Last) / 1e6), Counter: true})
+		if rate, ok := t.PerSecond(c.get, now); ok {
+			gauge(c.rate, min(1000, rate/1e6))
+		}
+	}
+	if w, ok := t.Watermark(); ok {
+		gauge("currentInputWatermark", float64(w))
+	}
+	all = append(all, Value{Name: "numLateRecordsDropped", Value: float64(t.Last.GetLateDropped()), Counter: true})
+	gauge("keyedStateEntries", float64(t.Last.GetKeyedEntries()))
+	gauge("stateBytes", float64(t.Last.GetStateBytes()))
+	all = append(all, t.splitValues()...)
+	return append(all, t.operatorValues(now)...)
+}
+
+// splitValues are the figures of a source's splits, summed or worst.
+func (t *Task) splitValues() (all []Value) {
+	if len(t.Last.GetSplits()) == 0 {
+		return nil
+	}
+	var pending uint64
+	behind := int64(-1)
+	for _, s := range t.Last.GetSplits() {
+		pending += s.GetPendingRecords()
+		behind = max(behind, s.GetMillisBehind())
+	}
+	all = append(all, Value{Name: "pendingRecords", Value: float64(pending)})
+	if behind >= 0 {
+		all = append(all, Value{Name: "currentFetchEventTimeLag", Value: float64(behind)})
+	}
+	return all
+}
+
+func (t *Task) operatorValues(now time.Time) (all []Value) {
+	for i, o := range t.Last.GetOperators() {
+		name := o.GetName()
+		counter := func(metric string, v uint64) {
+			all = append(all, Value{Name: metric, Operator: name, Value: float64(v), Counter: true})
+		}
+		for _, c := range []struct {
+			name string
+			get  func(*pb.OperatorMetrics) uint64
+		}{
+			{"numRecordsIn", (*pb.OperatorMetrics).GetRecordsIn},
+			{"numRecordsOut", (*pb.OperatorMetrics).GetRecordsOut},
+		} {
+			counter(c.name, c.get(o))
+			// Operators come in the chain's order in every report.
+			of := func(m *pb.TaskMetrics) uint64 {
+				if i >= len(m.GetOperators()) {
+					return 0
+				}
+				return c.get(m.GetOperators()[i])
+			}
+			if rate, ok := t.PerSecond(of, now); ok {
+				all = append(all, Value{Name: c.name + "PerSecond", Operator: name, Value: rate})
+			}
+		}
+		counter("numLateRecordsDropped", o.GetLateDropped())
+		counter("numDecodeErrors", o.GetDecodeErrors())
+		for metric, v := range o.GetUser() {
+			all = append(all, Value{Name: metric, Operator: name, Value: v})
+		}
+	}
+	return all
+}
