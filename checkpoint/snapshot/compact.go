@@ -98,8 +98,8 @@ func Fetch(ctx context.Context, b blob.Bucket, ref *pb.RunRef) ([]byte, error) {
 	}
 	if uint64(len(data)) != ref.GetLength() {
 		return nil, &CorruptError{
-			Object: NameOf(ref), Offset: int64(len(data)),
-			Reason: fmt.Sprintf("truncated: %d bytes, its manifest says %d", len(data), ref.GetLength()),
+			Object: NameOf(ref), Offset: int64(len(data)), Truncated: uint64(len(data)) < ref.GetLength(),
+			Reason: fmt.Sprintf("%d bytes, its manifest says %d", len(data), ref.GetLength()),
 		}
 	}
 	if crc := crc32.Checksum(data, castagnoli); crc != ref.GetCrc32C() {

@@ -57,10 +57,17 @@ func (r *Reader) corrupt(offset int, format string, args ...any) error {
 	return &CorruptError{Object: r.object, Offset: int64(offset), Reason: fmt.Sprintf(format, args...)}
 }
 
+func (r *Reader) truncated(format string, args ...any) error {
+	return &CorruptError{
+		Object: r.object, Offset: int64(len(r.data)), Truncated: true,
+		Reason: "truncated: " + fmt.Sprintf(format, args...),
+	}
+}
+
 func (r *Reader) open() error {
 	le, data := binary.LittleEndian, r.data
 	if len(data) < fixedHead {
-		return r.corrupt(len(data), "truncated: %d bytes, a run has at least %d", len(data), fixedHead)
+		return r.truncated("%d bytes, a run has at least %d", len(data), fixedHead)
 	}
 	if string(data[:4]) != magic {
 		return r.corrupt(0, "magic %q, want %q", data[:4], magic)
@@ -68,8 +75,10 @@ func (r *Reader) open() error {
 	if v := le.Uint16(data[4:]); v != version {
 		return r.corrupt(4, "version %d, this build reads version %d", v, version)
 	}
-	if n := le.Uint64(data[8:]); n != uint64(len(data)) {
-		return r.corrupt(8, "length %d, but the run has %d bytes (truncated?)", n, len(data))
+	if n := le.Uint64(data[8:]); n > uint64(len(data)) {
+		return r.truncated("%d bytes, its head says %d", len(data), n)
+	} else if n < uint64(len(data)) {
+		return r.corrupt(8, "length %d, but the run has %d bytes", n, len(data))
 	}
 	head := uint64(le.Uint32(data[20:]))
 	if head < fixedHead || head > uint64(len(data)) {

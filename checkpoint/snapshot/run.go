@@ -80,6 +80,8 @@ type CorruptError struct {
 	// Offset is in bytes from the beginning of the run.
 	Offset int64
 	Reason string
+	// Truncated says that bytes are missing at the end.
+	Truncated bool
 }
 
 func (e *CorruptError) Error() string {

@@ -30,15 +30,17 @@ type Manifest struct {
 	JobId string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Lineage is the id of the first job of a chain of restores; transactions
 	// at sinks carry it, so that commits are idempotent across job ids.
-	Lineage       string              `protobuf:"bytes,2,opt,name=lineage,proto3" json:"lineage,omitempty"`
-	Epoch         uint64              `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	CheckpointId  uint64              `protobuf:"varint,4,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
-	TriggeredMs   int64               `protobuf:"varint,5,opt,name=triggered_ms,json=triggeredMs,proto3" json:"triggered_ms,omitempty"`
-	CompletedMs   int64               `protobuf:"varint,6,opt,name=completed_ms,json=completedMs,proto3" json:"completed_ms,omitempty"`
-	Savepoint     bool                `protobuf:"varint,7,opt,name=savepoint,proto3" json:"savepoint,omitempty"`
-	PlanHash      []byte              `protobuf:"bytes,8,opt,name=plan_hash,json=planHash,proto3" json:"plan_hash,omitempty"`
-	Graph         *JobGraph           `protobuf:"bytes,9,opt,name=graph,proto3" json:"graph,omitempty"`
-	Operators     []*OperatorSnapshot `protobuf:"bytes,10,rep,name=operators,proto3" json:"operators,omitempty"`
+	Lineage      string              `protobuf:"bytes,2,opt,name=lineage,proto3" json:"lineage,omitempty"`
+	Epoch        uint64              `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	CheckpointId uint64              `protobuf:"varint,4,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
+	TriggeredMs  int64               `protobuf:"varint,5,opt,name=triggered_ms,json=triggeredMs,proto3" json:"triggered_ms,omitempty"`
+	CompletedMs  int64               `protobuf:"varint,6,opt,name=completed_ms,json=completedMs,proto3" json:"completed_ms,omitempty"`
+	Savepoint    bool                `protobuf:"varint,7,opt,name=savepoint,proto3" json:"savepoint,omitempty"`
+	PlanHash     []byte              `protobuf:"bytes,8,opt,name=plan_hash,json=planHash,proto3" json:"plan_hash,omitempty"`
+	Graph        *JobGraph           `protobuf:"bytes,9,opt,name=graph,proto3" json:"graph,omitempty"`
+	Operators    []*OperatorSnapshot `protobuf:"bytes,10,rep,name=operators,proto3" json:"operators,omitempty"`
+	// End of input was reached before the barrier.
+	Drained       bool `protobuf:"varint,11,opt,name=drained,proto3" json:"drained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -141,6 +143,13 @@ func (x *Manifest) GetOperators() []*OperatorSnapshot {
 		return x.Operators
 	}
 	return nil
+}
+
+func (x *Manifest) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
 }
 
 // OperatorSnapshot is the state of one subtask of one operator.
@@ -410,7 +419,7 @@ var File_millrace_v1_checkpoint_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_checkpoint_proto_rawDesc = "" +
 	"\n" +
-	"\x1cmillrace/v1/checkpoint.proto\x12\vmillrace.v1\x1a\x17millrace/v1/graph.proto\"\xe1\x02\n" +
+	"\x1cmillrace/v1/checkpoint.proto\x12\vmillrace.v1\x1a\x17millrace/v1/graph.proto\"\xfb\x02\n" +
 	"\bManifest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n" +
 	"\alineage\x18\x02 \x01(\tR\alineage\x12\x14\n" +
@@ -422,7 +431,8 @@ const file_millrace_v1_checkpoint_proto_rawDesc = "" +
 	"\tplan_hash\x18\b \x01(\fR\bplanHash\x12+\n" +
 	"\x05graph\x18\t \x01(\v2\x15.millrace.v1.JobGraphR\x05graph\x12;\n" +
 	"\toperators\x18\n" +
-	" \x03(\v2\x1d.millrace.v1.OperatorSnapshotR\toperators\"\x89\x02\n" +
+	" \x03(\v2\x1d.millrace.v1.OperatorSnapshotR\toperators\x12\x18\n" +
+	"\adrained\x18\v \x01(\bR\adrained\"\x89\x02\n" +
 	"\x10OperatorSnapshot\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x18\n" +
 	"\asubtask\x18\x02 \x01(\rR\asubtask\x12 \n" +
