@@ -1,0 +1,92 @@
+package exchange
+
+import (
+	"github.com/millrace/millrace/runtime/barrier"
+	"github.com/millrace/millrace/runtime/batch"
+)
+
+const (
+	// maxQueued bounds the items of a local channel, whatever their size.
+	maxQueued = 16
+	// maxOverdrafts bounds the frames that a sender may put into a remote
+	// channel without credit: barriers, and what they flush.
+	maxOverdrafts = 1024
+)
+
+// item is one thing in a channel.
+type item[T any] struct {
+	kind Kind
+	// Of a Data item either batch (local) or frame (remote) is set.
+	batch *batch.Batch[T]
+	frame []byte
+	rows  int
+	// bytes is what the item counts for in the channel's bound.
+	bytes   int
+	time    int64
+	barrier barrier.Barrier
+}
+
+// channel is the receiving half of one channel. It is guarded by its gate's
+// mutex.
+//
+// Invariants:
+//  1. queued is true exactly while the channel's index is in the gate's ready
+//     ring.
+//  2. A channel with items that is not blocked is queued.
+//  3. rows and bytes count what is in items, and the batch that Poll is at.
+//  4. waiting is true only while the sender of a local channel waits on room.
+type channel[T any] struct {
+	number uint32
+	hashed bool
+	// sender is the sending subtask, edge its edge: for messages.
+	sender int
+	edge   *Edge
+
+	items   ring[item[T]]
+	rows    int
+	bytes   int
+	queued  bool
+	blocked bool
+
+	// Local only.
+	free    []*batch.Batch[T]
+	room    chan struct{}
+	waiting bool
+
+	// Remote only.
+	from *inbound
+	// owed is consumed credit that was not given back yet.
+	owed       int
+	overdrafts int
+}
+
+// take returns an empty batch, a recycled one where there is one.
+func (c *channel[T]) take() *batch.Batch[T] {
+	if k := len(c.free); k > 0 {
+		b := c.free[k-1]
+		c.free[k-1] = nil
+		c.free = c.free[:k-1]
+		return b
+	}
+	return new(batch.Batch[T])
+}
+
+// absorb adds a small batch to the last one in the queue, if that has room:
+// a receiver that lags behind then finds full batches instead of many small ones.
+func (c *channel[T]) absorb(b *batch.Batch[T], bytes int) bool {
+	if c.items.len() == 0 || b.Len() > batch.Rows/4 {
+		return false
+	}
+	last := c.items.last()
+	if last.kind != Data || last.rows+b.Len() > batch.Rows {
+		return false
+	}
+	last.batch.Values = append(last.batch.Values, b.Values...)
+	last.batch.Times = append(last.batch.Times, b.Times...)
+	last.batch.Hashes = append(last.batch.Hashes, b.Hashes...)
+	last.rows += b.Len()
+	last.bytes += bytes
+	c.rows += b.Len()
+	c.bytes += bytes
+	return true
+}

@@ -1,0 +1,340 @@
+package exchange
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/millrace/millrace/runtime/barrier"
+	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/codec"
+	"github.com/millrace/millrace/runtime/operator"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// receiver is a gate as connections see it.
+type receiver interface {
+	// bind sets the connection that a remote channel comes over.
+	bind(channel int, from *inbound)
+	// frame takes in the body of a batch frame, which it keeps and later
+	// recycles; event takes in any other. Neither blocks. An error is a
+	// sender that does not keep to the protocol.
+	frame(channel int, body []byte, cost int) error
+	event(channel int, kind Kind, time int64, b barrier.Barrier, cost int) error
+	// sender names a channel's sending subtask.
+	sender(channel int) int
+}
+
+// gate implements Gate and receiver.
+type gate[T any] struct {
+	n      *Network
+	codec  codec.Codec[T]
+	stage  operator.Stage[T]
+	name   string
+	notify chan struct{}
+	// pointers says that T holds pointers, so that recycled batches must be
+	// cleared to keep nothing of the user's alive.
+	pointers bool
+	// decoded is where frames are decoded to, one after the other.
+	decoded batch.Batch[T]
+	stats   GateStats
+
+	mu struct {
+		sync.Mutex
+		channels []channel[T]
+		ready    ring[int]
+		// barriers counts those in all queues.
+		barriers int
+	}
+}
+
+func (t typed[T]) NewGate(n *Network, c GateConfig) (Gate, error) {
+	edges := n.topology.Inputs(c.Vertex, c.To.Port)
+	if len(edges) == 0 {
+		return nil, fmt.Errorf("input %d of %s: no edge leads there", c.To.Port, c.To.Name)
+	}
+	stage, err := stageOf[T](fmt.Sprintf("vertex %d", edges[0].From), c.To)
+	if err != nil {
+		return nil, err
+	}
+	g := &gate[T]{n: n, codec: t.codec, stage: stage, name: c.To.Name, notify: c.Notify, pointers: t.codec.Fixed() == 0}
+	for _, e := range edges {
+		for sender := range e.Senders {
+			if !e.Reaches(sender, c.Subtask) {
+				continue
+			}
+			g.mu.channels = append(g.mu.channels, channel[T]{
+				number: e.Channel(sender, c.Subtask), hashed: e.Ship == pb.Ship_SHIP_HASH,
+				sender: sender, edge: e, room: make(chan struct{}, 1),
+			})
+		}
+	}
+	for i := range g.mu.channels {
+		if err := n.addEnd(g.mu.channels[i].number, end{gate: g, channel: i}); err != nil {
+			return nil, fmt.Errorf("input %d of %s: %w", c.To.Port, c.To.Name, err)
+		}
+	}
+	return g, nil
+}
+
+func (g *gate[T]) Channels() int { return len(g.mu.channels) }
+
+func (g *gate[T]) Stats() GateStats { return g.stats }
+
+func (g *gate[T]) Poll() (Item, error) {
+	g.mu.Lock()
+	i, ok := g.nextLocked()
+	if !ok {
+		g.mu.Unlock()
+		return Item{}, nil
+	}
+	it := g.popLocked(i)
+	if g.mu.channels[i].items.len() > 0 {
+		g.queueLocked(i)
+	}
+	g.mu.Unlock()
+
+	if it.kind != Data {
+		g.release(i, &it)
+		return Item{Kind: it.kind, Channel: i, Time: it.time, Barrier: it.barrier}, nil
+	}
+	return g.push(i, &it)
+}
+
+// push hands a batch to the operator and recycles it.
+func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
+	out := Item{Kind: Data, Channel: i}
+	b := it.batch
+	if it.frame != nil {
+		c := &g.mu.channels[i]
+		b = &g.decoded
+		if err := decodeBatch(it.frame, b, c.hashed, g.codec); err != nil {
+			return Item{}, fmt.Errorf("input of %s from %s: %w", g.name, g.n.senderName(c.edge, c.sender), err)
+		}
+		out.Bytes = frameHead + len(it.frame)
+	}
+	out.Rows = b.Len()
+	g.stats.Batches++
+	g.stats.Rows += uint64(out.Rows)
+	g.stats.Bytes += uint64(out.Bytes)
+	if err := g.stage.Push(b); err != nil {
+		return Item{}, err
+	}
+	if g.pointers {
+		clear(b.Values)
+	}
+	b.Values, b.Times, b.Hashes = b.Values[:0], b.Times[:0], b.Hashes[:0]
+	g.release(i, it)
+	return out, nil
+}
+
+func (g *gate[T]) PollBarrier() (Item, bool) {
+	g.mu.Lock()
+	if g.mu.barriers == 0 {
+		g.mu.Unlock()
+		return Item{}, false
+	}
+	for i := range g.mu.channels {
+		c := &g.mu.channels[i]
+		if c.blocked || c.items.len() == 0 || c.items.first().kind != Barrier {
+			continue
+		}
+		// The channel stays queued; nextLocked passes over it if it is empty.
+		it := g.popLocked(i)
+		g.mu.Unlock()
+		g.release(i, &it)
+		return Item{Kind: Barrier, Channel: i, Barrier: it.barrier}, true
+	}
+	g.mu.Unlock()
+	return Item{}, false
+}
+
+func (g *gate[T]) Block(i int) {
+	g.mu.Lock()
+	g.mu.channels[i].blocked = true
+	g.mu.Unlock()
+}
+
+func (g *gate[T]) Unblock() {
+	g.mu.Lock()
+	for i := range g.mu.channels {
+		c := &g.mu.channels[i]
+		c.blocked = false
+		if c.items.len() > 0 {
+			g.queueLocked(i)
+		}
+	}
+	g.mu.Unlock()
+}
+
+// nextLocked returns the channel whose turn it is, no longer queued.
+func (g *gate[T]) nextLocked() (int, bool) {
+	for g.mu.ready.len() > 0 {
+		i := g.mu.ready.pop()
+		c := &g.mu.channels[i]
+		c.queued = false
+		if !c.blocked && c.items.len() > 0 {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func (g *gate[T]) popLocked(i int) item[T] {
+	it := g.mu.channels[i].items.pop()
+	if it.kind == Barrier {
+		g.mu.barriers--
+	}
+	return it
+}
+
+// queueLocked gives a channel a turn and says whether it had none.
+func (g *gate[T]) queueLocked(i int) bool {
+	c := &g.mu.channels[i]
+	if c.queued || c.blocked {
+		return false
+	}
+	c.queued = true
+	g.mu.ready.push(i)
+	return true
+}
+
+// putLocked adds an item and says whether the task is to be notified.
+func (g *gate[T]) putLocked(i int, it item[T]) bool {
+	c := &g.mu.channels[i]
+	c.items.push(it)
+	c.rows += it.rows
+	c.bytes += it.bytes
+	if it.kind == Barrier {
+		g.mu.barriers++
+	}
+	return g.queueLocked(i)
+}
+
+// release gives back what an item took of its channel's bound.
+func (g *gate[T]) release(i int, it *item[T]) {
+	var wake bool
+	var owed int
+	g.mu.Lock()
+	c := &g.mu.channels[i]
+	c.rows -= it.rows
+	c.bytes -= it.bytes
+	if c.from != nil {
+		c.owed += it.bytes
+		if c.owed >= g.n.config.Credit/4 {
+			owed, c.owed = c.owed, 0
+		}
+	} else {
+		if it.batch != nil {
+			c.free = append(c.free, it.batch)
+		}
+		// Half empty, not one batch less than full: a sender that is woken
+		// for each batch costs two switches a batch.
+		if c.waiting && c.rows <= g.n.config.Rows/2 && c.bytes <= g.n.config.Bytes/2 && c.items.len() <= maxQueued/2 {
+			c.waiting, wake = false, true
+		}
+	}
+	from, room, number := c.from, c.room, c.number
+	g.mu.Unlock()
+
+	if wake {
+		signal(room)
+	}
+	if it.frame != nil {
+		from.recycle(it.frame)
+	}
+	if owed > 0 {
+		from.credit(number, owed)
+	}
+}
+
+func (g *gate[T]) bind(i int, from *inbound) {
+	g.mu.Lock()
+	g.mu.channels[i].from = from
+	g.mu.Unlock()
+}
+
+func (g *gate[T]) sender(i int) int { return g.mu.channels[i].sender }
+
+func (g *gate[T]) frame(i int, body []byte, cost int) error {
+	return g.remote(i, item[T]{kind: Data, frame: body, bytes: cost})
+}
+
+func (g *gate[T]) event(i int, kind Kind, time int64, b barrier.Barrier, cost int) error {
+	return g.remote(i, item[T]{kind: kind, time: time, barrier: b, bytes: cost})
+}
+
+func (g *gate[T]) remote(i int, it item[T]) error {
+	g.mu.Lock()
+	c := &g.mu.channels[i]
+	if c.bytes+c.owed < g.n.config.Credit {
+		c.overdrafts = 0
+	} else if c.overdrafts++; c.overdrafts > maxOverdrafts {
+		g.mu.Unlock()
+		return fmt.Errorf("%w: %d frames on channel %d without credit", errCorrupt, c.overdrafts, c.number)
+	}
+	notify := g.putLocked(i, it)
+	g.mu.Unlock()
+	if notify {
+		signal(g.notify)
+	}
+	return nil
+}
+
+// offer is how a local sender hands over a batch: it gets an empty one back,
+// or nil when there is no room, of which it will be told.
+func (g *gate[T]) offer(i int, b *batch.Batch[T], bytes int, overdraw bool) *batch.Batch[T] {
+	g.mu.Lock()
+	c := &g.mu.channels[i]
+	if !overdraw && g.fullLocked(c) {
+		c.waiting = true
+		g.mu.Unlock()
+		return nil
+	}
+	if c.absorb(b, bytes) {
+		g.mu.Unlock()
+		b.Reset()
+		return b
+	}
+	next := c.take()
+	notify := g.putLocked(i, item[T]{kind: Data, batch: b, rows: b.Len(), bytes: bytes})
+	g.mu.Unlock()
+	if notify {
+		signal(g.notify)
+	}
+	return next
+}
+
+// offerEvent is how a local sender hands over an event; false means no room.
+func (g *gate[T]) offerEvent(i int, kind Kind, time int64, b barrier.Barrier) bool {
+	g.mu.Lock()
+	c := &g.mu.channels[i]
+	if kind == Watermark && c.items.len() > 0 && c.items.last().kind == Watermark {
+		c.items.last().time = time
+		g.mu.Unlock()
+		return true
+	}
+	if kind != Barrier && g.fullLocked(c) {
+		c.waiting = true
+		g.mu.Unlock()
+		return false
+	}
+	notify := g.putLocked(i, item[T]{kind: kind, time: time, barrier: b})
+	g.mu.Unlock()
+	if notify {
+		signal(g.notify)
+	}
+	return true
+}
+
+func (g *gate[T]) fullLocked(c *channel[T]) bool {
+	return c.rows >= g.n.config.Rows || c.bytes >= g.n.config.Bytes || c.items.len() >= maxQueued
+}
+
+// signal wakes whoever waits on a channel of capacity 1, now or later.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

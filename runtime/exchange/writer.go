@@ -1,0 +1,52 @@
+package exchange
+
+import (
+	"time"
+
+	"github.com/millrace/millrace/runtime/barrier"
+)
+
+// Writer is the sending end of one edge at one subtask. Records reach it
+// through the output that it is attached to. Its methods are for the task's
+// goroutine; all may wait for room, but Barrier and Pending.
+type Writer interface {
+	// Flush sends what is in open batches.
+	Flush() error
+	// Pending says whether open batches hold records.
+	Pending() bool
+	// Watermark, Idle and Active flush and send the event to every channel.
+	Watermark(t int64) error
+	Idle() error
+	Active() error
+	// Barrier flushes and sends the barrier to every channel, without
+	// waiting for room.
+	Barrier(b barrier.Barrier) error
+	// Stats counts what was sent.
+	Stats() WriterStats
+}
+
+// WriterStats are totals of a writer.
+type WriterStats struct {
+	Batches uint64
+	Rows    uint64
+	// Bytes counts what went over the wire.
+	Bytes uint64
+	// Blocked is the time spent waiting for room: backpressure.
+	Blocked time.Duration
+}
+
+// WriterConfig says which edge a writer is for.
+type WriterConfig struct {
+	// Edge is the id of the edge in the network's Topology.
+	Edge    int
+	Subtask int
+	From    Out
+	// To is the receiving operator's name, for messages.
+	To string
+	// Key fills the hash column on hash edges: a func(*batch.Batch[T]).
+	Key any
+	// Park waits until room can be received from, or the attempt ends, and
+	// returns an error in that case. It lets a task answer for itself while
+	// it is held back. Nil waits for room or the end of the network.
+	Park func(room <-chan struct{}) error
+}
