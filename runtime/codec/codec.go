@@ -4,15 +4,14 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
-	"unsafe"
 )
 
 // Codec encodes values of one type.
 type Codec[T any] interface {
 	// Append appends the encoding of one value.
 	Append(dst []byte, v *T) []byte
-	// Decode reads one value and returns what follows it. It overwrites all
-	// of v, save fields that are not encoded; v owns what it then holds.
+	// Decode reads one value and returns what follows it. v becomes that
+	// value, fields that are not encoded zero; it owns what it holds.
 	Decode(src []byte, v *T) (rest []byte, err error)
 	// AppendAll appends one value after the other, without a count.
 	AppendAll(dst []byte, vs []T) []byte
@@ -42,7 +41,7 @@ func Derive[T any]() (Codec[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	c, _ := derived.LoadOrStore(t, Codec[T](&typed[T]{program: p, size: unsafe.Sizeof(*new(T))}))
+	c, _ := derived.LoadOrStore(t, Codec[T](&typed[T]{program: p, schema: p.node.String()}))
 	return c.(Codec[T]), nil
 }
 

@@ -1,26 +1,53 @@
 package codec
 
-import (
-	"reflect"
-	"unsafe"
-)
+import "unsafe"
 
-type program struct{}
-
-func compile(t reflect.Type) (*program, error) { panic("codec: not yet") }
-
+// typed is the Codec of T: a program and T's memory.
 type typed[T any] struct {
-	program *program
-	size    uintptr
+	*program
+	schema string
 }
 
-func (c *typed[T]) Append(dst []byte, v *T) []byte                        { panic("codec: not yet") }
-func (c *typed[T]) Decode(src []byte, v *T) (rest []byte, err error)      { panic("codec: not yet") }
-func (c *typed[T]) AppendAll(dst []byte, vs []T) []byte                   { panic("codec: not yet") }
-func (c *typed[T]) DecodeAll(src []byte, vs []T) (rest []byte, err error) { panic("codec: not yet") }
-func (c *typed[T]) Schema() string                                        { panic("codec: not yet") }
-func (c *typed[T]) Fixed() int                                            { panic("codec: not yet") }
-func (c *typed[T]) Mutable() bool                                         { panic("codec: not yet") }
-func (c *typed[T]) Clone(v *T) T                                          { panic("codec: not yet") }
+func (c *typed[T]) Append(dst []byte, v *T) []byte {
+	return c.append(dst, unsafe.Pointer(v))
+}
 
-var _ = unsafe.Pointer(nil)
+func (c *typed[T]) Decode(src []byte, v *T) ([]byte, error) {
+	if c.raw && len(c.boolsAt()) == 0 {
+		if uintptr(len(src)) < c.size {
+			return nil, short(c.size, src)
+		}
+		copy(bytesAt(unsafe.Pointer(v), c.size), src)
+		return src[c.size:], nil
+	}
+	var zero T
+	*v = zero
+	var d decoder
+	return c.decode(&d, src, unsafe.Pointer(v))
+}
+
+func (c *typed[T]) AppendAll(dst []byte, vs []T) []byte {
+	return c.appendRun(dst, unsafe.Pointer(unsafe.SliceData(vs)), len(vs))
+}
+
+func (c *typed[T]) DecodeAll(src []byte, vs []T) ([]byte, error) {
+	if !c.raw {
+		clear(vs)
+	}
+	d := decoder{many: len(vs) > 1}
+	return c.decodeRun(&d, src, unsafe.Pointer(unsafe.SliceData(vs)), len(vs))
+}
+
+func (c *typed[T]) Schema() string { return c.schema }
+
+func (c *typed[T]) Fixed() int { return max(0, c.fixed) }
+
+func (c *typed[T]) Mutable() bool { return c.mutable }
+
+func (c *typed[T]) Clone(v *T) T {
+	out := *v
+	if c.mutable {
+		c.own(unsafe.Pointer(&out))
+	}
+	return out
+}

@@ -180,8 +180,10 @@ func BenchmarkHash(b *testing.B) {
 	b.Run("uint64", func(b *testing.B) {
 		h, _ := HasherOf[uint64]()
 		var sum uint64
-		for i := uint64(0); b.Loop(); i++ {
-			sum += h(&i)
+		var k uint64
+		for b.Loop() {
+			k++
+			sum += h(&k)
 		}
 		_ = sum
 	})
