@@ -35,6 +35,8 @@ type Source interface {
 	// given and the source is not bounded, where its reader stands. It is
 	// for the task's goroutine, or for that of Assign after it.
 	DrainTo(positions []*pb.DrainPosition)
+	// Reached is the watermark of the source's output, as of its last Work.
+	Reached() int64
 	// Exhausted says that every split has ended, so that the source is at
 	// the end of time.
 	Exhausted() bool
@@ -198,6 +200,9 @@ func (s *sourcer[T]) setAlarm() {
 
 // Idle implements Idler.
 func (s *sourcer[T]) Idle() bool { return s.idle }
+
+// Reached implements Source.
+func (s *sourcer[T]) Reached() int64 { return s.watermark }
 
 // Exhausted implements Source.
 func (s *sourcer[T]) Exhausted() bool { return s.watermark == batch.EndOfTime }

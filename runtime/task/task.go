@@ -1,0 +1,320 @@
+package task
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/runtime/barrier"
+	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/exchange"
+	"github.com/millrace/millrace/runtime/keygroup"
+	"github.com/millrace/millrace/runtime/operator"
+	"github.com/millrace/millrace/runtime/state"
+	"github.com/millrace/millrace/runtime/watermark"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// FlushInterval bounds how long a busy task keeps records in open batches.
+const FlushInterval = 5 * time.Millisecond
+
+// Operator is one operator of the chain, in topological order.
+type Operator struct {
+	UID, Name string
+	// Parent is the index of the operator whose output this one takes; -1
+	// for the first, which takes the gates' or is a source.
+	Parent   int
+	Operator operator.Operator
+	Context  *operator.Context
+}
+
+// Output is an edge that leaves the chain.
+type Output struct {
+	Writer exchange.Writer
+	// From is the index of the operator that sends.
+	From int
+}
+
+// Restored is what an operator gets back from a checkpoint.
+type Restored struct {
+	Runs    []*snapshot.Reader
+	State   state.Restore
+	Entries []*pb.OperatorEntry
+}
+
+// Config is what a task needs of its worker. The functions are called on the
+// task's goroutines and must not block for long.
+type Config struct {
+	VertexID  string
+	Subtask   int
+	KeyGroups keygroup.Range
+	Operators []Operator
+	// Gates are the inputs of the first operator, by port.
+	Gates   []exchange.Gate
+	Outputs []Output
+	// Mailbox is what the contexts' Mail and Wake and the gates' Notify
+	// were made with.
+	Mailbox *Mailbox
+	Clock   clock.Clock
+	Log     *slog.Logger
+
+	// Restore gives each operator its state; it is called after Open and
+	// may block.
+	Restore func(ctx context.Context, op int) (Restored, error)
+	// Ready is called when the operators are open and restored.
+	Ready func()
+	// Snapshot takes each checkpoint when it is encoded.
+	Snapshot func(*Checkpoint)
+	// Exhausted is called once, when a source has reached its end.
+	Exhausted func()
+	// Metrics takes a copy of the counters after RequestMetrics.
+	Metrics func(*pb.TaskMetrics)
+}
+
+// Mailbox is how other goroutines reach a task. It exists before the task, for
+// operators and gates are made with it.
+type Mailbox struct {
+	signals signals
+	mail    mailbox
+	// room wakes a task that waits for room at a writer to copy its counters.
+	room chan struct{}
+}
+
+// NewMailbox returns an empty mailbox.
+func NewMailbox() *Mailbox {
+	return &Mailbox{signals: signals{notify: make(chan struct{}, 1)}, room: make(chan struct{}, 1)}
+}
+
+// Notify is for gates.
+func (m *Mailbox) Notify() chan struct{} { return m.signals.notify }
+
+// Mail runs f on the task's goroutine between batches; it never blocks.
+func (m *Mailbox) Mail(f func() error) {
+	m.mail.put(f)
+	m.signals.set(mailed)
+}
+
+// Wake makes the task call its operators' Work again.
+func (m *Mailbox) Wake() { m.signals.set(woken) }
+
+// Task is one subtask.
+type Task struct {
+	cfg   Config
+	box   *Mailbox
+	start chan struct{}
+	done  <-chan struct{}
+
+	ops     []chained
+	source  operator.Source
+	current *operator.Context
+
+	gates    []exchange.Gate
+	offsets  []int
+	turn     int
+	aligner  *barrier.Aligner
+	combiner *watermark.Combiner
+	idle     bool
+	// input is the watermark that the chain has been told of.
+	input int64
+
+	encode   chan *encoding
+	held     []frozen
+	finished bool
+
+	flushed time.Time
+	clocks  clocks
+}
+
+// chained is an operator with its place in the chain.
+type chained struct {
+	Operator
+	worker      operator.Worker
+	flusher     operator.Flusher
+	watermarked operator.Watermarked
+	children    []int
+	writers     []exchange.Writer
+	// more says that Work is to be called.
+	more bool
+	// reached is the watermark of the output that was told to those behind it.
+	reached int64
+}
+
+// New wires a task. It starts nothing.
+func New(cfg Config) (*Task, error) {
+	if len(cfg.Operators) == 0 {
+		return nil, fmt.Errorf("task %s/%d has no operators", cfg.VertexID, cfg.Subtask)
+	}
+	t := &Task{
+		cfg: cfg, box: cfg.Mailbox, start: make(chan struct{}), gates: cfg.Gates,
+		input: batch.NoTime, encode: make(chan *encoding, encodeQueue),
+	}
+	t.ops = make([]chained, len(cfg.Operators))
+	for i, op := range cfg.Operators {
+		c := &t.ops[i]
+		*c = chained{Operator: op, reached: batch.NoTime}
+		c.worker, _ = op.Operator.(operator.Worker)
+		c.flusher, _ = op.Operator.(operator.Flusher)
+		c.watermarked, _ = op.Operator.(operator.Watermarked)
+		if op.Parent >= 0 {
+			t.ops[op.Parent].children = append(t.ops[op.Parent].children, i)
+		}
+		op.Context.OnEnter(t.enter)
+	}
+	for _, o := range cfg.Outputs {
+		t.ops[o.From].writers = append(t.ops[o.From].writers, o.Writer)
+	}
+	t.source, _ = cfg.Operators[0].Operator.(operator.Source)
+	channels := 0
+	for _, g := range cfg.Gates {
+		t.offsets = append(t.offsets, channels)
+		channels += g.Channels()
+	}
+	if (channels == 0) != (t.source != nil) {
+		return nil, fmt.Errorf("task %s/%d: operator %s has %d input channels", cfg.VertexID, cfg.Subtask, cfg.Operators[0].Name, channels)
+	}
+	if channels > 0 {
+		t.aligner = barrier.NewAligner(channels)
+		t.combiner = watermark.NewCombiner(channels)
+	}
+	return t, nil
+}
+
+// Source is the source operator of the chain, nil where there is none.
+func (t *Task) Source() operator.Source { return t.source }
+
+func (t *Task) enter(c *operator.Context) { t.current = c }
+
+// Start lets the task take in records; it is called once, after Ready.
+func (t *Task) Start() { close(t.start) }
+
+// Run is the task. It returns nil once ctx has ended, or what failed.
+func (t *Task) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	t.done = ctx.Done()
+	defer context.AfterFunc(ctx, func() { t.box.signals.set(cancelled) })()
+	encoded := make(chan struct{})
+	go func() {
+		defer close(encoded)
+		t.encodeAll(ctx)
+	}()
+	err := t.door(func() error { return t.live(ctx) })
+	if ctx.Err() != nil {
+		err = nil // what breaks because the attempt has ended is no failure
+	}
+	if closeErr := t.closeAll(); err == nil && ctx.Err() == nil {
+		err = closeErr
+	}
+	stop()
+	close(t.encode)
+	<-encoded
+	return err
+}
+
+// live opens, restores, waits for Start and loops.
+func (t *Task) live(ctx context.Context) error {
+	if err := t.open(ctx); err != nil {
+		return err
+	}
+	t.cfg.Ready()
+	select {
+	case <-t.start:
+	case <-t.done:
+		return nil
+	}
+	t.clocks.begin(t.cfg.Clock.Now())
+	t.flushed = t.cfg.Clock.Now()
+	for i := range t.ops {
+		t.ops[i].more = t.ops[i].worker != nil
+	}
+	if err := t.resumeTime(); err != nil {
+		return err
+	}
+	return t.loop()
+}
+
+// resumeTime tells the chain, before the first record, the event time of the
+// restored checkpoint: what was late then is late now.
+func (t *Task) resumeTime() error {
+	if t.source != nil {
+		return t.reach(0, t.source.Reached())
+	}
+	if t.input != batch.NoTime {
+		return t.tell(0, t.input)
+	}
+	return nil
+}
+
+func (t *Task) open(ctx context.Context) error {
+	for i := range t.ops {
+		op := &t.ops[i]
+		t.current = op.Context
+		if err := op.Operator.Operator.Open(op.Context); err != nil {
+			return fmt.Errorf("open: %w", err)
+		}
+	}
+	for i := range t.ops {
+		op := &t.ops[i]
+		t.current = op.Context
+		r, err := t.cfg.Restore(ctx, i)
+		if err != nil {
+			return fmt.Errorf("restore: %w", err)
+		}
+		if len(r.Runs) > 0 {
+			if err := op.Context.State.Load(r.Runs, r.State); err != nil {
+				return fmt.Errorf("restore keyed state: %w", err)
+			}
+		}
+		if i == 0 && t.source == nil {
+			if t.input, err = operator.RestoredWatermark(r.Entries, operator.KeyInput); err != nil {
+				return err
+			}
+		}
+		if restorer, ok := op.Operator.Operator.(operator.Restorer); ok {
+			if err := restorer.Restore(r.Entries); err != nil {
+				return fmt.Errorf("restore: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// closeAll closes every operator, each behind the door, and returns the first
+// error.
+func (t *Task) closeAll() error {
+	var first error
+	for i := range t.ops {
+		op := &t.ops[i]
+		err := t.door(func() error {
+			t.current = op.Context
+			return op.Operator.Operator.Close()
+		})
+		if err != nil {
+			t.cfg.Log.Warn("operator did not close", "operator", op.Name, "subtask", t.cfg.Subtask, "error", err)
+			if first == nil {
+				first = err
+			}
+		}
+	}
+	return first
+}
+
+// door is where user code runs: what goes wrong behind it comes out as a
+// *Failure of the operator that was entered last.
+func (t *Task) door(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &Failure{Operator: t.current.Name, Subtask: t.cfg.Subtask, Stack: string(debug.Stack()), Err: panicked(v)}
+		}
+	}()
+	t.current = t.ops[0].Context
+	if err := f(); err != nil {
+		return &Failure{Operator: t.current.Name, Subtask: t.cfg.Subtask, Err: err}
+	}
+	return nil
+}
