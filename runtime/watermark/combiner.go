@@ -51,11 +51,11 @@ func (c *Combiner) SetIdle(channel int, idle bool) bool {
 		return false
 	}
 	c.idle[channel] = idle
-	if !idle {
+	if idle {
+		c.active--
+	} else {
 		c.active++
-		return false
 	}
-	c.active--
 	return c.advance()
 }
 
