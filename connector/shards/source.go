@@ -1,0 +1,301 @@
+package shards
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/millrace/millrace/sdk"
+	"github.com/millrace/millrace/stream"
+	"github.com/millrace/millrace/stream/block"
+	"github.com/millrace/millrace/stream/client"
+)
+
+// Source reads a stream of the cluster, decoding records with codec (sdk.JSON,
+// sdk.CSV, sdk.Records for data with partition key and place, …). It begins at
+// the oldest record kept; see Latest and AtTimestamp. It never ends by itself,
+// but can be drained.
+func Source[T any](name string, codec sdk.Codec[T], opts ...SourceOption) sdk.Source[T] {
+	s := &source{stream: name, readAhead: 4 << 20}
+	for _, o := range opts {
+		o(s)
+	}
+	return sdk.Decoding(s, codec)
+}
+
+// SourceOption changes Source.
+type SourceOption func(*source)
+
+// Latest begins behind the records that are in the stream when the job is
+// started for the first time.
+func Latest() SourceOption { return func(s *source) { s.from = stream.FromLatest } }
+
+// AtTimestamp begins at the first record that arrived at or after t.
+func AtTimestamp(t time.Time) SourceOption {
+	return func(s *source) { s.from, s.at = stream.FromTimestamp, t.UnixMilli() }
+}
+
+// ReadAhead bounds the bytes that are read ahead for each shard: 4 MiB without
+// it.
+func ReadAhead(bytes int) SourceOption { return func(s *source) { s.readAhead = bytes } }
+
+// SkipExpired lets the job go on when records that it had not read yet have
+// outlived the stream's retention. Without it that is an error, for they are
+// lost to the job.
+func SkipExpired() SourceOption { return func(s *source) { s.skipExpired = true } }
+
+type source struct {
+	stream      string
+	from        stream.From
+	at          int64
+	readAhead   int
+	skipExpired bool
+}
+
+func (s *source) Name() string { return "from-" + s.stream }
+
+// Timed: a record comes with the time of its arrival.
+func (s *source) Timed() bool { return true }
+
+func (s *source) Bounded() bool { return false }
+
+func (s *source) Check() error {
+	if s.readAhead < 1 {
+		return fmt.Errorf("shards: read ahead of %d bytes: it must be at least 1", s.readAhead)
+	}
+	return stream.CheckName(s.stream)
+}
+
+// payload of a split: the stream's generation, which tells a deleted stream of
+// the same name apart, and the position behind which reading begins, as of the
+// job's first start; zero to read from where the options say.
+type payload struct {
+	generation uint64
+	start      stream.Sequence
+}
+
+func (p payload) encode() []byte {
+	return append(binary.BigEndian.AppendUint64(nil, p.generation), p.start[:]...)
+}
+
+func decodePayload(s sdk.Split) (p payload, index uint32, err error) {
+	if index, err = stream.ParseShardName(s.ID); err != nil {
+		return p, 0, err
+	}
+	if len(s.Payload) != 24 {
+		return p, 0, fmt.Errorf("split %s: %d bytes of description where 24 are wanted", s.ID, len(s.Payload))
+	}
+	p.generation = binary.BigEndian.Uint64(s.Payload)
+	p.start = stream.Sequence(s.Payload[8:])
+	return p, index, nil
+}
+
+func (s *source) Splits(ctx context.Context, env sdk.SourceEnv, known []sdk.Split) ([]sdk.Split, error) {
+	l, err := dial(env.ShardAddress, env.Log)
+	if err != nil {
+		return nil, fmt.Errorf("read stream %s: %w", s.stream, err)
+	}
+	defer l.release()
+	described, err := l.describe(ctx, s.stream)
+	if err != nil {
+		return nil, err
+	}
+	var splits []sdk.Split
+	for _, k := range known {
+		p, _, err := decodePayload(k)
+		if err != nil {
+			return nil, err
+		}
+		if p.generation != described.GetGeneration() {
+			return nil, fmt.Errorf("stream %s was deleted and created again since the checkpoint that the job restores: "+
+				"start the job without a savepoint, or name the source anew", s.stream)
+		}
+		splits = append(splits, k)
+	}
+	for _, sh := range described.GetShards() {
+		id := stream.ShardName(sh.GetIndex())
+		if slices.ContainsFunc(known, func(k sdk.Split) bool { return k.ID == id }) {
+			continue
+		}
+		p := payload{generation: described.GetGeneration()}
+		// A shard that is new to a running job is read from its start.
+		if s.from == stream.FromLatest && len(known) == 0 {
+			if p.start, err = l.Tip(ctx, s.shard(p, sh.GetIndex())); err != nil {
+				return nil, fmt.Errorf("find the tip of %s of stream %s: %w", id, s.stream, err)
+			}
+		}
+		splits = append(splits, sdk.Split{ID: id, Payload: p.encode()})
+	}
+	return splits, nil
+}
+
+func (s *source) shard(p payload, index uint32) client.Shard {
+	return client.Shard{Stream: s.stream, Generation: p.generation, Index: index}
+}
+
+// Tip implements sdk.Tipper.
+func (s *source) Tip(ctx context.Context, env sdk.SourceEnv, split sdk.Split) ([]byte, error) {
+	p, index, err := decodePayload(split)
+	if err != nil {
+		return nil, err
+	}
+	l, err := dial(env.ShardAddress, env.Log)
+	if err != nil {
+		return nil, err
+	}
+	defer l.release()
+	tip, err := l.Tip(ctx, s.shard(p, index))
+	if err != nil || tip.Place() == 0 {
+		return nil, err
+	}
+	return tip[:], nil
+}
+
+func (s *source) Open(ctx context.Context, env sdk.SourceEnv, split sdk.Split, position []byte) (sdk.Reader[sdk.Record], error) {
+	p, index, err := decodePayload(split)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{source: s, split: split.ID, last: p.start, env: env}
+	if len(position) > 0 {
+		if r.last, err = stream.SequenceFromBytes(position); err != nil {
+			return nil, err
+		}
+	}
+	at := stream.Position{From: s.from, Timestamp: s.at}
+	switch {
+	case !r.last.IsZero():
+		at = stream.Position{From: stream.FromAfterSequence, Sequence: r.last}
+	case s.from == stream.FromAtSequence:
+		at = stream.Position{From: stream.FromTrimHorizon}
+	}
+	if r.link, err = dial(env.ShardAddress, env.Log); err != nil {
+		return nil, err
+	}
+	// The reader outlives the context of Open, which is that of the start.
+	r.reader = r.link.OpenReader(context.WithoutCancel(ctx), client.ReaderConfig{
+		Shard: s.shard(p, index), At: at, MaxBytes: s.readAhead, Wake: env.Wake,
+	})
+	return r, nil
+}
+
+// reader reads one shard. The blocks it is given are never changed, so records
+// point into them.
+type reader struct {
+	*source
+	split   string
+	env     sdk.SourceEnv
+	link    *link
+	reader  *client.Reader
+
+	records block.Iterator
+	// last is the last record polled, or the position read from; zero at the
+	// beginning of a shard.
+	last stream.Sequence
+	// stop is where a drain ends.
+	stopping bool
+	stop     stream.Sequence
+	skipped  uint64
+	polled   []stream.Sequence
+}
+
+func (r *reader) Poll(b *sdk.Batch[sdk.Record], max int) (sdk.ReadStatus, error) {
+	r.polled = r.polled[:0]
+	if r.ended() {
+		return sdk.ReadEnded, nil
+	}
+	var rec block.Record
+	for {
+		for len(r.polled) < max && r.records.Next(&rec) {
+			if r.stopping && rec.Sequence.Compare(r.stop) > 0 {
+				return sdk.ReadEnded, nil
+			}
+			r.last = rec.Sequence
+			r.polled = append(r.polled, rec.Sequence)
+			b.Append(sdk.Record{Key: text(rec.Key), Data: rec.Data}, rec.Arrival)
+			if r.ended() {
+				return sdk.ReadEnded, nil
+			}
+		}
+		if err := r.records.Err(); err != nil {
+			return sdk.ReadEnded, fmt.Errorf("%s behind sequence number %v: %w", r.where(), r.last, err)
+		}
+		if len(r.polled) > 0 {
+			return sdk.ReadMore, nil
+		}
+		blk, status := r.reader.Next()
+		if err := r.checkSkipped(); err != nil {
+			return sdk.ReadEnded, err
+		}
+		switch status {
+		case client.Ready:
+			r.records = blk.Records()
+		case client.CaughtUp:
+			return sdk.ReadEmpty, nil
+		case client.Fetching:
+			return sdk.ReadWaiting, nil
+		case client.Ended:
+			return sdk.ReadEnded, nil
+		case client.Failed:
+			return sdk.ReadEnded, fmt.Errorf("%s behind sequence number %v: %w", r.where(), r.last, r.reader.Err())
+		}
+	}
+}
+
+// text is a string over bytes that nobody changes.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// ended says that a drain has reached its end.
+func (r *reader) ended() bool { return r.stopping && r.last.Compare(r.stop) >= 0 }
+
+// checkSkipped refuses a gap that retention has torn.
+func (r *reader) checkSkipped() error {
+	skipped := r.reader.Skipped()
+	if skipped == r.skipped {
+		return nil
+	}
+	lost := skipped - r.skipped
+	r.skipped = skipped
+	if !r.skipExpired {
+		return fmt.Errorf("%s: %d records behind sequence number %v have outlived the stream's retention before they were read: "+
+			"raise the retention, and give the source shards.SkipExpired() to go on without them", r.where(), lost, r.last)
+	}
+	if r.env.Log != nil {
+		r.env.Log.Warn("records expired unread", "stream", r.stream, "shard", r.split, "records", lost)
+	}
+	return nil
+}
+
+func (r *reader) where() string { return "stream " + r.stream + ", " + r.split }
+
+// Where implements sdk.RecordReader.
+func (r *reader) Where(i int) string {
+	return fmt.Sprintf("%s, sequence number %v", r.where(), r.polled[i])
+}
+
+func (r *reader) Position() []byte {
+	if r.last.IsZero() {
+		return nil
+	}
+	return slices.Clone(r.last[:])
+}
+
+func (r *reader) StopAfter(position []byte) {
+	r.stopping = true
+	if seq, err := stream.SequenceFromBytes(position); err == nil {
+		r.stop = seq
+	}
+}
+
+func (r *reader) Lag() (millis, records int64) { return r.reader.Lag() }
+
+func (r *reader) Close() error {
+	err := r.reader.Close()
+	if e := r.link.release(); err == nil {
+		err = e
+	}
+	return err
+}

@@ -1,0 +1,172 @@
+package sdk
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/runtime/graph"
+	"github.com/millrace/millrace/runtime/keygroup"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// Env is the job under construction. A build function gets one, declares flags
+// and settings on it, and hangs streams on it with From. It belongs to the
+// goroutine that runs build.
+//
+// Build is run several times: once to plan the job, and in every worker to make
+// its operators. So it must come to the same graph each time; it sees nothing
+// but the job's arguments, and must not depend on the clock, on random numbers
+// or on the order of a map. A build whose graph differs between two runs is
+// refused.
+type Env struct {
+	g     *graph.Graph
+	flags *flags
+	local bool
+	doc   string
+	nodes []*node
+	errs  []error
+	// given is the default parallelism that the run was started with, 0 for none.
+	given int
+	kinds map[string]int
+}
+
+func newEnv(args []string, parallelism int, local bool) *Env {
+	return &Env{
+		g: &graph.Graph{
+			MaxParallelism: keygroup.Default,
+			Config: &pb.JobConfig{
+				CheckpointIntervalMs: time.Second.Milliseconds(),
+				CheckpointTimeoutMs:  time.Minute.Milliseconds(),
+				RetainedCheckpoints:  1,
+				Restart:              RestartWithBackoff(0).pb,
+				DefaultParallelism:   1,
+				User:                 map[string]string{},
+			},
+		},
+		flags: newFlags(args),
+		local: local,
+		given: parallelism,
+		kinds: map[string]int{},
+	}
+}
+
+// fail collects an error of the graph; plan mode reports all of them.
+func (e *Env) fail(err error) { e.errs = append(e.errs, err) }
+
+// Name names the job. Without one it has the name of its binary.
+func (e *Env) Name(name string) {
+	if err := checkName(name); err != nil {
+		e.fail(fmt.Errorf("the job's name: %w", err))
+		return
+	}
+	e.g.Name = name
+}
+
+// Doc says what the job does; --help prints it.
+func (e *Env) Doc(text string) { e.doc = text }
+
+// Local says that the job runs inside this process, started by hand, and not
+// on a cluster: the place to read a file instead of a stream. The graph may
+// differ between the two.
+func (e *Env) Local() bool { return e.local }
+
+// Parallelism sets the number of subtasks of operators that set none with
+// Parallel: 1 without it. The -p of a run takes precedence.
+func (e *Env) Parallelism(n int) {
+	if n < 1 {
+		e.fail(fmt.Errorf("the job's parallelism is %d: it must be at least 1", n))
+		return
+	}
+	e.g.Config.DefaultParallelism = uint32(n)
+}
+
+// MaxParallelism sets the number of key groups, the most subtasks that a keyed
+// operator can ever have: 1024 without it, at most 32768. It is fixed for the
+// life of the job's state.
+func (e *Env) MaxParallelism(n int) {
+	if n < 1 || n > keygroup.Max {
+		e.fail(fmt.Errorf("the job's max parallelism is %d: it must be from 1 to %d", n, keygroup.Max))
+		return
+	}
+	e.g.MaxParallelism = n
+}
+
+// CheckpointEvery sets the time between checkpoints: a second without it. 0
+// takes none but those that are asked for, and then transactional sinks show
+// their output only when the job ends.
+func (e *Env) CheckpointEvery(d time.Duration) {
+	if d < 0 || d > 0 && d < 10*time.Millisecond {
+		e.fail(fmt.Errorf("checkpoints every %v: 10ms is the shortest interval, 0 takes none", d))
+		return
+	}
+	e.g.Config.CheckpointIntervalMs = d.Milliseconds()
+}
+
+// CheckpointTimeout gives up a checkpoint that is not complete by then; the job
+// goes on. A minute without it.
+func (e *Env) CheckpointTimeout(d time.Duration) {
+	if d < 10*time.Millisecond {
+		e.fail(fmt.Errorf("checkpoint timeout %v: it must be at least 10ms", d))
+		return
+	}
+	e.g.Config.CheckpointTimeoutMs = d.Milliseconds()
+}
+
+// RetainCheckpoints sets how many completed checkpoints are kept: 1 without it.
+func (e *Env) RetainCheckpoints(n int) {
+	if n < 1 {
+		e.fail(fmt.Errorf("%d retained checkpoints: at least 1 is needed to recover", n))
+		return
+	}
+	e.g.Config.RetainedCheckpoints = uint32(n)
+}
+
+// Set records a setting for people: the REST API shows it with the job.
+func (e *Env) Set(key, value string) { e.g.Config.User[key] = value }
+
+// Restart says what happens after a failure; see RestartWithBackoff, which is
+// the default, RestartAfter and NoRestart.
+func (e *Env) Restart(r RestartStrategy) {
+	if r.pb == nil {
+		e.fail(errors.New("restart strategy: use RestartWithBackoff, RestartAfter or NoRestart"))
+		return
+	}
+	e.g.Config.Restart = r.pb
+}
+
+// RestartStrategy is made by RestartWithBackoff, RestartAfter and NoRestart.
+type RestartStrategy struct{ pb *pb.RestartStrategy }
+
+// RestartWithBackoff restarts at once, then after delays that begin at 100 ms
+// and double to at most a minute; ten minutes without a failure begin anew.
+// attempts bounds the restarts in a row; 0 is without limit.
+func RestartWithBackoff(attempts int) RestartStrategy {
+	return RestartStrategy{&pb.RestartStrategy{
+		Kind:           pb.RestartStrategy_KIND_EXPONENTIAL,
+		InitialDelayMs: 100,
+		MaxDelayMs:     time.Minute.Milliseconds(),
+		Multiplier:     2,
+		ResetMs:        (10 * time.Minute).Milliseconds(),
+		MaxAttempts:    uint32(max(0, attempts)),
+	}}
+}
+
+// RestartAfter restarts after the same delay each time, at most attempts times
+// in a row; 0 is without limit.
+func RestartAfter(delay time.Duration, attempts int) RestartStrategy {
+	return RestartStrategy{&pb.RestartStrategy{
+		Kind:           pb.RestartStrategy_KIND_FIXED,
+		InitialDelayMs: delay.Milliseconds(),
+		MaxDelayMs:     delay.Milliseconds(),
+		Multiplier:     1,
+		ResetMs:        (10 * time.Minute).Milliseconds(),
+		MaxAttempts:    uint32(max(0, attempts)),
+	}}
+}
+
+// NoRestart lets the first failure end the job.
+func NoRestart() RestartStrategy {
+	return RestartStrategy{&pb.RestartStrategy{Kind: pb.RestartStrategy_KIND_NONE}}
+}

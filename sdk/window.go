@@ -1,0 +1,142 @@
+package sdk
+
+import (
+	"errors"
+	"time"
+
+	"github.com/millrace/millrace/runtime/operator"
+	"github.com/millrace/millrace/runtime/window"
+)
+
+// Windows says how time is cut into windows: Tumbling, Sliding or Session. They
+// are in event time unless InProcessingTime.
+type Windows struct{ a window.Assigner }
+
+// Tumbling cuts time into windows of one size: an hour, a day. A record belongs
+// to one. They begin at multiples of the size since 1970-01-01 UTC (see Offset).
+func Tumbling(size time.Duration) Windows { return Windows{window.Tumbling(size)} }
+
+// Sliding makes windows of one size that begin every slide: the last hour, every
+// minute. A record belongs to size ÷ slide of them, and yet costs one update.
+func Sliding(size, slide time.Duration) Windows { return Windows{window.Sliding(size, slide)} }
+
+// Session makes, for each key, windows of records that are less than gap apart.
+func Session(gap time.Duration) Windows { return Windows{window.Session(gap)} }
+
+// Offset moves the beginnings of windows: Tumbling(24*time.Hour).Offset(-2*time.Hour)
+// makes days of UTC+2. Sessions have none.
+func (w Windows) Offset(d time.Duration) Windows {
+	w.a.Offset = d.Milliseconds()
+	return w
+}
+
+// InProcessingTime takes the clock of the machine instead of event times: a
+// record belongs to the time at which the operator sees it, and none is late.
+func (w Windows) InProcessingTime() Windows {
+	w.a.ProcessingTime = true
+	return w
+}
+
+// Window is the time that a result is about: from Start up to, and not
+// including, End. Both are UTC.
+type Window struct {
+	Start, End time.Time
+}
+
+// WindowedStream is a keyed stream cut into windows. A window fires, and its
+// result is emitted, once event time has passed its end; the result's own event
+// time is a millisecond before End.
+//
+// A record that comes after that is late. Late records go to the side output
+// given with Late, or are counted (numLateRecordsDropped): never lost unseen.
+type WindowedStream[K comparable, T any] struct {
+	k        KeyedStream[K, T]
+	a        window.Assigner
+	lateness time.Duration
+	late     *Tag[T]
+}
+
+// Window cuts the stream into windows.
+func (k KeyedStream[K, T]) Window(w Windows) WindowedStream[K, T] {
+	return WindowedStream[K, T]{k: k, a: w.a}
+}
+
+// AllowedLateness keeps a window for d after it has fired: a record that comes
+// in that time makes its result be emitted again, updated.
+func (w WindowedStream[K, T]) AllowedLateness(d time.Duration) WindowedStream[K, T] {
+	w.lateness = d
+	return w
+}
+
+// Late sends late records to a side output, which DataStream.Side reads from
+// the stream of results.
+func (w WindowedStream[K, T]) Late(tag Tag[T]) WindowedStream[K, T] {
+	w.late = &tag
+	return w
+}
+
+// Aggregate folds the records of each key and window into an accumulator, and
+// makes one result of it. result must not keep memory that the accumulator
+// holds.
+func (w WindowedStream[K, T]) Aggregate[A, R any](name string, agg Aggregate[T, A], result func(w Window, key K, acc A) R) DataStream[R] {
+	c := window.Config[K, T, A, R]{
+		Assigner:        w.a,
+		Key:             w.k.key,
+		Aggregate:       window.Aggregate[T, A](agg),
+		AllowedLateness: w.lateness.Milliseconds(),
+	}
+	if result != nil {
+		c.Result = func(span window.Window, key K, acc A) R {
+			return result(Window{time.UnixMilli(span.Start).UTC(), time.UnixMilli(span.End).UTC()}, key, acc)
+		}
+	}
+	if w.late != nil {
+		c.Late = w.late.Name
+	}
+	out, n := attachKeyed[K, T, R](w.k, "Window", name, func() operator.Operator { return window.New(c) })
+	n.eventTime = !w.a.ProcessingTime
+	if w.late != nil {
+		n.tags[w.late.Name] = true
+	}
+	n.plan = append(n.plan, func() error {
+		if w.late != nil && w.late.Name == "" {
+			return errors.New("the tag of its late records has no name")
+		}
+		if err := window.Check(c); err != nil {
+			return err
+		}
+		return n.declareState()
+	})
+	return out
+}
+
+// Reduce folds the records of each key and window to one, f of the reduction so
+// far and the record, and makes a result of it.
+func (w WindowedStream[K, T]) Reduce[R any](name string, f func(sofar, v T) T, result func(w Window, key K, v T) R) DataStream[R] {
+	agg := Aggregate[T, reduced[T]]{
+		New: func() reduced[T] { return reduced[T]{} },
+		Add: func(acc *reduced[T], v T) { acc.add(f, v) },
+		Merge: func(a, b *reduced[T]) {
+			if b.Any {
+				a.add(f, b.Value)
+			}
+		},
+	}
+	if f == nil || result == nil {
+		return w.Aggregate[reduced[T], R](name, agg, nil)
+	}
+	return w.Aggregate(name, agg, func(span Window, key K, acc reduced[T]) R { return result(span, key, acc.Value) })
+}
+
+// reduced is the reduction of the records so far, if there were any.
+type reduced[T any] struct {
+	Value T
+	Any   bool
+}
+
+func (r *reduced[T]) add(f func(T, T) T, v T) {
+	if r.Any {
+		v = f(r.Value, v)
+	}
+	r.Value, r.Any = v, true
+}
