@@ -27,12 +27,10 @@ type Env struct {
 	doc   string
 	nodes []*node
 	errs  []error
-	// given is the default parallelism that the run was started with, 0 for none.
-	given int
 	kinds map[string]int
 }
 
-func newEnv(args []string, parallelism int, local bool) *Env {
+func newEnv(args []string, local bool) *Env {
 	return &Env{
 		g: &graph.Graph{
 			MaxParallelism: keygroup.Default,
@@ -47,7 +45,6 @@ func newEnv(args []string, parallelism int, local bool) *Env {
 		},
 		flags: newFlags(args),
 		local: local,
-		given: parallelism,
 		kinds: map[string]int{},
 	}
 }

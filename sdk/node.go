@@ -8,7 +8,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/runtime/graph"
-	"github.com/millrace/millrace/runtime/keygroup"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
@@ -106,9 +105,6 @@ func checkName(name string) error {
 
 // finish checks the graph that build made and returns all that is wrong with it.
 func (e *Env) finish() error {
-	if e.given > 0 {
-		e.g.Config.DefaultParallelism = uint32(e.given)
-	}
 	if len(e.nodes) == 0 {
 		e.fail(errors.New("the job has no operators: begin with sdk.From(env, source) and end with To(sink)"))
 	}
@@ -119,7 +115,6 @@ func (e *Env) finish() error {
 	for _, n := range e.nodes {
 		n.checkTime()
 	}
-	e.checkForward()
 	return errors.Join(e.errs...)
 }
 
@@ -143,22 +138,9 @@ func (n *node) check(byUID map[string]*node) {
 			n.fail("%w", err)
 		}
 	}
-	if n.Parallelism < 0 || n.MaxParallelism < 0 || n.MaxParallelism > keygroup.Max {
-		n.fail("parallelism %d, max parallelism %d: they must be from 1 to %d", n.Parallelism, n.MaxParallelism, keygroup.Max)
-	}
-	if p, groups := n.parallelism(), n.groups(); p > groups {
-		n.fail("its parallelism %d is above its max parallelism %d: raise the one with MaxParallel or lower the other", p, groups)
-	}
 	if !n.used && n.Kind != kindSink {
 		n.fail("nothing reads what it emits: end the stream with To(sink)")
 	}
-}
-
-func (n *node) parallelism() int {
-	if n.Parallelism > 0 {
-		return n.Parallelism
-	}
-	return int(n.env.g.Config.DefaultParallelism)
 }
 
 func (n *node) groups() int {
@@ -188,22 +170,6 @@ func (n *node) checkTime() {
 			n.timed = true
 		case -1:
 			n.timed = false
-		}
-	}
-}
-
-// checkForward turns forward edges between operators of different parallelism
-// into rebalancing ones.
-func (e *Env) checkForward() {
-	byNode := map[*graph.Node]*node{}
-	for _, n := range e.nodes {
-		byNode[n.Node] = n
-	}
-	for _, n := range e.nodes {
-		for _, in := range n.Inputs {
-			if in.Ship == pb.Ship_SHIP_FORWARD && byNode[in.From].parallelism() != n.parallelism() {
-				in.Ship = pb.Ship_SHIP_REBALANCE
-			}
 		}
 	}
 }

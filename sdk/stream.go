@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/millrace/millrace/runtime/keygroup"
 	"github.com/millrace/millrace/runtime/operator"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -178,8 +179,8 @@ func (s DataStream[T]) Parallel(n int) DataStream[T] {
 // comes from; see Env.MaxParallelism.
 func (s DataStream[T]) MaxParallel(n int) DataStream[T] {
 	if last := s.last("MaxParallel"); last != nil {
-		if n < 1 {
-			s.env.fail(fmt.Errorf("operator %q: max parallelism %d: it must be at least 1", last.Name, n))
+		if n < 1 || n > keygroup.Max {
+			s.env.fail(fmt.Errorf("operator %q: max parallelism %d: it must be from 1 to %d", last.Name, n, keygroup.Max))
 			return s
 		}
 		last.MaxParallelism = n

@@ -186,10 +186,10 @@ func (s *source) Open(ctx context.Context, env sdk.SourceEnv, split sdk.Split, p
 // point into them.
 type reader struct {
 	*source
-	split   string
-	env     sdk.SourceEnv
-	link    *link
-	reader  *client.Reader
+	split  string
+	env    sdk.SourceEnv
+	link   *link
+	reader *client.Reader
 
 	records block.Iterator
 	// last is the last record polled, or the position read from; zero at the
