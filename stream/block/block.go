@@ -102,6 +102,18 @@ func (b Block) Assign(first stream.Sequence, arrival int64) error {
 	return nil
 }
 
+// Check walks the block: its records must be well formed and fill it exactly.
+func (b Block) Check() error {
+	it := b.Records()
+	if err := Skip(&it, it.left); err != nil {
+		return err
+	}
+	if len(it.rest) > 0 {
+		return it.malformed()
+	}
+	return nil
+}
+
 func (b Block) seal() {
 	binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
 }

@@ -1,0 +1,252 @@
+package shardlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/stream"
+)
+
+const (
+	formatMagic   = "MRSL"
+	formatVersion = 1
+
+	defaultCacheBytes    = 16 << 20
+	defaultMemTableBytes = 16 << 20
+)
+
+// Open opens the log in a folder, which it creates, and reads what it must
+// know of each shard. A folder that another process has open is an error of
+// kind FolderInUse.
+func Open(dir string, opt Options) (*Log, error) {
+	if opt.FS == nil {
+		opt.FS = vfs.Default
+	}
+	if opt.Clock == nil {
+		opt.Clock = clock.System
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.CacheBytes == 0 {
+		opt.CacheBytes = defaultCacheBytes
+	}
+	if opt.MemTableBytes == 0 {
+		opt.MemTableBytes = defaultMemTableBytes
+	}
+	l := &Log{dir: dir, opt: opt, queue: make(chan *op, maxQueued), stopped: make(chan struct{})}
+	l.fault.raised = make(chan struct{})
+	l.mu.shards = make(map[ID]*shard)
+	l.room = &diskRoom{fs: opt.FS, dir: dir, now: time.Now}
+	if err := makeFolder(opt.FS, dir); err != nil {
+		return nil, fmt.Errorf("create the folder %s of the shard log: %w", dir, err)
+	}
+	lock, err := pebble.LockDirectory(dir, opt.FS)
+	if err != nil {
+		return nil, stream.Errorf(stream.FolderInUse, "the folder %s is in use by another process (%w): stop that process, or choose another folder", dir, err)
+	}
+	l.lock = lock
+	if err := l.openStore(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the shard log in %s: %w", dir, err), lock.Close())
+	}
+	return l, nil
+}
+
+// makeFolder creates a folder and syncs what leads to it: without that, a
+// power loss could take the whole log away.
+func makeFolder(fs vfs.FS, dir string) error {
+	if _, err := fs.Stat(dir); err == nil {
+		return nil
+	}
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	parent, err := fs.OpenDir(filepath.Dir(filepath.Clean(dir)))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}
+
+func (l *Log) openStore() error {
+	opts := &pebble.Options{
+		FS:                          l.opt.FS,
+		Lock:                        l.lock,
+		CacheSize:                   l.opt.CacheBytes,
+		MemTableSize:                l.opt.MemTableBytes,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       32,
+		FormatMajorVersion:          pebble.FormatNewest,
+		Logger:                      pebbleLog{dir: l.dir, log: l.opt.Log, fault: &l.fault},
+	}
+	db, err := pebble.Open(l.dir, opts)
+	if err != nil {
+		return err
+	}
+	l.db = db
+	if err := l.checkFormat(); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	if err := l.recover(); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	return nil
+}
+
+func (l *Log) checkFormat() error {
+	value, closer, err := l.db.Get([]byte{keyFormat})
+	if errors.Is(err, pebble.ErrNotFound) {
+		return l.db.Set([]byte{keyFormat}, binary.LittleEndian.AppendUint16([]byte(formatMagic), formatVersion), pebble.Sync)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = closer.Close() }()
+	if len(value) != len(formatMagic)+2 || string(value[:len(formatMagic)]) != formatMagic {
+		return stream.Errorf(stream.Corrupt, "its format mark is %q", value)
+	}
+	if v := binary.LittleEndian.Uint16(value[len(formatMagic):]); v != formatVersion {
+		return stream.Errorf(stream.InvalidArgument, "it has format version %d, this program knows %d: use the version that wrote it", v, formatVersion)
+	}
+	return nil
+}
+
+// recover builds the state of every shard from its keys.
+func (l *Log) recover() error {
+	metas, err := l.scan(keyShard, nil)
+	if err != nil {
+		return err
+	}
+	for metas.next() {
+		id, err := idOfKey(metas.key)
+		if err != nil {
+			return errors.Join(err, metas.close())
+		}
+		m, err := decodeShardMeta(metas.value)
+		if err != nil {
+			return errors.Join(err, metas.close())
+		}
+		l.mu.shards[id] = newShard(id, m)
+	}
+	if err := metas.close(); err != nil {
+		return err
+	}
+	for _, s := range l.mu.shards {
+		if err := l.recoverShard(s); err != nil {
+			return fmt.Errorf("read shard %v: %w", s.id, err)
+		}
+	}
+	return nil
+}
+
+func (l *Log) recoverShard(s *shard) error {
+	if err := l.recoverTip(s); err != nil {
+		return err
+	}
+	byNumber := make(map[uint32]*sinkState)
+	sinks, err := l.scan(keySink, &s.id)
+	if err != nil {
+		return err
+	}
+	for sinks.next() {
+		m, err := decodeSinkMeta(sinks.value)
+		if err != nil || len(sinks.key) != 13 {
+			return errors.Join(err, sinks.close(), stream.Errorf(stream.Corrupt, "key %x of a sink", sinks.key))
+		}
+		st := &sinkState{number: binary.BigEndian.Uint32(sinks.key[9:]), meta: *m, open: make(map[txEpoch]map[blockID]staged)}
+		byNumber[st.number] = st
+		s.sinks[sinkName{m.lineage, m.sink}] = st
+		s.nextSink = max(s.nextSink, st.number+1)
+	}
+	if err := sinks.close(); err != nil {
+		return err
+	}
+	blocks, err := l.scan(keyUncommitted, &s.id)
+	if err != nil {
+		return err
+	}
+	for blocks.next() {
+		tx, at, err := parseBlockKey(blocks.key)
+		if err != nil {
+			return errors.Join(err, blocks.close())
+		}
+		what, err := decodeStaged(blocks.value)
+		st := byNumber[tx.sink]
+		if err != nil || st == nil {
+			return errors.Join(err, blocks.close(), stream.Errorf(stream.Corrupt, "staged block %x is of an unknown sink", blocks.key))
+		}
+		te := txEpoch{tx.epoch, tx.checkpoint}
+		if st.open[te] == nil {
+			st.open[te] = make(map[blockID]staged)
+		}
+		st.open[te][at] = what
+	}
+	return blocks.close()
+}
+
+// recoverTip finds the last record of a shard.
+func (l *Log) recoverTip(s *shard) (err error) {
+	it, err := l.db.NewIter(bounds(keyRecords, &s.id))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if !it.Last() {
+		return it.Error()
+	}
+	e, err := decodeEntry(it)
+	if err != nil {
+		return err
+	}
+	s.next = max(s.next, e.last+1)
+	s.arrival = max(s.arrival, e.arrival)
+	s.mu.tip = s.next - 1
+	return nil
+}
+
+// scanner walks keys of one kind, of one shard or of all.
+type scanner struct {
+	it         *pebble.Iterator
+	begun      bool
+	key, value []byte
+}
+
+func bounds(kind byte, id *ID) *pebble.IterOptions {
+	prefix := []byte{kind}
+	if id != nil {
+		prefix = shardKey(kind, *id)
+	}
+	return &pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)}
+}
+
+func (l *Log) scan(kind byte, id *ID) (*scanner, error) {
+	it, err := l.db.NewIter(bounds(kind, id))
+	if err != nil {
+		return nil, err
+	}
+	return &scanner{it: it}, nil
+}
+
+func (s *scanner) next() bool {
+	ok := false
+	if s.begun {
+		ok = s.it.Next()
+	} else {
+		ok, s.begun = s.it.First(), true
+	}
+	if ok {
+		s.key, s.value = s.it.Key(), s.it.Value()
+	}
+	return ok
+}
+
+func (s *scanner) close() error { return errors.Join(s.it.Error(), s.it.Close()) }
