@@ -1,0 +1,115 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/millrace/millrace/api"
+	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/checkpoint/manifest"
+	"github.com/millrace/millrace/job"
+	"github.com/millrace/millrace/jobmanager/journal"
+	"github.com/millrace/millrace/jobmanager/slots"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// act carries out one action without blocking. What takes time runs beside the
+// driver and comes back as an event.
+func (j *Job) act(ctx context.Context, beside *sync.WaitGroup, a job.Action) {
+	switch a := a.(type) {
+	case job.RequestSlots:
+		j.d.changeSlots(func(p *slots.Pool) []slots.Grant { return p.Ask(j.ID, a.N) })
+	case job.ReleaseSlots:
+		j.d.changeSlots(func(p *slots.Pool) []slots.Grant { return p.Release(j.ID) })
+	case job.StartWorker:
+		j.startWorker(a)
+	case job.StopWorker:
+		j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_StopWorker{
+			StopWorker: &pb.StopWorker{WorkerId: a.Worker, GraceMs: a.Grace.Milliseconds()}}})
+	case job.SendWorker:
+		j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_ToWorker{
+			ToWorker: &pb.ToWorker{WorkerId: a.Worker, Command: a.Command}}})
+	case job.Journal:
+		j.records.put(a)
+	case job.WriteManifest:
+		beside.Go(func() { j.tell(job.ManifestWritten{Token: a.Token, Err: manifest.Write(ctx, j.d.cfg.Bucket, a.Key, a.Manifest)}) })
+	case job.ReadManifest:
+		beside.Go(func() {
+			m, err := readManifest(ctx, j.d.cfg.Bucket, a.Key)
+			j.tell(job.ManifestRead{Token: a.Token, Manifest: m, Err: err})
+		})
+	case job.DeleteObjects:
+		j.d.deletions.put(a)
+	case job.Answer:
+		j.answer(a.Request, answer{a.Result, a.Err})
+	case job.Observe:
+		j.observe(ctx, a.Observation)
+	default:
+		panic(fmt.Sprintf("dispatch: unknown action %T", a))
+	}
+}
+
+// send queues a message; a task manager that is gone loses it, and its loss is
+// told by itself.
+func (j *Job) send(tm string, m *pb.JobManagerMessage) error {
+	err := j.d.control.Send(tm, m)
+	if err != nil {
+		j.d.cfg.Log.Debug("message to a task manager lost", "job", j.ID, "task_manager", tm, "error", err)
+	}
+	return err
+}
+
+func (j *Job) startWorker(a job.StartWorker) {
+	err := j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_StartWorker{StartWorker: &pb.StartWorker{
+		JobId: j.ID, JobName: j.Submitted.GetName(), WorkerId: a.Worker,
+		Binary: j.Submitted.GetBinary(), Args: j.Submitted.GetArgs(), Slots: uint32(a.Slots),
+	}}})
+	if err != nil {
+		j.tell(job.WorkerExited{Worker: a.Worker, Exit: &pb.WorkerExited{JobId: j.ID, WorkerId: a.Worker, Error: asError(err).Proto()}})
+	}
+}
+
+// appendRecords appends the job's records in the order of their actions.
+func (j *Job) appendRecords(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-j.records.ready:
+		}
+		for _, a := range j.records.take() {
+			err := j.d.journal.Append(ctx, a.Record)
+			switch {
+			case err == nil:
+				j.tell(job.Journaled{Token: a.Token})
+			case ctx.Err() != nil || errors.Is(err, journal.ErrLeadershipLost):
+				return // the driver ends too, and answers nothing
+			default:
+				// Nothing is known of the record's fate: no job can go on.
+				j.d.fail(fmt.Errorf("job %s: %w", j.ID, err))
+				return
+			}
+		}
+	}
+}
+
+// readManifest reads a manifest; errors that reading again cannot mend are
+// *job.Unusable.
+func readManifest(ctx context.Context, bucket blob.Bucket, key string) (*pb.Manifest, error) {
+	m, err := manifest.Read(ctx, bucket, key)
+	var corrupt *manifest.CorruptError
+	switch {
+	case err == nil:
+		return m, nil
+	case errors.Is(err, blob.ErrNotFound):
+		return nil, &job.Unusable{Code: string(api.SnapshotMissing), Err: fmt.Errorf("manifest %s is not in bucket %s", key, bucket.URL())}
+	case errors.As(err, &corrupt) && corrupt.Truncated:
+		return nil, &job.Unusable{Code: string(api.SnapshotTruncated), Err: err}
+	case errors.As(err, &corrupt):
+		return nil, &job.Unusable{Code: string(api.SnapshotCorrupt), Err: err}
+	}
+	return nil, api.Errorf(api.BucketUnavailable, "%w", err)
+}

@@ -1,0 +1,270 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/millrace/millrace/api"
+	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/job"
+	"github.com/millrace/millrace/jobmanager/control"
+	"github.com/millrace/millrace/jobmanager/journal"
+	"github.com/millrace/millrace/jobmanager/rates"
+	"github.com/millrace/millrace/jobmanager/slots"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// KeepEnded is how many ended jobs are remembered.
+const KeepEnded = 100
+
+// Config of a Dispatcher. Bucket and Journal are required.
+type Config struct {
+	Bucket  blob.Bucket
+	Journal *journal.Journal
+	Clock   clock.Clock
+	Log     *slog.Logger
+	Tracer  trace.Tracer
+	// SlotWait and PlanWait bound the wait of a job for slots and of a
+	// submission for its plan.
+	SlotWait, PlanWait time.Duration
+	// MaxUpload bounds a binary in bytes; UploadDir holds it on its way.
+	MaxUpload int64
+	UploadDir string
+	// Decide is catalog.Decide: a copy of the catalog, a command and the hosts
+	// that are attached to the catalog that follows, nil where nothing changes.
+	// It is pure. Without it there are no streams.
+	Decide func(c *pb.Catalog, cmd *pb.StreamCommand, hosts []string, now time.Time) (*pb.Catalog, error)
+	// Control configures the link; identity, bucket, clock and log are set
+	// here.
+	Control control.Config
+}
+
+// Dispatcher runs the jobs of a cluster.
+type Dispatcher struct {
+	cfg     Config
+	journal *journal.Journal
+	control *control.Server
+	rates   *rates.Store
+	streams *streams
+	// deletions are objects that nothing needs any more.
+	deletions *queue[job.DeleteObjects]
+	// binaries holds one token: who changes the set of binaries has it.
+	binaries chan struct{}
+	// fatal ends Run.
+	fatal chan error
+
+	mu struct {
+		sync.Mutex
+		// ctx is Run's, nil before and after it.
+		ctx  context.Context
+		jobs map[string]*Job
+		pool *slots.Pool
+		// changed is closed and replaced when task managers come or go.
+		changed chan struct{}
+	}
+	running sync.WaitGroup
+}
+
+// New returns a dispatcher for the leader whose journal it is given.
+func New(cfg Config) *Dispatcher {
+	if cfg.Clock == nil {
+		cfg.Clock = clock.System
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = tracenoop.Tracer{}
+	}
+	cfg.SlotWait = cmp.Or(cfg.SlotWait, 5*time.Minute)
+	cfg.PlanWait = cmp.Or(cfg.PlanWait, 30*time.Second)
+	cfg.MaxUpload = cmp.Or(cfg.MaxUpload, 512<<20)
+	d := &Dispatcher{
+		cfg: cfg, journal: cfg.Journal, rates: rates.New(),
+		deletions: newQueue[job.DeleteObjects](1 << 16),
+		binaries:  make(chan struct{}, 1), fatal: make(chan error, 1),
+	}
+	d.mu.jobs = map[string]*Job{}
+	d.mu.pool = slots.New()
+	d.mu.changed = make(chan struct{})
+	link := cfg.Control
+	link.ClusterID, link.LeaderEpoch, link.Bucket = cfg.Journal.ClusterID(), cfg.Journal.Epoch(), cfg.Bucket.URL()
+	link.Clock, link.Log = cfg.Clock, cfg.Log
+	d.control = control.New(link, d)
+	d.streams = newStreams(d)
+	return d
+}
+
+// Control is the control link's server.
+func (d *Dispatcher) Control() *control.Server { return d.control }
+
+// Rates are the metrics of all tasks.
+func (d *Dispatcher) Rates() *rates.Store { return d.rates }
+
+// Journal is the cluster's journal.
+func (d *Dispatcher) Journal() *journal.Journal { return d.journal }
+
+// Now is the time of the dispatcher's clock.
+func (d *Dispatcher) Now() time.Time { return d.cfg.Clock.Now() }
+
+// Start takes the journal's jobs up: those that have not ended get a driver,
+// which goes on from their latest checkpoint. Call it once, before anything
+// attaches; Run then waits.
+func (d *Dispatcher) Start(ctx context.Context) error {
+	state := d.journal.State()
+	d.mu.Lock()
+	d.mu.ctx = ctx
+	d.mu.Unlock()
+	d.running.Go(func() { d.streams.run(ctx) })
+	d.running.Go(func() { d.deleteObjects(ctx) })
+	for _, r := range state.GetJobs() {
+		if r.GetEnded() != nil {
+			d.mu.Lock()
+			d.mu.jobs[r.GetSubmitted().GetJobId()] = endedJob(d, r)
+			d.mu.Unlock()
+			continue
+		}
+		if err := d.launch(ctx, r, job.Recovered{}); err != nil {
+			return fmt.Errorf("take over job %s: %w", r.GetSubmitted().GetJobId(), err)
+		}
+	}
+	return nil
+}
+
+// Run waits until ctx ends (nil), leadership is lost or a driver cannot go on,
+// and then for all goroutines; ctx must end then.
+func (d *Dispatcher) Run(ctx context.Context, stop context.CancelFunc) error {
+	var err error
+	select {
+	case <-ctx.Done():
+	case <-d.journal.Lost():
+		err = journal.ErrLeadershipLost
+	case err = <-d.fatal:
+	}
+	stop()
+	d.mu.Lock()
+	d.mu.ctx = nil
+	d.mu.Unlock()
+	d.control.Close()
+	d.running.Wait()
+	return err
+}
+
+// fail ends Run with an error that no driver can mend.
+func (d *Dispatcher) fail(err error) {
+	select {
+	case d.fatal <- err:
+	default: // another came first
+	}
+}
+
+// background runs f beside a driver, as part of Run; false when Run has ended.
+func (d *Dispatcher) background(f func(ctx context.Context)) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ctx := d.mu.ctx
+	if ctx == nil {
+		return false
+	}
+	d.running.Go(func() { f(ctx) })
+	return true
+}
+
+// Job returns a job by its id.
+func (d *Dispatcher) Job(id string) (*Job, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if j := d.mu.jobs[id]; j != nil {
+		return j, nil
+	}
+	return nil, api.Errorf(api.JobNotFound, "job %s is not known", id)
+}
+
+// Jobs lists all jobs, the latest submitted first.
+func (d *Dispatcher) Jobs() []*Job {
+	d.mu.Lock()
+	all := make([]*Job, 0, len(d.mu.jobs))
+	for _, j := range d.mu.jobs {
+		all = append(all, j)
+	}
+	d.mu.Unlock()
+	slices.SortFunc(all, func(a, b *Job) int {
+		return cmp.Or(cmp.Compare(b.Submitted.GetSubmittedMs(), a.Submitted.GetSubmittedMs()), cmp.Compare(a.ID, b.ID))
+	})
+	return all
+}
+
+// Slots are the slots of the task managers that are attached.
+func (d *Dispatcher) Slots() (managers []slots.TaskManager, total, free int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mu.pool.TaskManagers(), d.mu.pool.Total(), d.mu.pool.Free()
+}
+
+// deleteObjects carries out deletions one by one. One that fails costs space
+// only, and is not tried again.
+func (d *Dispatcher) deleteObjects(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.deletions.ready:
+		}
+		for _, del := range d.deletions.take() {
+			for _, prefix := range del.Prefixes {
+				err := d.cfg.Bucket.List(ctx, prefix, func(i blob.Info) error {
+					del.Keys = append(del.Keys, i.Key)
+					return nil
+				})
+				if err != nil && ctx.Err() == nil {
+					d.cfg.Log.Warn("objects were not deleted", "prefix", prefix, "error", err)
+				}
+			}
+			for _, key := range del.Keys {
+				if err := d.cfg.Bucket.Delete(ctx, key); err != nil && ctx.Err() == nil {
+					d.cfg.Log.Warn("object was not deleted", "object", key, "error", err)
+				}
+			}
+		}
+	}
+}
+
+// append writes a record for a request. It goes on when the requester leaves:
+// what has begun is settled within Run.
+func (d *Dispatcher) append(ctx context.Context, r *pb.JournalRecord) error {
+	result := make(chan error, 1)
+	ok := d.background(func(run context.Context) { result <- d.journal.Append(run, r) })
+	if !ok {
+		return api.Errorf(api.ShuttingDown, "job manager is shutting down")
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return api.Errorf(api.TimedOut, "journal record is not written yet; it may be later: %w", ctx.Err())
+	}
+}
+
+// asError gives an error of any room its code.
+func asError(err error) *api.Error {
+	var e *job.Error
+	if errors.As(err, &e) {
+		return &api.Error{Code: api.Code(e.Code), Message: err.Error(), Cause: err}
+	}
+	var u *job.Unusable
+	if errors.As(err, &u) {
+		return &api.Error{Code: api.Code(u.Code), Message: err.Error(), Cause: err}
+	}
+	return api.From(err)
+}

@@ -1,0 +1,275 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/millrace/millrace/api"
+	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/checkpoint"
+	"github.com/millrace/millrace/job"
+	"github.com/millrace/millrace/jobmanager/journal"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+const maxJobName = 256
+
+// Submission is a job to run.
+type Submission struct {
+	Jar  string
+	Args []string
+	// JobID is chosen here where empty.
+	JobID string
+	// Parallelism is the default of operators that set none; 0 for 1.
+	Parallelism int
+	// Savepoint is the path of a savepoint or checkpoint to start from.
+	Savepoint string
+	// AllowUnmatched leaves state of the savepoint behind that no operator
+	// takes up.
+	AllowUnmatched bool
+}
+
+// Plan runs a binary in plan mode on a task manager and returns its graph.
+func (d *Dispatcher) Plan(ctx context.Context, jar string, args []string, parallelism int) (*pb.JobGraph, error) {
+	b, err := d.Jar(ctx, jar)
+	if err != nil {
+		return nil, err
+	}
+	if parallelism < 0 {
+		return nil, api.Errorf(api.BadRequest, "parallelism %d is negative", parallelism)
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.PlanWait)
+	defer cancel()
+	tm, err := d.planner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := d.control.Ask(ctx, tm, &pb.Request{Body: &pb.Request_Plan{Plan: &pb.RunPlan{
+		Binary: b.SHA256, Args: args, DefaultParallelism: uint32(max(1, parallelism))}}})
+	if err != nil {
+		return nil, err
+	}
+	if e := api.FromProto(reply.GetPlan().GetError()); e != nil {
+		return nil, e
+	}
+	g := reply.GetPlan().GetGraph()
+	if len(g.GetVertices()) == 0 {
+		return nil, api.Errorf(api.GraphInvalid, "the plan of %s has no operators", b.Name).
+			With("Add a source and a sink in the build function")
+	}
+	if len(g.GetName()) > maxJobName {
+		return nil, api.Errorf(api.NameTooLong, "name of the job has %d bytes, at most %d are allowed", len(g.GetName()), maxJobName)
+	}
+	return g, nil
+}
+
+// planner is the task manager with the most free slots; with none attached it
+// waits for one.
+func (d *Dispatcher) planner(ctx context.Context) (string, error) {
+	for {
+		d.mu.Lock()
+		changed := d.mu.changed
+		best := -1
+		tms := d.mu.pool.TaskManagers()
+		for i, tm := range tms {
+			if best < 0 || tm.Free > tms[best].Free {
+				best = i
+			}
+		}
+		d.mu.Unlock()
+		if best >= 0 {
+			return tms[best].ID, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return "", api.Errorf(api.SlotsUnavailable, "no task manager is attached to plan the job on: %w", ctx.Err())
+		}
+	}
+}
+
+// Submit plans a binary and starts the job. When it returns the job is in the
+// journal; it runs once it has slots.
+func (d *Dispatcher) Submit(ctx context.Context, s Submission) (*Job, error) {
+	if s.JobID == "" {
+		s.JobID = NewID()
+	}
+	jar, err := d.Jar(ctx, s.Jar)
+	if err != nil {
+		return nil, err
+	}
+	record := &pb.JobSubmitted{
+		JobId: s.JobID, Binary: jar.SHA256, Args: s.Args,
+		AllowUnmatchedState: s.AllowUnmatched, Lineage: s.JobID,
+	}
+	if s.Savepoint != "" {
+		key, m, err := d.findManifest(ctx, s.Savepoint)
+		if err != nil {
+			return nil, err
+		}
+		record.RestoreManifest, record.Lineage = key, m.GetLineage()
+	}
+	graph, err := d.Plan(ctx, s.Jar, s.Args, s.Parallelism)
+	if err != nil {
+		return nil, err
+	}
+	record.Graph, record.Name, record.SubmittedMs = graph, graph.GetName(), d.Now().UnixMilli()
+	return d.start(ctx, record)
+}
+
+// start journals a submission and launches its driver. The record keeps its
+// binary from being deleted, so that is excluded meanwhile.
+func (d *Dispatcher) start(ctx context.Context, record *pb.JobSubmitted) (*Job, error) {
+	release, err := d.holdBinaries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if _, err := d.Job(record.GetJobId()); err == nil {
+		return nil, api.Errorf(api.JobExists, "job %s exists", record.GetJobId())
+	}
+	if _, _, err := d.cfg.Bucket.Get(ctx, binaryPrefix+record.GetBinary(), 0, 1); err != nil {
+		if errors.Is(err, blob.ErrNotFound) {
+			return nil, api.Errorf(api.BinaryNotFound, "binary %s was deleted meanwhile", record.GetBinary())
+		}
+		return nil, api.Errorf(api.BucketUnavailable, "look for binary %s: %w", record.GetBinary(), err)
+	}
+	// The append and the launch are one: a client that leaves in between must
+	// not leave a job that is journalled and not driven.
+	result := make(chan error, 1)
+	ok := d.background(func(run context.Context) {
+		err := d.journal.Append(run, &pb.JournalRecord{Body: &pb.JournalRecord_JobSubmitted{JobSubmitted: record}})
+		if err == nil {
+			err = d.launch(run, &pb.JobRecord{Submitted: proto.Clone(record).(*pb.JobSubmitted)}, job.Submitted{})
+		}
+		result <- err
+	})
+	if !ok {
+		return nil, api.Errorf(api.ShuttingDown, "job manager is shutting down")
+	}
+	select {
+	case err := <-result:
+		if err != nil {
+			return nil, err
+		}
+	case <-ctx.Done():
+		return nil, api.Errorf(api.TimedOut, "job %s is not journalled yet; it may start later: %w", record.GetJobId(), ctx.Err())
+	}
+	d.cfg.Log.Info("job submitted", "job", record.GetJobId(), "name", record.GetName(), "binary", record.GetBinary())
+	d.background(d.forgetOldJobs)
+	return d.Job(record.GetJobId())
+}
+
+// findManifest resolves what a user calls a savepoint: the path that was
+// printed, with or without the bucket's URL before it or its manifest behind
+// it, or the path of a checkpoint.
+func (d *Dispatcher) findManifest(ctx context.Context, p string) (string, *pb.Manifest, error) {
+	p = strings.Trim(strings.TrimPrefix(p, strings.TrimSuffix(d.cfg.Bucket.URL(), "/")+"/"), "/")
+	keys := []string{checkpoint.SavepointManifest(p), p}
+	if strings.HasSuffix(p, "/manifest") {
+		keys = []string{p}
+	}
+	for _, key := range keys {
+		m, err := readManifest(ctx, d.cfg.Bucket, key)
+		if err == nil {
+			return key, m, nil
+		}
+		if e := asError(err); e.Code != api.SnapshotMissing {
+			return "", nil, e
+		}
+	}
+	return "", nil, api.Errorf(api.SavepointNotFound, "savepoint %s is not in bucket %s", p, d.cfg.Bucket.URL())
+}
+
+// Dispose deletes a savepoint, unless a job needs it.
+func (d *Dispatcher) Dispose(ctx context.Context, p string) error {
+	key, m, err := d.findManifest(ctx, p)
+	if err != nil {
+		return err
+	}
+	var user string
+	known := false
+	d.journal.View(func(s *pb.JournalSnapshot) {
+		for _, c := range s.GetSavepoints() {
+			known = known || c.GetManifest() == key
+		}
+		for _, r := range s.GetJobs() {
+			if r.GetEnded() != nil {
+				continue
+			}
+			starts := r.GetLatest() == nil && r.GetSubmitted().GetRestoreManifest() == key
+			if starts || r.GetLatest().GetManifest() == key {
+				user = r.GetSubmitted().GetJobId()
+			}
+		}
+	})
+	if user != "" {
+		return api.Errorf(api.SavepointInUse, "savepoint %s is what job %s would restore", checkpoint.PathOf(key), user)
+	}
+	if !known || !m.GetSavepoint() {
+		return api.Errorf(api.SavepointNotFound, "%s is no savepoint of this cluster", checkpoint.PathOf(key))
+	}
+	err = d.append(ctx, &pb.JournalRecord{Body: &pb.JournalRecord_SavepointDisposed{SavepointDisposed: &pb.SavepointDisposed{Manifest: key}}})
+	if err != nil {
+		return err
+	}
+	d.deletions.put(job.DeleteObjects{Keys: []string{key}, Prefixes: []string{checkpoint.PathOf(key) + "/"}})
+	return nil
+}
+
+// forgetOldJobs drops the oldest ended jobs above KeepEnded, and binaries that
+// nothing names any more.
+func (d *Dispatcher) forgetOldJobs(ctx context.Context) {
+	for {
+		id, digest := d.oldestEnded()
+		if id == "" {
+			return
+		}
+		err := d.journal.Append(ctx, &pb.JournalRecord{Body: &pb.JournalRecord_JobForgotten{JobForgotten: &pb.JobForgotten{JobId: id}}})
+		if err != nil {
+			return // the next submission tries again
+		}
+		d.mu.Lock()
+		delete(d.mu.jobs, id)
+		d.mu.Unlock()
+		d.rates.Forget(id)
+		release, err := d.holdBinaries(ctx)
+		if err != nil {
+			return
+		}
+		if err := d.collectBinary(ctx, digest); err != nil {
+			d.cfg.Log.Warn("binary was not deleted", "binary", digest, "error", err)
+		}
+		release()
+	}
+}
+
+// oldestEnded is the job to forget next, "" for none. A job is kept while a
+// savepoint of its lineage is: a job started from that must know every epoch
+// that sinks have seen (epochFloor).
+func (d *Dispatcher) oldestEnded() (id, digest string) {
+	d.journal.View(func(s *pb.JournalSnapshot) {
+		needed := map[string]bool{}
+		for _, c := range s.GetSavepoints() {
+			needed[journal.Job(s, c.GetJobId()).GetSubmitted().GetLineage()] = true
+		}
+		ended := 0
+		for _, r := range s.GetJobs() {
+			if r.GetEnded() == nil || needed[r.GetSubmitted().GetLineage()] {
+				continue
+			}
+			ended++
+			if id == "" {
+				id, digest = r.GetSubmitted().GetJobId(), r.GetSubmitted().GetBinary()
+			}
+		}
+		if ended <= KeepEnded {
+			id = ""
+		}
+	})
+	return id, digest
+}
