@@ -78,7 +78,7 @@ func (c *channel[T]) absorb(b *batch.Batch[T], bytes int) bool {
 		return false
 	}
 	last := c.items.last()
-	if last.kind != Data || last.rows+b.Len() > batch.Rows {
+	if last.kind != Data || last.rows+b.Len() > batch.Rows || last.bytes+bytes > batchBytes {
 		return false
 	}
 	last.batch.Values = append(last.batch.Values, b.Values...)
