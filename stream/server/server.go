@@ -163,10 +163,10 @@ func (c *session) read(handlers *sync.WaitGroup) error {
 	}
 }
 
-// begin makes the context of a request. Only reads can be cancelled: a write
-// that was begun is finished.
+// begin makes the context of a request. Reads and catalog commands, which wait
+// for others, end with their connection; a write that was begun is finished.
 func (c *session) begin(req *pb.ShardRequest) (context.Context, func()) {
-	if req.GetRead() == nil {
+	if req.GetRead() == nil && req.GetCommand() == nil {
 		return context.WithoutCancel(c.ctx), func() {}
 	}
 	ctx, cancel := context.WithCancel(c.ctx)
