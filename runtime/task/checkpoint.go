@@ -107,10 +107,11 @@ func (t *Task) settle(id uint64, durable bool) {
 			kept = append(kept, h)
 			continue
 		}
-		for _, f := range h.stores {
+		for i, f := range h.stores {
 			switch {
 			case f == nil:
 			case durable && !h.savepoint:
+				t.ops[i].rebase = false
 				f.Release()
 			default:
 				f.Abort()
@@ -160,7 +161,7 @@ func (t *Task) checkpoint(b barrier.Barrier, delay, alignment time.Duration) err
 		op := &t.ops[i]
 		part := OperatorCheckpoint{UID: op.UID}
 		if s := op.Context.State; s != nil {
-			e.frozen[i] = s.Freeze(b.Savepoint)
+			e.frozen[i] = s.Freeze(b.Savepoint || op.rebase)
 			part.StateBytes = uint64(s.Stats().Bytes)
 		}
 		if sn, ok := op.Operator.Operator.(operator.Snapshotter); ok {

@@ -7,8 +7,11 @@ import (
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
-// CodeUserCode is the code of failures that carry none of their own.
-const CodeUserCode = "user-code-failed"
+// Codes of failures that carry none of their own.
+const (
+	codeFailed   = "user-function-failed"
+	codePanicked = "user-function-panicked"
+)
 
 // Failure is why a task ended: an error or panic in the code of an operator.
 type Failure struct {
@@ -25,24 +28,28 @@ func (f *Failure) Error() string {
 
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Coded is an error that knows its code in the catalogue.
-type Coded interface {
+// coded is an error that knows its code in the catalogue.
+type coded interface {
 	error
-	Code() string
+	ErrorCode() string
 }
 
-// ErrorOf is an error as it goes to the job master.
+// ErrorOf is an error as it goes to the job master. Its code is the error's own
+// if it has one, else that of a failure of user code, else the one given.
 func ErrorOf(err error, otherwise string) *pb.Error {
 	if err == nil {
 		return nil
 	}
 	out := &pb.Error{Code: otherwise, Message: err.Error()}
-	if c, ok := errors.AsType[Coded](err); ok {
-		out.Code = c.Code()
-	}
 	if f, ok := errors.AsType[*Failure](err); ok {
 		out.Operator, out.Subtask, out.Stack = f.Operator, uint32(f.Subtask), f.Stack
-		out.Message = f.Err.Error()
+		out.Message, out.Code = f.Err.Error(), codeFailed
+		if f.Stack != "" {
+			out.Code = codePanicked
+		}
+	}
+	if c, ok := errors.AsType[coded](err); ok {
+		out.Code = c.ErrorCode()
 	}
 	return out
 }

@@ -45,6 +45,9 @@ type Restored struct {
 	Runs    []*snapshot.Reader
 	State   state.Restore
 	Entries []*pb.OperatorEntry
+	// Rebase says that no later checkpoint can refer to Runs: the first one
+	// holds all state.
+	Rebase bool
 }
 
 // Config is what a task needs of its worker. The functions are called on the
@@ -138,6 +141,8 @@ type chained struct {
 	watermarked operator.Watermarked
 	children    []int
 	writers     []exchange.Writer
+	// rebase says that checkpoints hold all state until one has completed.
+	rebase bool
 	// more says that Work is to be called.
 	more bool
 	// reached is the watermark of the output that was told to those behind it.
@@ -265,6 +270,7 @@ func (t *Task) open(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}
+		op.rebase = r.Rebase
 		if len(r.Runs) > 0 {
 			if err := op.Context.State.Load(r.Runs, r.State); err != nil {
 				return fmt.Errorf("restore keyed state: %w", err)

@@ -1,0 +1,171 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millrace/millrace/runtime/exchange"
+	"github.com/millrace/millrace/runtime/graph"
+	"github.com/millrace/millrace/runtime/task"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// attempt is one epoch of the job in this worker.
+//
+//	deploying ──all tasks ready──▶ ready ──Start──▶ running ──cancel──▶ ended
+//
+// run is its own goroutine; the worker's calls take and cancel. Everything that
+// either starts is in group, and run waits for group before it closes ended.
+type attempt struct {
+	w      *Worker
+	epoch  uint64
+	deploy *pb.Deploy
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	ended  chan struct{}
+	group  sync.WaitGroup
+
+	// graphed is closed once members is set, ready once all tasks are.
+	graphed chan struct{}
+	ready   chan struct{}
+	waiting atomic.Int64
+
+	members map[string]*graph.Member
+	tasks   []*running
+	network *exchange.Network
+
+	collect *collector
+	meter   *meter
+	sinks   map[string]chan func()
+
+	held        atomic.Bool
+	firstOutput atomic.Bool
+	sources     atomic.Int64
+	failed      atomic.Bool
+}
+
+// running is a task with its place.
+type running struct {
+	*task.Task
+	vertex  *graph.Vertex
+	subtask int
+}
+
+func newAttempt(w *Worker, epoch uint64, d *pb.Deploy) *attempt {
+	a := &attempt{
+		w: w, epoch: epoch, deploy: d, ended: make(chan struct{}),
+		graphed: make(chan struct{}), ready: make(chan struct{}),
+		sinks: make(map[string]chan func()),
+	}
+	// The attempt ends when the worker says so, which then waits for it.
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	a.collect = newCollector(a)
+	a.meter = newMeter(a)
+	return a
+}
+
+// run deploys, then waits for the end.
+func (a *attempt) run(before <-chan struct{}) {
+	defer close(a.ended)
+	defer a.cancel()
+	<-before
+	if err := a.build(); err != nil {
+		a.fail("", 0, protoError(err, codeDeployFailed))
+	} else {
+		a.launch()
+	}
+	<-a.ctx.Done()
+	a.group.Wait()
+}
+
+// spawn runs f as part of the attempt.
+func (a *attempt) spawn(f func()) {
+	a.group.Add(1)
+	go func() {
+		defer a.group.Done()
+		f()
+	}()
+}
+
+// launch starts what build has wired.
+func (a *attempt) launch() {
+	a.waiting.Store(int64(len(a.tasks)) + 1)
+	a.spawn(func() { a.collect.run(a.ctx) })
+	a.spawn(func() {
+		if err := a.network.Run(a.ctx); err != nil {
+			a.fail("", 0, protoError(err, codeDataPlane))
+		}
+	})
+	a.spawn(func() {
+		select {
+		case <-a.network.Connected():
+			a.oneReady()
+		case <-a.ctx.Done():
+		}
+	})
+	for _, t := range a.tasks {
+		a.spawn(func() {
+			if err := t.Run(a.ctx); err != nil && !errors.Is(err, exchange.ErrEnded) {
+				a.fail(t.vertex.ID, t.subtask, protoError(err, codeDeployFailed))
+			}
+		})
+	}
+}
+
+// oneReady counts the tasks, and the network, that are ready.
+func (a *attempt) oneReady() {
+	if a.waiting.Add(-1) == 0 {
+		close(a.ready)
+		a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Ready{Ready: &pb.TasksReady{}}})
+	}
+}
+
+// report sends a report of this attempt.
+func (a *attempt) report(r *pb.WorkerReport) { a.w.report(a.epoch, r) }
+
+// fail reports a failure. What follows from the first one, or from the end of
+// the attempt, is for the log.
+func (a *attempt) fail(vertex string, subtask int, e *pb.Error) {
+	if a.ctx.Err() != nil {
+		return
+	}
+	a.w.cfg.Log.Error("task failed", "epoch", a.epoch, "vertex", vertex, "subtask", subtask,
+		"operator", e.GetOperator(), "code", e.GetCode(), "error", e.GetMessage())
+	if a.failed.Swap(true) {
+		return
+	}
+	a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
+		VertexId: vertex, Subtask: uint32(subtask), Error: e,
+	}}})
+}
+
+// take obeys a command, on the worker's goroutine.
+func (a *attempt) take(cmd *pb.WorkerCommand) {
+	if a.ctx.Err() != nil {
+		return
+	}
+	switch body := cmd.GetBody().(type) {
+	case *pb.WorkerCommand_Start:
+		a.spawn(func() { a.start(body.Start) })
+	case *pb.WorkerCommand_Trigger:
+		a.trigger(body.Trigger)
+	case *pb.WorkerCommand_Completed:
+		a.collect.completed(body.Completed.GetCheckpointId())
+	case *pb.WorkerCommand_Aborted:
+		a.aborted(body.Aborted)
+	case *pb.WorkerCommand_Enumerate:
+		a.spawn(func() { a.enumerate(body.Enumerate) })
+	case *pb.WorkerCommand_FindTips:
+		a.spawn(func() { a.findTips(body.FindTips) })
+	case *pb.WorkerCommand_Recover:
+		a.atSink(body.Recover.GetUid(), func() { a.recoverSink(body.Recover) })
+	case *pb.WorkerCommand_Commit:
+		a.atSink(body.Commit.GetUid(), func() { a.commitSink(body.Commit) })
+	case *pb.WorkerCommand_DrainTo:
+		a.drainTo(body.DrainTo.GetPositions())
+	}
+}

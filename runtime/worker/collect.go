@@ -1,0 +1,287 @@
+package worker
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/millrace/millrace/checkpoint"
+	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/runtime/keygroup"
+	"github.com/millrace/millrace/runtime/task"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// place is one subtask of one operator.
+type place struct {
+	uid     string
+	subtask int
+}
+
+// collector makes one ack out of the parts of all tasks of the worker.
+//
+// Invariants:
+//  1. chains holds, for each place, the runs that the last completed checkpoint
+//     (or the restored one) named; an ack is a chain and one run more. So no
+//     checkpoint refers to what another one wrote that never completed.
+//  2. A part is taken together with its trigger: whichever comes first waits
+//     in collecting. Checkpoints below floor were given up; nothing waits for
+//     them.
+//
+// Its goroutine is the only one that uses the fields below events.
+type collector struct {
+	a      *attempt
+	events chan func(context.Context)
+
+	chains     map[place][]*pb.RunRef
+	collecting map[uint64]*collecting
+	floor      uint64
+}
+
+// collecting is a checkpoint under way.
+type collecting struct {
+	trigger *pb.TriggerCheckpoint
+	parts   []*task.Checkpoint
+	acked   bool
+	// chains are what becomes of the collector's when it completes.
+	chains map[place][]*pb.RunRef
+}
+
+// collectQueue bounds what waits while an object is being written.
+const collectQueue = 256
+
+func newCollector(a *attempt) *collector {
+	return &collector{
+		a: a, events: make(chan func(context.Context), collectQueue),
+		chains: make(map[place][]*pb.RunRef), collecting: make(map[uint64]*collecting),
+	}
+}
+
+func (c *collector) run(ctx context.Context) {
+	for {
+		select {
+		case f := <-c.events:
+			f(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *collector) post(f func(context.Context)) {
+	select {
+	case c.events <- f:
+	case <-c.a.ctx.Done():
+	}
+}
+
+// adopt takes over the chain of a restored checkpoint.
+func (c *collector) adopt(p place, chain []*pb.RunRef) {
+	c.post(func(context.Context) { c.chains[p] = chain })
+}
+
+func (c *collector) trigger(t *pb.TriggerCheckpoint) {
+	c.post(func(ctx context.Context) {
+		if k := c.at(t.GetCheckpointId()); k != nil {
+			k.trigger = t
+			c.assemble(ctx, k)
+		}
+	})
+}
+
+// part takes a task's part, from the task's second goroutine.
+func (c *collector) part(p *task.Checkpoint) {
+	c.post(func(ctx context.Context) {
+		k := c.at(p.Barrier.ID)
+		if k == nil {
+			return
+		}
+		if p.Err != nil {
+			c.decline(p.Barrier.ID, protoError(p.Err, codeDeclined))
+			return
+		}
+		k.parts = append(k.parts, p)
+		c.assemble(ctx, k)
+	})
+}
+
+// completed moves the chains on, before the tasks let go of what was frozen.
+func (c *collector) completed(id uint64) {
+	c.post(func(context.Context) {
+		if k := c.collecting[id]; k != nil && !k.trigger.GetSavepoint() {
+			for p, chain := range k.chains {
+				c.chains[p] = chain
+			}
+		}
+		c.forget(id)
+		for _, t := range c.a.tasks {
+			t.Completed(id)
+		}
+	})
+}
+
+func (c *collector) aborted(id uint64) {
+	c.post(func(context.Context) { c.forget(id) })
+}
+
+// forget drops a checkpoint and what is older.
+func (c *collector) forget(id uint64) {
+	c.floor = max(c.floor, id+1)
+	for other := range c.collecting {
+		if other < c.floor {
+			delete(c.collecting, other)
+		}
+	}
+}
+
+func (c *collector) at(id uint64) *collecting {
+	if id < c.floor {
+		return nil
+	}
+	if c.collecting[id] == nil {
+		c.collecting[id] = &collecting{}
+	}
+	return c.collecting[id]
+}
+
+func (c *collector) decline(id uint64, e *pb.Error) {
+	c.forget(id)
+	c.a.w.cfg.Log.Warn("checkpoint declined", "checkpoint", id, "operator", e.GetOperator(), "error", e.GetMessage())
+	c.a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Declined{Declined: &pb.CheckpointDeclined{CheckpointId: id, Error: e}}})
+}
+
+// assemble acknowledges a checkpoint once everything of it is there.
+func (c *collector) assemble(ctx context.Context, k *collecting) {
+	if k.trigger == nil || k.acked || len(k.parts) < len(c.a.tasks) {
+		return
+	}
+	id := k.trigger.GetCheckpointId()
+	ack, err := c.ack(ctx, k)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		c.decline(id, protoError(fmt.Errorf("checkpoint %d: %w", id, err), codeDeclined))
+		return
+	}
+	k.acked = true
+	k.parts = nil
+	c.a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Ack{Ack: ack}})
+}
+
+// piece is run bytes that the checkpoint itself carries: inline or in its
+// object.
+type piece struct {
+	ref   *pb.RunRef
+	bytes []byte
+}
+
+func (c *collector) ack(ctx context.Context, k *collecting) (*pb.CheckpointAck, error) {
+	slices.SortFunc(k.parts, func(a, b *task.Checkpoint) int {
+		return cmp.Or(cmp.Compare(a.VertexID, b.VertexID), cmp.Compare(a.Subtask, b.Subtask))
+	})
+	ack := &pb.CheckpointAck{CheckpointId: k.trigger.GetCheckpointId()}
+	k.chains = make(map[place][]*pb.RunRef)
+	var pieces []piece
+	size := 0
+	for _, part := range k.parts {
+		vertex := c.a.vertexOf(part)
+		for i := range part.Operators {
+			op := &part.Operators[i]
+			s := &pb.OperatorSnapshot{
+				Uid: op.UID, Subtask: uint32(part.Subtask),
+				Parallelism: uint32(vertex.Parallelism), MaxParallelism: uint32(vertex.MaxParallelism),
+				Entries: op.Entries, StateBytes: op.StateBytes,
+			}
+			at := place{op.UID, part.Subtask}
+			groups := keygroup.RangeOf(part.Subtask, vertex.Parallelism, vertex.MaxParallelism)
+			runs, err := c.runs(ctx, k.trigger, at, op, groups)
+			if err != nil {
+				return nil, fmt.Errorf("operator %s, subtask %d: %w", op.UID, part.Subtask, err)
+			}
+			for _, ref := range runs {
+				if ref.GetObject() == "" {
+					pieces = append(pieces, piece{ref, ref.GetInline()})
+					size += len(ref.GetInline())
+				}
+			}
+			s.Runs, k.chains[at] = runs, runs
+			ack.Operators = append(ack.Operators, s)
+		}
+		ack.Stats = append(ack.Stats, part.Stats)
+	}
+	if size < c.a.w.cfg.InlineLimit {
+		return ack, nil
+	}
+	return ack, c.write(ctx, k.trigger, pieces, size)
+}
+
+// runs is the chain of one operator with its newest run at the end, all of its
+// own: what is inline may be changed.
+func (c *collector) runs(ctx context.Context, t *pb.TriggerCheckpoint, at place, op *task.OperatorCheckpoint, groups keygroup.Range) ([]*pb.RunRef, error) {
+	chain, run := c.chains[at], op.Run
+	if op.Full {
+		chain = nil
+	}
+	if len(chain) > 0 && (t.GetFull() || snapshot.ShouldCompact(chain, run, op.StateBytes)) {
+		var err error
+		if run, err = snapshot.Compact(ctx, c.a.w.cfg.Bucket, chain, run, groups.N, groups.First, groups.Last); err != nil {
+			return nil, err
+		}
+		chain = nil
+	}
+	out := make([]*pb.RunRef, 0, len(chain)+1)
+	for _, ref := range chain {
+		out = append(out, proto.CloneOf(ref))
+	}
+	if !run.Empty() {
+		out = append(out, run.Inline())
+	}
+	return out, nil
+}
+
+// Uploads are tried this often, with a pause that doubles.
+const (
+	uploadTries = 4
+	uploadPause = 100 * time.Millisecond
+)
+
+// write puts the pieces into one object and turns their references to it.
+func (c *collector) write(ctx context.Context, t *pb.TriggerCheckpoint, pieces []piece, size int) error {
+	key := checkpoint.StateObject(c.a.deploy.GetStatePrefix(), t.GetStatePrefix(), checkpoint.ID(t.GetCheckpointId()), c.a.deploy.GetSelf())
+	body := make([]byte, 0, size)
+	for _, p := range pieces {
+		p.ref.Object, p.ref.Offset, p.ref.Inline = key, uint64(len(body)), nil
+		body = append(body, p.bytes...)
+	}
+	pause := uploadPause
+	for try := 1; ; try++ {
+		err := c.a.w.cfg.Bucket.Put(ctx, key, bytes.NewReader(body), int64(len(body)))
+		if err == nil {
+			return nil
+		}
+		if try == uploadTries || ctx.Err() != nil {
+			return failf("bucket-unavailable", "write %s, %d tries: %w", key, try, err)
+		}
+		c.a.w.cfg.Log.Warn("state was not written; trying again", "object", key, "try", try, "error", err)
+		c.a.pause(ctx, pause)
+		pause *= 2
+	}
+}
+
+// pause waits on the worker's clock.
+func (a *attempt) pause(ctx context.Context, d time.Duration) {
+	over := make(chan struct{})
+	stop := a.w.cfg.Clock.AfterFunc(d, func() { close(over) })
+	defer stop()
+	select {
+	case <-over:
+	case <-ctx.Done():
+	}
+}

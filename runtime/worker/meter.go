@@ -1,0 +1,115 @@
+package worker
+
+import (
+	"cmp"
+	"maps"
+	goruntime "runtime"
+	"runtime/metrics"
+	"slices"
+	"sync"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// meter asks the tasks for their counters and sends one report with all of
+// them. A task that has not answered when the next round begins is left out of
+// the report: what is absent was not measured.
+type meter struct {
+	a  *attempt
+	mu struct {
+		sync.Mutex
+		tasks map[taskID]*pb.TaskMetrics
+	}
+}
+
+type taskID struct {
+	vertex  string
+	subtask uint32
+}
+
+func newMeter(a *attempt) *meter {
+	m := &meter{a: a}
+	m.mu.tasks = make(map[taskID]*pb.TaskMetrics)
+	return m
+}
+
+// tick ends a round that is not complete and begins one, on the worker's
+// goroutine.
+func (m *meter) tick() {
+	select {
+	case <-m.a.ready:
+	default:
+		return
+	}
+	if m.a.ctx.Err() != nil {
+		return
+	}
+	m.mu.Lock()
+	late := m.swapLocked()
+	m.mu.Unlock()
+	m.send(late)
+	for _, t := range m.a.tasks {
+		t.RequestMetrics()
+	}
+}
+
+// take is called by the tasks; the last one to answer sends the report.
+func (m *meter) take(t *pb.TaskMetrics) {
+	m.mu.Lock()
+	m.mu.tasks[taskID{t.GetVertexId(), t.GetSubtask()}] = t
+	var all []*pb.TaskMetrics
+	if len(m.mu.tasks) == len(m.a.tasks) {
+		all = m.swapLocked()
+	}
+	m.mu.Unlock()
+	m.send(all)
+}
+
+func (m *meter) swapLocked() []*pb.TaskMetrics {
+	got := slices.SortedFunc(maps.Values(m.mu.tasks), func(a, b *pb.TaskMetrics) int {
+		return cmp.Or(cmp.Compare(a.GetVertexId(), b.GetVertexId()), cmp.Compare(a.GetSubtask(), b.GetSubtask()))
+	})
+	clear(m.mu.tasks)
+	return got
+}
+
+func (m *meter) send(tasks []*pb.TaskMetrics) {
+	if len(tasks) == 0 {
+		return
+	}
+	m.a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Metrics{Metrics: &pb.MetricsReport{
+		AtMs: m.a.w.now(), Tasks: tasks, Process: processMetrics(),
+	}}})
+}
+
+// processMetrics reads the Go runtime's own figures.
+func processMetrics() *pb.ProcessMetrics {
+	samples := []metrics.Sample{
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/gc/cycles/total:gc-cycles"},
+		{Name: "/sched/pauses/total/gc:seconds"},
+	}
+	metrics.Read(samples)
+	p := &pb.ProcessMetrics{Goroutines: uint64(goruntime.NumGoroutine())}
+	if v := samples[0].Value; v.Kind() == metrics.KindUint64 {
+		p.HeapBytes = v.Uint64()
+	}
+	if v := samples[1].Value; v.Kind() == metrics.KindUint64 {
+		p.GcCount = v.Uint64()
+	}
+	if v := samples[2].Value; v.Kind() == metrics.KindFloat64Histogram {
+		p.GcPauseNs = uint64(total(v.Float64Histogram()) * 1e9)
+	}
+	return p
+}
+
+// total adds up a histogram of seconds, each bucket counted at its lower bound.
+func total(h *metrics.Float64Histogram) float64 {
+	sum := 0.0
+	for i, n := range h.Counts {
+		if lower := h.Buckets[i]; n > 0 && lower > 0 {
+			sum += lower * float64(n)
+		}
+	}
+	return sum
+}
