@@ -3,7 +3,6 @@ package exchange
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -36,10 +35,7 @@ func newInbound(n *Network, worker int, conn net.Conn) *inbound {
 // credit gives bytes back to the sender of a channel.
 func (c *inbound) credit(channel uint32, bytes int) {
 	c.mu.Lock()
-	at := len(c.mu.out)
-	c.mu.out = beginFrame(c.mu.out, frameCredit, channel)
-	c.mu.out = binary.LittleEndian.AppendUint32(c.mu.out, uint32(bytes))
-	binary.LittleEndian.PutUint32(c.mu.out[at:], uint32(len(c.mu.out)-at-4))
+	c.mu.out = appendCredit(c.mu.out, channel, uint32(bytes))
 	c.mu.Unlock()
 	signal(c.wake)
 }

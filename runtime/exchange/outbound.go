@@ -37,8 +37,6 @@ type outbound struct {
 	// credits by channel; fixed before run.
 	credits map[uint32]*credit
 	wake    chan struct{}
-	// ended is set when the other side said that it is done.
-	ended atomic.Bool
 
 	mu struct {
 		sync.Mutex
@@ -111,15 +109,19 @@ func (o *outbound) run(ctx context.Context, accepted func()) error {
 		return o.lost(ctx, "connect", err)
 	}
 	accepted()
+	return o.carry(ctx, conn)
+}
+
+// carry runs an accepted connection.
+func (o *outbound) carry(ctx context.Context, conn net.Conn) error {
 	read := make(chan error, 1)
 	go func() { read <- o.read(bufio.NewReader(conn)) }()
-	writeErr := o.write(ctx, conn, read)
+	err := o.write(ctx, conn, read)
 	_ = conn.Close()
-	// The reader has ended, or does so now that the connection is closed.
-	if writeErr == nil {
+	if err == nil {
 		return nil
 	}
-	return o.lost(ctx, "connection", writeErr)
+	return o.lost(ctx, "connection", err)
 }
 
 // dial opens the connection and waits until it is accepted.
@@ -165,7 +167,7 @@ func (o *outbound) readAccepted(conn net.Conn) error {
 }
 
 // write sends what is queued, all that there is at once, until ctx ends or the
-// reader has ended.
+// reader has ended; it has, when write returns.
 func (o *outbound) write(ctx context.Context, conn net.Conn, read chan error) error {
 	var sending [][]byte
 	var vector net.Buffers

@@ -97,6 +97,14 @@ func appendEvent(dst []byte, channel uint32, kind Kind, time int64, b barrier.Ba
 	return dst
 }
 
+func appendCredit(dst []byte, channel, bytes uint32) []byte {
+	at := len(dst)
+	dst = beginFrame(dst, frameCredit, channel)
+	dst = binary.LittleEndian.AppendUint32(dst, bytes)
+	binary.LittleEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
+	return dst
+}
+
 // decodeEvent reads the body of a frame that is an event.
 func decodeEvent(kind byte, body []byte) (Kind, int64, barrier.Barrier, error) {
 	var none barrier.Barrier
