@@ -10,24 +10,25 @@ import (
 
 // Codes of the errors that the master makes itself: keys of the catalogue.
 const (
-	codeInternal           = "internal"
-	codeJobEnded           = "job-ended"
-	codeJobStopping        = "job-stopping"
-	codeJobNotRunning      = "job-not-running"
-	codeJobCanceled        = "job-canceled"
-	codeSlotsUnavailable   = "slots-unavailable"
-	codeRestartsExhausted  = "restarts-exhausted"
-	codeTaskManagerLost    = "task-manager-lost"
-	codeWorkerExited       = "worker-exited"
-	codeWorkerUnresponsive = "worker-unresponsive"
-	codeSinkFailed         = "sink-failed"
-	codeGraphInvalid       = "graph-invalid"
-	codeSavepointForeign   = "savepoint-of-another-job"
-	codeStateUnmatched     = "state-unmatched"
-	codeStateIncompatible  = "state-incompatible"
-	codeCheckpointFailed   = "checkpoint-failed"
-	codeSavepointFailed    = "savepoint-failed"
-	codeBucketUnavailable  = "bucket-unavailable"
+	codeInternal            = "internal"
+	codeJobEnded            = "job-ended"
+	codeJobStopping         = "job-stopping"
+	codeJobNotRunning       = "job-not-running"
+	codeJobCanceled         = "job-canceled"
+	codeSlotsUnavailable    = "slots-unavailable"
+	codeRestartsExhausted   = "restarts-exhausted"
+	codeTaskManagerLost     = "task-manager-lost"
+	codeWorkerExited        = "worker-exited"
+	codeWorkerUnresponsive  = "worker-unresponsive"
+	codeSinkFailed          = "sink-failed"
+	codeGraphInvalid        = "graph-invalid"
+	codeSavepointForeign    = "savepoint-of-another-job"
+	codeStateUnmatched      = "state-unmatched"
+	codeStateIncompatible   = "state-incompatible"
+	codeCheckpointFailed    = "checkpoint-failed"
+	codeSavepointFailed     = "savepoint-failed"
+	codeBucketUnavailable   = "bucket-unavailable"
+	codeParallelismTooLarge = "parallelism-too-large"
 )
 
 // Error is a failure with a code of the catalogue.
@@ -73,7 +74,7 @@ var fatal = map[string]bool{
 	codeStateUnmatched:      true,
 	codeStateIncompatible:   true,
 	codeGraphInvalid:        true,
-	"parallelism-too-large": true,
+	codeParallelismTooLarge: true,
 }
 
 // Exception is one failure in a job's history.

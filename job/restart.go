@@ -1,0 +1,266 @@
+package job
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/millrace/millrace/checkpoint"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// This chapter is about failures: what ends an attempt, and when the next
+// begins.
+
+// failure is why an attempt ends.
+type failure struct {
+	err     *pb.Error
+	worker  *worker
+	vertex  *pb.Vertex
+	subtask uint32
+	// fatal: a restart cannot mend it.
+	fatal bool
+}
+
+// restarts counts them and says when the next is due.
+type restarts struct {
+	strategy *pb.RestartStrategy
+	inRow    uint32
+	at       time.Time
+}
+
+// Defaults of a restart strategy.
+const (
+	defaultInitialDelay = 100 * time.Millisecond
+	defaultMaxDelay     = time.Minute
+	defaultMultiplier   = 2
+	defaultReset        = 10 * time.Second
+)
+
+func strategyOf(s *pb.RestartStrategy) *pb.RestartStrategy {
+	r := &pb.RestartStrategy{
+		Kind: s.GetKind(), InitialDelayMs: s.GetInitialDelayMs(), MaxDelayMs: s.GetMaxDelayMs(),
+		Multiplier: s.GetMultiplier(), ResetMs: s.GetResetMs(), MaxAttempts: s.GetMaxAttempts(),
+	}
+	if r.Kind == pb.RestartStrategy_KIND_UNSPECIFIED {
+		r.Kind = pb.RestartStrategy_KIND_EXPONENTIAL
+	}
+	if r.InitialDelayMs <= 0 {
+		r.InitialDelayMs = defaultInitialDelay.Milliseconds()
+	}
+	if r.MaxDelayMs <= 0 {
+		r.MaxDelayMs = defaultMaxDelay.Milliseconds()
+	}
+	if r.Multiplier < 1 {
+		r.Multiplier = defaultMultiplier
+	}
+	if r.ResetMs <= 0 {
+		r.ResetMs = defaultReset.Milliseconds()
+	}
+	return r
+}
+
+// next says how long to wait before the next restart, or that there is none.
+// ran is how long the failed attempt ran.
+func (r *restarts) next(ran time.Duration) (time.Duration, bool) {
+	s := r.strategy
+	if ran >= time.Duration(s.GetResetMs())*time.Millisecond {
+		r.inRow = 0
+	}
+	if s.GetKind() == pb.RestartStrategy_KIND_NONE || s.GetMaxAttempts() > 0 && r.inRow >= s.GetMaxAttempts() {
+		return 0, false
+	}
+	r.inRow++
+	initial := time.Duration(s.GetInitialDelayMs()) * time.Millisecond
+	if s.GetKind() == pb.RestartStrategy_KIND_FIXED {
+		return initial, true
+	}
+	if r.inRow == 1 {
+		return 0, true
+	}
+	most := float64(s.GetMaxDelayMs()) * float64(time.Millisecond)
+	return time.Duration(min(float64(initial)*math.Pow(s.GetMultiplier(), float64(r.inRow-2)), most)), true
+}
+
+// fail ends the attempt under way, if there is one, and decides what follows.
+func (m *Master) fail(f failure) {
+	switch m.phase {
+	case phaseDelaying, phaseSlotting, phaseEnding, phaseClosing, phaseOver:
+		// Nothing of the job runs that could fail: a straggler's report, or
+		// (slotting) the end of the wait for slots.
+		if m.phase != phaseSlotting || !f.fatal {
+			return
+		}
+	case phaseFinishing:
+		// The last commit is acknowledged: only the tasks' end was awaited.
+		return
+	}
+	x := m.exception(f)
+	if m.seen.failed.IsZero() || m.phase == phaseRunning {
+		m.seen.failed = m.now
+	}
+	var ran time.Duration
+	if m.phase == phaseRunning {
+		ran = m.now.Sub(m.entered)
+	}
+	delay, again := time.Duration(-1), false
+	if !f.fatal && !fatal[f.err.GetCode()] {
+		delay, again = m.restarts.next(ran)
+		if !again {
+			delay = -1
+			f.err = &pb.Error{
+				Code:     codeRestartsExhausted,
+				Message:  fmt.Sprintf("no restart is left after %d: %s", m.restarts.inRow, f.err.GetMessage()),
+				Operator: f.err.GetOperator(), Subtask: f.err.GetSubtask(), Stack: f.err.GetStack(),
+			}
+		}
+	}
+	m.observe(AttemptFailed{Epoch: m.epoch, Exception: x, Delay: delay})
+	m.stopCheckpoints(f.err)
+	m.cancelTasks()
+	if !m.ending.cancelBy.IsZero() {
+		m.cancelNow() // it only waited for a commit, which the failure ended
+		return
+	}
+	if !again {
+		m.become(Failing, f.err)
+		m.end(Failed, f.err)
+		return
+	}
+	m.become(Restarting, f.err)
+	m.raise.cause = f.err
+	m.restarts.at = m.now.Add(delay)
+	m.enter(phaseDelaying)
+}
+
+// exception adds a failure to the history.
+func (m *Master) exception(f failure) Exception {
+	x := Exception{At: m.now, Epoch: m.epoch, Error: f.err}
+	if f.worker != nil {
+		x.Worker, x.TaskManager = f.worker.id, f.worker.tm
+	}
+	if f.vertex != nil {
+		x.VertexID = f.vertex.GetId()
+		x.Task = fmt.Sprintf("%s (%d/%d)", f.vertex.GetName(), f.subtask+1, f.vertex.GetParallelism())
+	}
+	m.seen.exception(x)
+	return x
+}
+
+// advanceDelaying goes on once the delay is over. Tasks that still end are
+// waited for later, before Deploy.
+func (m *Master) advanceDelaying() {
+	if m.now.Before(m.restarts.at) {
+		return
+	}
+	switch {
+	case m.coord == nil:
+		m.beginReading()
+	case m.slots.held == nil:
+		m.requestSlots()
+	default:
+		m.enter(phaseRaising)
+	}
+}
+
+// cancelTasks ends the tasks of the attempt; the workers stay.
+func (m *Master) cancelTasks() {
+	clear(m.calls)
+	for _, w := range m.attempt.workers {
+		if w.state == workerBusy {
+			w.to(workerEnding, m.now)
+			m.sendAs(w, w.epoch, &pb.WorkerCommand{Body: &pb.WorkerCommand_Cancel{Cancel: &pb.CancelTasks{}}})
+		}
+	}
+}
+
+func (m *Master) stopCheckpoints(err *pb.Error) {
+	m.checkpoints(checkpoint.Stopped{Err: err})
+	for _, q := range m.queued {
+		m.answer(q.id, Result{}, errorf(codeJobNotRunning, "the tasks of job %s ended: %s", m.job, err.GetMessage()))
+	}
+	m.queued = nil
+}
+
+func (m *Master) taskFailed(w *worker, f *pb.TaskFailed) {
+	var vertex *pb.Vertex
+	for _, v := range m.graph.GetVertices() {
+		if v.GetId() == f.GetVertexId() {
+			vertex = v
+		}
+	}
+	m.attempt.failed[taskKey{f.GetVertexId(), f.GetSubtask()}] = true
+	m.fail(failure{err: f.GetError(), worker: w, vertex: vertex, subtask: f.GetSubtask()})
+}
+
+func (m *Master) workerExited(ev WorkerExited) {
+	w := m.workers[ev.Worker]
+	if w == nil {
+		return
+	}
+	delete(m.workers, w.id)
+	if w.state == workerStopping {
+		return
+	}
+	err := ev.Exit.GetError()
+	if err == nil {
+		err = &pb.Error{Code: codeWorkerExited, Message: exitText(w, ev.Exit)}
+	}
+	m.lost(w, err)
+}
+
+func exitText(w *worker, x *pb.WorkerExited) string {
+	switch {
+	case x.GetSignal() != "":
+		return fmt.Sprintf("worker %s on %s was ended by signal %s", w.id, w.tm, x.GetSignal())
+	case x == nil:
+		return fmt.Sprintf("worker %s on %s exited", w.id, w.tm)
+	}
+	return fmt.Sprintf("worker %s on %s exited with code %d", w.id, w.tm, x.GetExitCode())
+}
+
+// lost takes note of a worker that is gone. One whose tasks were ending is
+// replaced when the attempt is launched; of any other the attempt depends.
+func (m *Master) lost(w *worker, err *pb.Error) {
+	was := w.state
+	w.to(workerStopping, m.now)
+	if was == workerEnding {
+		// The first sign of a crash is often a peer's broken connection.
+		m.note("worker is gone", "worker", w.id, "taskManager", w.tm, "err", err.GetMessage())
+		m.exception(failure{err: err, worker: w})
+		return
+	}
+	for slot, i := range m.attempt.slotWorker {
+		for _, v := range m.graph.GetVertices() {
+			if m.attempt.workers[i] == w && slot < int(v.GetParallelism()) {
+				m.attempt.failed[taskKey{v.GetId(), uint32(slot)}] = true
+			}
+		}
+	}
+	m.fail(failure{err: err, worker: w})
+}
+
+func (m *Master) taskManagerLost(ev TaskManagerLost) {
+	err := &pb.Error{Code: codeTaskManagerLost, Message: fmt.Sprintf("task manager %s is lost: %s", ev.TaskManager, ev.Reason)}
+	var gone *worker
+	for _, w := range m.sortedWorkers() {
+		if w.tm == ev.TaskManager {
+			delete(m.workers, w.id)
+			if w.state != workerStopping {
+				gone = w
+			}
+		}
+	}
+	held := slices.Contains(m.slots.held, ev.TaskManager)
+	if held {
+		m.slots.held = nil
+	}
+	if gone != nil {
+		m.lost(gone, err)
+	}
+	if held && m.phase >= phaseRaising && m.phase <= phaseRunning {
+		m.fail(failure{err: err}) // it had no worker whose end would do
+	}
+}

@@ -1,0 +1,274 @@
+package job
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// This chapter gets slots, raises the epoch and starts workers: one for each
+// task manager that holds slots of the job, kept over attempts.
+
+// slots is the chapter's own state.
+type slots struct {
+	// held[i] is the task manager of slot i; empty before a grant and after
+	// one of them was lost.
+	held []string
+	// For people: what is free while the job waits.
+	free, at int
+	known    bool
+}
+
+// raise is the epoch on its way to the journal.
+type raise struct {
+	under   bool
+	cause   *pb.Error
+	retryAt time.Time
+}
+
+type workerState uint8
+
+const (
+	workerStarting workerState = iota // StartWorker was sent
+	workerIdle                        // no task runs
+	workerBusy                        // Deploy was sent
+	workerEnding                      // CancelTasks or FinishTasks was sent
+	workerStopping                    // StopWorker was sent
+)
+
+// worker is one process, or one stand-in for it.
+type worker struct {
+	id, tm  string
+	slots   int
+	state   workerState
+	since   time.Time
+	address string
+	pid     int64
+	began   time.Time
+	// Of the attempt that it was deployed for.
+	epoch     uint64
+	ready     bool
+	running   bool
+	exhausted bool
+	deployed  time.Time
+}
+
+func (w *worker) to(s workerState, now time.Time) { w.state, w.since = s, now }
+
+const journalRetry = time.Second
+
+func (m *Master) requestSlots() {
+	m.slots = slots{}
+	m.enter(phaseSlotting)
+	m.emit(RequestSlots{N: SlotsNeeded(m.graph)})
+}
+
+func (m *Master) granted(ev SlotsGranted) {
+	if m.phase != phaseSlotting {
+		return // ended meanwhile; ReleaseSlots gives these back too
+	}
+	if n := SlotsNeeded(m.graph); len(ev.Slots) != n {
+		m.note("grant refused", "slots", len(ev.Slots), "wanted", n)
+		m.emit(RequestSlots{N: n})
+		return
+	}
+	m.slots.held = slices.Clone(ev.Slots)
+	for _, w := range m.sortedWorkers() {
+		if w.state != workerStopping && !slices.Contains(m.slots.held, w.tm) {
+			m.stopWorker(w, m.cfg.CancelWait)
+		}
+	}
+	m.enter(phaseRaising)
+}
+
+func (m *Master) advanceSlotting() {
+	if m.state == Created && !m.now.Before(m.entered.Add(m.cfg.SlotWait)) {
+		m.fail(failure{err: &pb.Error{Code: codeSlotsUnavailable, Message: m.waiting() +
+			fmt.Sprintf(" for %s: start another task manager, or lower the parallelism", m.cfg.SlotWait)}, fatal: true})
+	}
+}
+
+// waiting says for people what the job waits for.
+func (m *Master) waiting() string {
+	switch m.phase {
+	case phaseSlotting:
+		text := fmt.Sprintf("waits for %d slots", SlotsNeeded(m.graph))
+		if m.slots.known {
+			text += fmt.Sprintf(", %d free on %d task managers", m.slots.free, m.slots.at)
+		}
+		return text
+	case phaseDelaying:
+		return fmt.Sprintf("restarts at %s", m.restarts.at.UTC().Format(time.RFC3339Nano))
+	case phaseReading:
+		if m.restoreKey() != "" {
+			return "reads " + m.restoreKey()
+		}
+	case phaseRaising, phaseClosing:
+		return "waits for the journal"
+	case phaseLaunching:
+		return "waits for workers"
+	case phaseDeploying:
+		return m.waitingDeploy()
+	}
+	return ""
+}
+
+// advanceRaising journals the next epoch: nothing of an attempt is sent before.
+func (m *Master) advanceRaising() {
+	if m.raise.under || m.now.Before(m.raise.retryAt) {
+		return
+	}
+	next := max(m.epoch, m.cfg.EpochFloor)
+	if m.restore != nil {
+		next = max(next, m.restore.manifest.GetEpoch())
+	}
+	next++
+	m.raise.under, m.raise.retryAt = true, time.Time{}
+	m.write(&pb.JournalRecord{Body: &pb.JournalRecord_JobAttempt{
+		JobAttempt: &pb.JobAttempt{JobId: m.job, Epoch: next, Cause: m.raise.cause},
+	}}, func(err error) { m.raised(next, err) })
+}
+
+func (m *Master) raised(epoch uint64, err error) {
+	m.raise.under = false
+	if err != nil {
+		m.note("epoch not journalled", "epoch", epoch, "err", err.Error())
+		m.raise.retryAt = m.now.Add(journalRetry)
+		return
+	}
+	if m.record.Epoch > 0 {
+		m.record.Restarts++
+	}
+	m.record.Epoch = epoch
+	if m.phase != phaseRaising {
+		// The job was cancelled, or lost its slots, meanwhile. Survivors may
+		// still carry the old epoch; it stays in use until the next raise.
+		m.epoch = max(m.epoch, epoch)
+		return
+	}
+	m.epoch = epoch
+	m.raise = raise{}
+	key := ""
+	if m.restore != nil {
+		key = m.restore.key
+	}
+	m.attempt = attempt{began: m.now}
+	m.observe(AttemptStarted{Epoch: epoch, Restore: key})
+	if m.state == Created {
+		m.become(Initializing, nil)
+	}
+	m.enter(phaseLaunching)
+}
+
+// advanceLaunching has a worker at every task manager of the job and deploys
+// once all are idle.
+func (m *Master) advanceLaunching() {
+	m.place()
+	for _, w := range m.attempt.workers {
+		if w.state == workerStarting && !m.now.Before(w.since.Add(m.cfg.WorkerWait)) {
+			m.stopWorker(w, 0)
+			m.fail(failure{worker: w, err: &pb.Error{
+				Code:    codeWorkerUnresponsive,
+				Message: fmt.Sprintf("worker %s on %s did not start within %s", w.id, w.tm, m.cfg.WorkerWait),
+			}})
+			return
+		}
+	}
+	for _, w := range m.attempt.workers {
+		if w.state != workerIdle {
+			return
+		}
+	}
+	if m.coord.Busy() {
+		return
+	}
+	m.deploy()
+}
+
+// place chooses the attempt's workers, by their first slots.
+func (m *Master) place() {
+	count := map[string]int{}
+	var tms []string
+	for _, tm := range m.slots.held {
+		if count[tm]++; count[tm] == 1 {
+			tms = append(tms, tm)
+		}
+	}
+	workers := make([]*worker, 0, len(tms))
+	for _, tm := range tms {
+		w := m.workerAt(tm)
+		if w != nil && w.slots != count[tm] {
+			// Its memory limit is that of another number of slots.
+			m.stopWorker(w, 0)
+			w = nil
+		}
+		if w == nil {
+			w = m.startWorker(tm, count[tm])
+		}
+		workers = append(workers, w)
+	}
+	m.attempt.workers = workers
+}
+
+func (m *Master) workerAt(tm string) *worker {
+	for _, w := range m.workers {
+		if w.tm == tm && w.state != workerStopping {
+			return w
+		}
+	}
+	return nil
+}
+
+func (m *Master) startWorker(tm string, slots int) *worker {
+	m.seq++
+	w := &worker{id: fmt.Sprintf("%.8s-%d-%d", m.job, m.epoch, m.seq), tm: tm, slots: slots}
+	w.to(workerStarting, m.now)
+	m.workers[w.id] = w
+	m.emit(StartWorker{TaskManager: tm, Worker: w.id, Slots: slots})
+	return w
+}
+
+func (m *Master) stopWorker(w *worker, grace time.Duration) {
+	w.to(workerStopping, m.now)
+	m.emit(StopWorker{TaskManager: w.tm, Worker: w.id, Grace: grace})
+}
+
+// sortedWorkers are all workers in the order of their ids, so that equal
+// events give equal actions.
+func (m *Master) sortedWorkers() []*worker {
+	ws := make([]*worker, 0, len(m.workers))
+	for _, w := range m.workers {
+		ws = append(ws, w)
+	}
+	slices.SortFunc(ws, func(a, b *worker) int {
+		switch {
+		case a.id < b.id:
+			return -1
+		case a.id > b.id:
+			return 1
+		}
+		return 0
+	})
+	return ws
+}
+
+func (m *Master) workerStarted(ev WorkerStarted) {
+	w := m.workers[ev.Worker]
+	if w == nil || w.state != workerStarting {
+		return
+	}
+	w.address, w.pid, w.began = ev.DataAddress, ev.PID, m.now
+	w.to(workerIdle, m.now)
+}
+
+// killSlow ends workers whose tasks did not end in time.
+func (m *Master) killSlow() {
+	for _, w := range m.sortedWorkers() {
+		if w.state == workerEnding && !m.now.Before(w.since.Add(m.cfg.CancelWait)) {
+			m.note("worker killed: its tasks did not end", "worker", w.id, "after", m.cfg.CancelWait)
+			m.stopWorker(w, 0)
+		}
+	}
+}
