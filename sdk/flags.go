@@ -142,13 +142,29 @@ func (f *flags) finish() error {
 // usage prints the flags, one a line.
 func (f *flags) usage(w io.Writer) {
 	f.set.VisitAll(func(g *flag.Flag) {
-		kind, text := flag.UnquoteUsage(g)
-		fmt.Fprintf(w, "  --%s %s\n        %s", g.Name, kind, text)
+		fmt.Fprintf(w, "  --%s%s\n        %s", g.Name, kindOf(g.Value), g.Usage)
 		if g.DefValue != "" && g.DefValue != "false" {
 			fmt.Fprintf(w, " (default %s)", g.DefValue)
 		}
 		fmt.Fprintln(w)
 	})
+}
+
+// kindOf is what --help shows as the value of a flag.
+func kindOf(v flag.Value) string {
+	switch v.(type) {
+	case *stringValue:
+		return " string"
+	case *intValue:
+		return " int"
+	case *floatValue:
+		return " float"
+	case *durationValue:
+		return " duration"
+	case *boolValue:
+		return ""
+	}
+	return " value"
 }
 
 func isSwitch(v flag.Value) bool {

@@ -1,0 +1,85 @@
+package sdk
+
+import (
+	"testing"
+	"time"
+)
+
+// everyMethod calls every generic method of the package on every kind of
+// result, so that the compiler refuses an instantiation cycle here, and not in
+// a user's job: a method whose result type wraps T or K compiles alone, and ends
+// in a cycle as soon as it meets itself.
+func everyMethod[T comparable](s DataStream[T]) {
+	streamMethods(s)
+	streamMethods(s.Map(func(v T) []T { return []T{v} }))
+	streamMethods(s.Map(func(v T) map[string]T { return nil }))
+	streamMethods(s.KeyBy(func(v T) T { return v }).Reduce("r", func(a, _ T) T { return a }))
+	keyedMethods(s.KeyBy(func(v T) T { return v }))
+	keyedMethods(s.KeyBy(func(v T) [2]T { return [2]T{v} }))
+	keyedMethods(s.Map(func(v T) *T { return &v }).KeyBy(func(v *T) T { return *v }))
+}
+
+func streamMethods[T any](s DataStream[T]) {
+	tag := NewTag[T]("side")
+	_ = s.Map(func(v T) T { return v })
+	_ = s.Map(func(v T) []T { return []T{v} })
+	_ = s.TryMap(func(v T) (map[int]T, error) { return nil, nil })
+	_ = s.FlatMap(func(v T, emit func([]T)) { emit(nil) })
+	_ = s.Filter(func(T) bool { return true }).Union(s).Rebalance().Broadcast()
+	p := s.Process(func(op *Op) Fn[T, []T] {
+		side := op.Side(tag)
+		return func(c *Context[[]T], v T) error {
+			c.EmitTo(side, v)
+			c.Emit([]T{v})
+			return nil
+		}
+	})
+	_ = p.Side(tag).Named("n").Parallel(2).MaxParallel(4)
+	_ = s.WithTimestamps(BoundedOutOfOrderness(time.Second, func(T) time.Time { return time.Time{} }).IdleAfter(1).MaxDrift(1))
+	_ = s.WithTimestamps(Monotonous(func(T) time.Time { return time.Time{} }))
+	_ = s.WithTimestamps(SourceTimes[T](0)).WithTimestamps(NoWatermarks[T]())
+	s.To(Func(func(T) error { return nil })).Named("s").Parallel(1)
+	s.To(Print(JSON[T]()))
+	_ = s.KeyBy(func(T) string { return "" })
+}
+
+func keyedMethods[K comparable, T any](k KeyedStream[K, T]) {
+	_ = k.Reduce("r", func(a, _ T) T { return a })
+	_ = k.Aggregate("a", Count[T](), func(K, int64) K { var k K; return k })
+	_ = k.Aggregate("b", Collect[T](), func(_ K, all []T) []T { return all })
+	_ = k.Aggregate("c", Max(func(T) int { return 0 }), func(k K, _ Extreme[int]) [1]K { return [1]K{k} })
+	p := k.Process("p", func(op *KeyedOp[K]) KeyedFn[K, T, map[K]T] {
+		v, l, m := op.Value[[]T]("v"), op.List[T]("l"), op.Map[K, T]("m")
+		side := op.Side(NewTag[K]("keys"))
+		return KeyedFn[K, T, map[K]T]{
+			Each: func(c *KeyedContext[K, map[K]T], r T) error {
+				v.Set([]T{r})
+				l.Append(r)
+				m.Put(c.Key(), r)
+				c.SetTimer(c.Time())
+				c.EmitTo(side, c.Key())
+				return nil
+			},
+			OnTimer: func(c *KeyedContext[K, map[K]T]) error { c.Emit(nil); return nil },
+		}
+	})
+	_ = p.Side(NewTag[K]("keys"))
+	for _, windows := range []Windows{Tumbling(time.Hour), Sliding(time.Hour, time.Minute), Session(time.Minute).InProcessingTime()} {
+		late := NewTag[T]("late")
+		w := k.Window(windows).AllowedLateness(0).Late(late)
+		_ = w.Aggregate("wa", Sum(func(T) int32 { return 1 }), func(_ Window, k K, n int32) K { return k }).Side(late)
+		_ = w.Aggregate("wc", Collect[T](), func(_ Window, _ K, all []T) []T { return all })
+		_ = w.Aggregate("wm", Min(func(T) string { return "" }), func(_ Window, k K, _ Extreme[string]) []K { return nil })
+		_ = w.Reduce("wr", func(a, _ T) T { return a }, func(_ Window, k K, v T) map[K]T { return nil })
+	}
+}
+
+func TestEveryMethodCompilesOnEveryKindOfResult(t *testing.T) {
+	env := newEnv(nil, true)
+	everyMethod(From(env, Slice("a", "b")))
+	everyMethod(From(env, Generate(10, func(i int64) [2]int64 { return [2]int64{i} })))
+	streamMethods(From(env, Slice([]float64{1}), SkipUndecodable()))
+	if len(env.nodes) == 0 {
+		t.Error("no operators were made")
+	}
+}

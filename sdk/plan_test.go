@@ -1,0 +1,221 @@
+package sdk
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/millrace/millrace/runtime/graph"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+type event struct {
+	User string
+	At   time.Time
+	N    int64
+}
+
+func user(e event) string { return e.User }
+
+func events(env *Env) DataStream[event] {
+	return From(env, Slice(event{User: "a"})).WithTimestamps(Monotonous(func(e event) time.Time { return e.At }))
+}
+
+func discard[T any]() Sink[T] { return FuncBatch(func([]T) error { return nil }) }
+
+// TestWrongJobsAreRefusedInPlanMode: each names the operator and the remedy.
+func TestWrongJobsAreRefusedInPlanMode(t *testing.T) {
+	type unkeepable struct{ C chan int }
+	last := func(a, _ event) event { return a }
+	for name, c := range map[string]struct {
+		build func(env *Env) error
+		want  []string
+	}{
+		"an empty job": {func(*Env) error { return nil }, []string{"no operators", "sdk.From"}},
+		"no sink": {func(env *Env) error {
+			events(env).Map(user).Named("users")
+			return nil
+		}, []string{`"users"`, "nothing reads", "To(sink)"}},
+		"a record type without a codec": {func(env *Env) error {
+			events(env).Map(func(event) unkeepable { return unkeepable{} }).Named("bad").To(discard[unkeepable]()).Named("out")
+			return nil
+		}, []string{`"out"`, "unkeepable", "C"}},
+		"a state type without a codec": {func(env *Env) error {
+			events(env).KeyBy(user).Process("counts", func(op *KeyedOp[string]) KeyedFn[string, event, int] {
+				op.Value[unkeepable]("broken")
+				return KeyedFn[string, event, int]{Each: func(*KeyedContext[string, int], event) error { return nil }}
+			}).To(discard[int]())
+			return nil
+		}, []string{`"counts"`, `value state "broken"`, "unkeepable"}},
+		"an accumulator without a codec": {func(env *Env) error {
+			agg := Aggregate[event, unkeepable]{New: func() (u unkeepable) { return }, Add: func(*unkeepable, event) {}}
+			events(env).KeyBy(user).Window(Tumbling(time.Hour)).Aggregate("hourly", agg, func(Window, string, unkeepable) int { return 0 }).To(discard[int]())
+			return nil
+		}, []string{`"hourly"`, "unkeepable"}},
+		"a key without a hash": {func(env *Env) error {
+			events(env).KeyBy(func(e event) any { return e.User }).Reduce("last", last).To(discard[event]())
+			return nil
+		}, []string{`"last"`, "key"}},
+		"state without a name": {func(env *Env) error {
+			events(env).KeyBy(user).Reduce("", last).To(discard[event]())
+			return nil
+		}, []string{"reduce-1", "no name", "Reduce("}},
+		"two operators of one name": {func(env *Env) error {
+			k := events(env).KeyBy(user)
+			k.Reduce("last", last).Union(k.Reduce("last", last)).To(discard[event]())
+			return nil
+		}, []string{`"last"`, "two operators", "Named"}},
+		"two sources of one name": {func(env *Env) error {
+			From(env, Slice(1)).Union(From(env, Slice(2))).To(discard[int]())
+			return nil
+		}, []string{`"from-slice"`, "two operators"}},
+		"windows without timestamps": {func(env *Env) error {
+			From(env, Slice(event{})).KeyBy(user).Window(Tumbling(time.Hour)).Aggregate("hourly", Count[event](), func(_ Window, _ string, n int64) int64 { return n }).To(discard[int64]())
+			return nil
+		}, []string{`"hourly"`, "no timestamps", "WithTimestamps"}},
+		"timers without timestamps": {func(env *Env) error {
+			From(env, Slice(event{})).KeyBy(user).Process("timed", func(op *KeyedOp[string]) KeyedFn[string, event, int] {
+				return KeyedFn[string, event, int]{
+					Each:    func(*KeyedContext[string, int], event) error { return nil },
+					OnTimer: func(*KeyedContext[string, int]) error { return nil },
+				}
+			}).To(discard[int]())
+			return nil
+		}, []string{`"timed"`, "no timestamps"}},
+		"one side of a union without timestamps": {func(env *Env) error {
+			events(env).Union(From(env, Slice(event{})).Named("untimed")).KeyBy(user).Window(Tumbling(time.Hour)).
+				Aggregate("hourly", Count[event](), func(_ Window, _ string, n int64) int64 { return n }).To(discard[int64]())
+			return nil
+		}, []string{`"hourly"`, "no timestamps"}},
+		"sessions without merge": {func(env *Env) error {
+			agg := Aggregate[event, int]{New: func() int { return 0 }, Add: func(*int, event) {}}
+			events(env).KeyBy(user).Window(Session(time.Hour)).Aggregate("sessions", agg, func(Window, string, int) int { return 0 }).To(discard[int]())
+			return nil
+		}, []string{`"sessions"`, "Merge"}},
+		"a window of no length": {func(env *Env) error {
+			events(env).KeyBy(user).Window(Tumbling(0)).Reduce("none", last, func(_ Window, _ string, e event) event { return e }).To(discard[event]())
+			return nil
+		}, []string{`"none"`, "at least one millisecond"}},
+		"a side output that nobody declared": {func(env *Env) error {
+			s := events(env).Filter(func(event) bool { return true }).Named("all")
+			s.To(discard[event]())
+			s.Side(NewTag[int]("numbers")).To(discard[int]())
+			return nil
+		}, []string{`"all"`, `"numbers"`, "declare"}},
+		"dead letters of a source that decodes nothing": {func(env *Env) error {
+			From(env, Slice(1), DeadLetters(NewTag[Record]("dead"))).To(discard[int]())
+			return nil
+		}, []string{"from-slice", "codec"}},
+		"a codec that cannot work": {func(env *Env) error {
+			From(env, Files("x.csv", CSV[int]())).To(discard[int]())
+			return nil
+		}, []string{"from-x.csv", "no struct"}},
+		"a sink that cannot work": {func(env *Env) error {
+			From(env, Slice(1)).To(WriteFiles("", JSON[int]()))
+			return nil
+		}, []string{"folder is empty"}},
+		"a nil function": {func(env *Env) error {
+			From(env, Slice(1)).Map[int](nil).Named("nothing").To(discard[int]())
+			return nil
+		}, []string{`"nothing"`, "nil"}},
+		"a name that no screen holds": {func(env *Env) error {
+			From(env, Slice(1)).To(discard[int]()).Named(strings.Repeat("x", 500))
+			return nil
+		}, []string{"500 bytes", "at most"}},
+		"a broken setting":      {func(env *Env) error { env.Parallelism(0); return nil }, []string{"parallelism is 0"}},
+		"two jobs in one graph": {twoJobs, []string{"different jobs"}},
+		"an error of build":     {func(*Env) error { return errors.New("no such airport") }, []string{"no such airport"}},
+		"a panic of build":      {func(*Env) error { panic("oh no") }, []string{"build panicked: oh no", "plan_test.go"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Plan(c.build, nil, true)
+			if err == nil {
+				t.Fatal("the job was accepted")
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error lacks %q:\n%v", want, err)
+				}
+			}
+		})
+	}
+}
+
+func twoJobs(env *Env) error {
+	other := newEnv(nil, true)
+	From(env, Slice(1)).Union(From(other, Slice(2))).To(discard[int]())
+	return nil
+}
+
+// TestAPlanDescribesTheJob compares what the graph says with what was built.
+func TestAPlanDescribesTheJob(t *testing.T) {
+	late := NewTag[event]("late")
+	build := func(env *Env) error {
+		env.Name("demo")
+		env.Parallelism(2)
+		env.CheckpointEvery(250 * time.Millisecond)
+		env.Restart(RestartAfter(time.Second, 3))
+		env.Set("owner", "a team")
+		k := events(env).Filter(func(e event) bool { return e.N > 0 }).KeyBy(user)
+		counts := k.Window(Sliding(time.Hour, time.Minute)).Late(late).
+			Aggregate("counts", Count[event](), func(_ Window, _ string, n int64) int64 { return n }).Parallel(4).MaxParallel(64)
+		counts.To(discard[int64]()).Named("out").Parallel(1)
+		counts.Side(late).To(discard[event]())
+		k.Process("totals", func(op *KeyedOp[string]) KeyedFn[string, event, int64] {
+			total := op.Value[int64]("total")
+			return KeyedFn[string, event, int64]{Each: func(c *KeyedContext[string, int64], e event) error {
+				total.Set(total.Get() + e.N)
+				c.Emit(total.Get())
+				return nil
+			}}
+		}).To(discard[int64]())
+		return nil
+	}
+	g, err := Plan(build, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := graph.Plan(g, int(g.Config.DefaultParallelism))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, v := range plan.GetVertices() {
+		line := v.GetName()
+		for _, in := range v.GetInputs() {
+			line += " <" + strings.ToLower(strings.TrimPrefix(in.GetShip().String(), "SHIP_")) + in.GetTag() + ">"
+		}
+		for _, o := range v.GetOperators() {
+			for _, s := range o.GetStates() {
+				line += " " + s.GetName() + ":" + s.GetKind()
+			}
+		}
+		got = append(got, line)
+	}
+	want := []string{
+		"from-slice -> filter-1",
+		"counts <hash> window:window",
+		"out <rebalance>",
+		"to-func <rebalancelate>",
+		"totals -> to-func-2 <hash> total:value",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("vertices (-want +got):\n%s", diff)
+	}
+	c := plan.GetConfig()
+	if plan.GetName() != "demo" || c.GetCheckpointIntervalMs() != 250 || c.GetRestart().GetKind() != pb.RestartStrategy_KIND_FIXED || c.GetUser()["owner"] != "a team" {
+		t.Errorf("configuration %v", c)
+	}
+	again, err := Plan(build, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := graph.Plan(again, int(again.Config.DefaultParallelism))
+	if err != nil || !cmp.Equal(plan.GetPlanHash(), second.GetPlanHash()) {
+		t.Errorf("a second plan has hash %x, %v; want %x", second.GetPlanHash(), err, plan.GetPlanHash())
+	}
+}
