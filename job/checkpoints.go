@@ -138,7 +138,7 @@ func (m *Master) withToken(id RequestID, r checkpoint.Request) checkpoint.Reques
 func (m *Master) answerCheckpoint(a checkpoint.Answered) {
 	id := RequestID(a.Token - 1)
 	if a.Err != nil {
-		m.answer(id, Result{}, &Error{Code: a.Err.GetCode(), Message: a.Err.GetMessage()})
+		m.answer(id, Result{}, ErrorOf(a.Err))
 		return
 	}
 	m.answer(id, Result{CheckpointID: uint64(a.ID), Path: checkpoint.PathOf(a.Path)}, nil)

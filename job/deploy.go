@@ -59,6 +59,7 @@ func (m *Master) deploy() {
 		if a.restore != nil {
 			d.RestoreCheckpoint = a.restore.manifest.GetCheckpointId()
 			d.Restore = restoreFor(a.restore.manifest, m.roles.vertexOf, m.slotsOf(i))
+			d.RestoreGraph = a.restore.manifest.GetGraph()
 			d.Drained = a.restore.manifest.GetDrained()
 		}
 		m.send(w, &pb.WorkerCommand{Body: &pb.WorkerCommand_Deploy{Deploy: d}})

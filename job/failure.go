@@ -35,12 +35,26 @@ const (
 type Error struct {
 	Code    string
 	Message string
+	// Operator, Subtask and Stack are set where user code failed.
+	Operator string
+	Subtask  uint32
+	Stack    string
+}
+
+// ErrorOf is the error that crossed a process boundary.
+func ErrorOf(e *pb.Error) *Error {
+	return &Error{
+		Code: e.GetCode(), Message: e.GetMessage(),
+		Operator: e.GetOperator(), Subtask: e.GetSubtask(), Stack: e.GetStack(),
+	}
 }
 
 func (e *Error) Error() string { return e.Message }
 
 // Proto is the error as it crosses a process boundary.
-func (e *Error) Proto() *pb.Error { return &pb.Error{Code: e.Code, Message: e.Message} }
+func (e *Error) Proto() *pb.Error {
+	return &pb.Error{Code: e.Code, Message: e.Message, Operator: e.Operator, Subtask: e.Subtask, Stack: e.Stack}
+}
 
 func errorf(code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
