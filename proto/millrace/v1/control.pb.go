@@ -392,7 +392,10 @@ type Register struct {
 	Hardware       *Hardware `protobuf:"bytes,10,opt,name=hardware,proto3" json:"hardware,omitempty"`
 	Version        string    `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`
 	// Distinguishes two runs of the same task manager.
-	Incarnation   uint64 `protobuf:"varint,12,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Incarnation uint64 `protobuf:"varint,12,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Workers that run here, from before the link. Those that the job manager
+	// does not know it stops.
+	Workers       []*WorkerStarted `protobuf:"bytes,13,rep,name=workers,proto3" json:"workers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -509,6 +512,13 @@ func (x *Register) GetIncarnation() uint64 {
 		return x.Incarnation
 	}
 	return 0
+}
+
+func (x *Register) GetWorkers() []*WorkerStarted {
+	if x != nil {
+		return x.Workers
+	}
+	return nil
 }
 
 type Hardware struct {
@@ -1889,7 +1899,7 @@ const file_millrace_v1_control_proto_rawDesc = "" +
 	"\tto_worker\x18\x06 \x01(\v2\x15.millrace.v1.ToWorkerH\x00R\btoWorker\x12=\n" +
 	"\fstream_reply\x18\a \x01(\v2\x18.millrace.v1.StreamReplyH\x00R\vstreamReply\x120\n" +
 	"\acatalog\x18\b \x01(\v2\x14.millrace.v1.CatalogH\x00R\acatalogB\x06\n" +
-	"\x04body\"\x87\x03\n" +
+	"\x04body\"\xbd\x03\n" +
 	"\bRegister\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -1905,7 +1915,8 @@ const file_millrace_v1_control_proto_rawDesc = "" +
 	"\bhardware\x18\n" +
 	" \x01(\v2\x15.millrace.v1.HardwareR\bhardware\x12\x18\n" +
 	"\aversion\x18\v \x01(\tR\aversion\x12 \n" +
-	"\vincarnation\x18\f \x01(\x04R\vincarnation\"C\n" +
+	"\vincarnation\x18\f \x01(\x04R\vincarnation\x124\n" +
+	"\aworkers\x18\r \x03(\v2\x1a.millrace.v1.WorkerStartedR\aworkers\"C\n" +
 	"\bHardware\x12\x14\n" +
 	"\x05cores\x18\x01 \x01(\rR\x05cores\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x04R\vmemoryBytes\"\xac\x01\n" +
@@ -2069,29 +2080,30 @@ var file_millrace_v1_control_proto_depIdxs = []int32{
 	22, // 14: millrace.v1.JobManagerMessage.stream_reply:type_name -> millrace.v1.StreamReply
 	25, // 15: millrace.v1.JobManagerMessage.catalog:type_name -> millrace.v1.Catalog
 	3,  // 16: millrace.v1.Register.hardware:type_name -> millrace.v1.Hardware
-	26, // 17: millrace.v1.Registered.error:type_name -> millrace.v1.Error
-	24, // 18: millrace.v1.StartWorker.env:type_name -> millrace.v1.StartWorker.EnvEntry
-	26, // 19: millrace.v1.WorkerExited.error:type_name -> millrace.v1.Error
-	27, // 20: millrace.v1.ToWorker.command:type_name -> millrace.v1.WorkerCommand
-	28, // 21: millrace.v1.FromWorker.report:type_name -> millrace.v1.WorkerReport
-	15, // 22: millrace.v1.Request.plan:type_name -> millrace.v1.RunPlan
-	16, // 23: millrace.v1.Request.list_logs:type_name -> millrace.v1.ListLogs
-	19, // 24: millrace.v1.Request.read_log:type_name -> millrace.v1.ReadLog
-	26, // 25: millrace.v1.Reply.error:type_name -> millrace.v1.Error
-	29, // 26: millrace.v1.Reply.plan:type_name -> millrace.v1.PlanResult
-	17, // 27: millrace.v1.Reply.logs:type_name -> millrace.v1.LogList
-	20, // 28: millrace.v1.Reply.log:type_name -> millrace.v1.LogChunk
-	18, // 29: millrace.v1.LogList.files:type_name -> millrace.v1.LogFile
-	30, // 30: millrace.v1.StreamCall.command:type_name -> millrace.v1.StreamCommand
-	26, // 31: millrace.v1.StreamReply.error:type_name -> millrace.v1.Error
-	26, // 32: millrace.v1.CatalogApplied.error:type_name -> millrace.v1.Error
-	0,  // 33: millrace.v1.Control.Attach:input_type -> millrace.v1.TaskManagerMessage
-	1,  // 34: millrace.v1.Control.Attach:output_type -> millrace.v1.JobManagerMessage
-	34, // [34:35] is the sub-list for method output_type
-	33, // [33:34] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	9,  // 17: millrace.v1.Register.workers:type_name -> millrace.v1.WorkerStarted
+	26, // 18: millrace.v1.Registered.error:type_name -> millrace.v1.Error
+	24, // 19: millrace.v1.StartWorker.env:type_name -> millrace.v1.StartWorker.EnvEntry
+	26, // 20: millrace.v1.WorkerExited.error:type_name -> millrace.v1.Error
+	27, // 21: millrace.v1.ToWorker.command:type_name -> millrace.v1.WorkerCommand
+	28, // 22: millrace.v1.FromWorker.report:type_name -> millrace.v1.WorkerReport
+	15, // 23: millrace.v1.Request.plan:type_name -> millrace.v1.RunPlan
+	16, // 24: millrace.v1.Request.list_logs:type_name -> millrace.v1.ListLogs
+	19, // 25: millrace.v1.Request.read_log:type_name -> millrace.v1.ReadLog
+	26, // 26: millrace.v1.Reply.error:type_name -> millrace.v1.Error
+	29, // 27: millrace.v1.Reply.plan:type_name -> millrace.v1.PlanResult
+	17, // 28: millrace.v1.Reply.logs:type_name -> millrace.v1.LogList
+	20, // 29: millrace.v1.Reply.log:type_name -> millrace.v1.LogChunk
+	18, // 30: millrace.v1.LogList.files:type_name -> millrace.v1.LogFile
+	30, // 31: millrace.v1.StreamCall.command:type_name -> millrace.v1.StreamCommand
+	26, // 32: millrace.v1.StreamReply.error:type_name -> millrace.v1.Error
+	26, // 33: millrace.v1.CatalogApplied.error:type_name -> millrace.v1.Error
+	0,  // 34: millrace.v1.Control.Attach:input_type -> millrace.v1.TaskManagerMessage
+	1,  // 35: millrace.v1.Control.Attach:output_type -> millrace.v1.JobManagerMessage
+	35, // [35:36] is the sub-list for method output_type
+	34, // [34:35] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_control_proto_init() }
