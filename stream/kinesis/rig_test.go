@@ -1,0 +1,111 @@
+package kinesis
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
+
+	"github.com/millrace/millrace/internal/clock"
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+	"github.com/millrace/millrace/stream/broker"
+	"github.com/millrace/millrace/stream/catalog"
+	"github.com/millrace/millrace/stream/shardlog"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rig is the API over a real broker and shard log, with the catalog decided in
+// place as a job manager would.
+type rig struct {
+	t      testing.TB
+	server *Server
+	clock  *clock.Virtual
+	url    string
+	mu     struct {
+		sync.Mutex
+		catalog *pb.Catalog
+	}
+	broker *broker.Broker
+}
+
+func newRig(t testing.TB, change func(*Config)) *rig {
+	t.Helper()
+	r := &rig{t: t, clock: clock.NewVirtual(time.Now().Truncate(time.Millisecond))}
+	log, err := shardlog.Open("shards", shardlog.Options{FS: vfs.NewMem(), Clock: r.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	wait.Go(func() { log.Run(ctx) })
+	r.broker = broker.New(broker.Config{ID: "tm", Log: log, Command: r.command})
+	r.mu.catalog = catalog.SetHost(&pb.Catalog{}, "tm", "127.0.0.1:1")
+	if err := r.broker.SetCatalog(ctx, r.mu.catalog); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Service: r.broker, Keys: map[string]string{"test": "test"}, Clock: r.clock}
+	if change != nil {
+		change(&cfg)
+	}
+	if r.server, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.url = "http://" + l.Addr().String()
+	wait.Go(func() {
+		if err := r.server.Serve(ctx, l, nil); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		cancel()
+		wait.Wait()
+		r.broker.Close()
+		log.Close()
+	})
+	return r
+}
+
+// command does what the job manager and this host do for a change.
+func (r *rig) command(ctx context.Context, cmd *pb.StreamCommand) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next, err := catalog.Decide(r.mu.catalog, cmd, r.clock.Now())
+	for ; err == nil && next != nil; next = catalog.Settle(next, map[string]uint64{"tm": next.Version}) {
+		r.mu.catalog = next
+		err = r.broker.SetCatalog(ctx, next)
+	}
+	return err
+}
+
+// client is an unmodified AWS client.
+func (r *rig) client(change ...func(*kinesis.Options)) *kinesis.Client {
+	h := &http.Client{Transport: &http.Transport{}}
+	r.t.Cleanup(h.CloseIdleConnections)
+	o := kinesis.Options{
+		Region: "eu-central-1", BaseEndpoint: aws.String(r.url), HTTPClient: h, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	return kinesis.New(o)
+}
+
+// required says whether a tool that a test needs must be there.
+func required(tool string) bool { return os.Getenv("MILLRACE_REQUIRE") == tool }
