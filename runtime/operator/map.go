@@ -106,22 +106,19 @@ func (f *filter[T]) Push(b *batch.Batch[T]) error {
 
 // NewFlatMap returns an operator that emits what f hands to its second
 // argument, at the time of the record. f must not keep that argument.
-func NewFlatMap[T, U any](f func(T, func(U))) Operator {
-	return NewTryFlatMap(func(v T, emit func(U)) error {
-		f(v, emit)
-		return nil
-	})
-}
+func NewFlatMap[T, U any](f func(T, func(U))) Operator { return &flatMapper[T, U]{f: f} }
 
 // NewTryFlatMap is NewFlatMap for a function that may fail; its error fails
 // the task.
 func NewTryFlatMap[T, U any](f func(T, func(U)) error) Operator {
-	return &flatMapper[T, U]{f: f}
+	return &flatMapper[T, U]{try: f}
 }
 
+// flatMapper has one of f and try.
 type flatMapper[T, U any] struct {
 	emitter[U]
-	f func(T, func(U)) error
+	f   func(T, func(U))
+	try func(T, func(U)) error
 	// sink is emitter.emit, bound once: a method value made per batch
 	// would allocate.
 	sink func(U)
@@ -141,10 +138,17 @@ func (m *flatMapper[T, U]) Close() error                     { return nil }
 func (m *flatMapper[T, U]) Push(b *batch.Batch[T]) error {
 	m.ctx.Enter()
 	m.ctx.Metrics.RecordsIn += uint64(len(b.Values))
-	f, sink := m.f, m.sink
+	sink := m.sink
+	if f := m.f; f != nil {
+		for i := range b.Values {
+			m.time = b.Times[i]
+			f(b.Values[i], sink)
+		}
+		return m.flush()
+	}
 	for i := range b.Values {
 		m.time = b.Times[i]
-		if err := f(b.Values[i], sink); err != nil {
+		if err := m.try(b.Values[i], sink); err != nil {
 			return err
 		}
 	}
