@@ -72,9 +72,7 @@ func settle(g *Graph, n *Node, position, defaultParallelism int) (*member, error
 		return nil, fmt.Errorf("%s keeps state %q and has no name: name it, so that its state is found again when the job changes", auto, n.States[0].GetName())
 	}
 	if m.name == "" {
-		if m.name = m.uid; m.name == "" {
-			m.name = auto
-		}
+		m.name = auto
 	}
 	if m.uid == "" {
 		m.uid = m.name
@@ -245,6 +243,8 @@ func (r *resolved) connected() error {
 		if !m.node.Source && len(m.inputs) == 0 {
 			return fmt.Errorf("operator %s has no input", m.name)
 		}
+	}
+	for _, m := range r.nodes {
 		if m.node.Source && !used[m.node] {
 			return fmt.Errorf("source %s is not connected to anything: read from it or remove it", m.name)
 		}
