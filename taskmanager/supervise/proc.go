@@ -51,8 +51,8 @@ func eachProcess(f func(pid int)) {
 	}
 }
 
-// resident is the resident set of a process in bytes, 0 when it is gone.
-func resident(pid int) uint64 {
+// Resident is the resident set of a process in bytes, 0 when it is gone.
+func Resident(pid int) uint64 {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
 	if err != nil {
 		return 0

@@ -29,6 +29,9 @@ type Config struct {
 	SlotMemory uint64
 	// DataHost is where workers open their data listeners (127.0.0.1).
 	DataHost string
+	// Advertise replaces that host in the addresses that other workers are
+	// told, where it is set.
+	Advertise string
 	// ShardAddress is what workers are told of the shard socket.
 	ShardAddress string
 	// Handshake bounds the time until a started binary says hello (2 s), Plan
@@ -272,7 +275,7 @@ func (s *Supervisor) Resident() uint64 {
 	var sum uint64
 	for _, w := range s.workers() {
 		if started := w.started(); started != nil {
-			sum += resident(int(started.GetPid()))
+			sum += Resident(int(started.GetPid()))
 		}
 	}
 	return sum

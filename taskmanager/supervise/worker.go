@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -137,8 +138,12 @@ func (w *worker) greet(p *process, in *frame.Reader) error {
 		return faultf(CodeWorkerStartFailed, "worker %s of job %s (SDK %s) did not open its data listener: %w",
 			w.id, w.req.GetJobName(), hello.GetSdkVersion(), err)
 	}
+	address := f.GetHello().GetDataAddress()
+	if _, port, err := net.SplitHostPort(address); err == nil && w.s.config.Advertise != "" {
+		address = net.JoinHostPort(w.s.config.Advertise, port)
+	}
 	w.mu.Lock()
-	w.mu.started = &pb.WorkerStarted{JobId: w.job, WorkerId: w.id, DataAddress: f.GetHello().GetDataAddress(), Pid: int64(p.pid)}
+	w.mu.started = &pb.WorkerStarted{JobId: w.job, WorkerId: w.id, DataAddress: address, Pid: int64(p.pid)}
 	w.mu.Unlock()
 	w.s.config.Log.Info("worker started", "job", w.job, "worker", w.id, "pid", p.pid, "sdk", hello.GetSdkVersion())
 	return nil
@@ -247,7 +252,7 @@ func (w *worker) weigh() {
 	if started == nil {
 		return
 	}
-	budget, now := w.s.budget(w.req.GetSlots()), resident(int(started.GetPid()))
+	budget, now := w.s.budget(w.req.GetSlots()), Resident(int(started.GetPid()))
 	w.mu.Lock()
 	if now <= budget {
 		w.mu.over = 0

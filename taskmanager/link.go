@@ -1,0 +1,365 @@
+package taskmanager
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	goruntime "runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/millrace/millrace/cluster"
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+	"github.com/millrace/millrace/proto/millrace/v1/pbconnect"
+	"github.com/millrace/millrace/stream"
+	"github.com/millrace/millrace/taskmanager/supervise"
+)
+
+const (
+	// protocolVersion is the version of the control link spoken here.
+	protocolVersion = 1
+	// maxMessage bounds one message of the link in bytes.
+	maxMessage = 64 << 20
+	// firstRetry and lastRetry bound the time between two tries to attach.
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 2 * time.Second
+	// openBucket bounds the opening of a bucket while the job manager waits.
+	openBucket = 10 * time.Second
+)
+
+// dialer makes HTTP/2 streams to job managers.
+type dialer struct {
+	scheme    string
+	transport *http.Transport
+	token     string
+}
+
+func newDialer(config Config) *dialer {
+	d := &dialer{scheme: "http://", token: config.Token, transport: &http.Transport{
+		DialContext: (&net.Dialer{Timeout: config.Timeout}).DialContext, DisableCompression: true, Protocols: &http.Protocols{}}}
+	if config.TLS != nil {
+		d.scheme = "https://"
+		d.transport.TLSClientConfig = config.TLS.Clone()
+		d.transport.TLSClientConfig.MinVersion = max(config.TLS.MinVersion, tls.VersionTLS12)
+		d.transport.Protocols.SetHTTP2(true)
+	} else {
+		d.transport.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return d
+}
+
+// RoundTrip adds the token.
+func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if d.token != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+d.token)
+	}
+	return d.transport.RoundTrip(r)
+}
+
+func (d *dialer) client(address string) pbconnect.ControlClient {
+	return pbconnect.NewControlClient(&http.Client{Transport: d}, d.scheme+address,
+		connect.WithReadMaxBytes(maxMessage), connect.WithAcceptCompression("gzip", nil, nil))
+}
+
+func (d *dialer) close() { d.transport.CloseIdleConnections() }
+
+// link is one stream to a job manager, from dialling to its end.
+type link struct {
+	t          *TaskManager
+	address    string
+	out        chan *pb.TaskManagerMessage
+	registered atomic.Bool
+	epoch      uint64
+	target     supervise.Target
+	ctx        context.Context
+	end        context.CancelCauseFunc
+
+	mu struct {
+		sync.Mutex
+		lastCall uint64
+		calls    map[uint64]chan *pb.StreamReply
+	}
+}
+
+// up sends something to the job manager that is attached; without one it is
+// dropped. It never blocks.
+func (t *TaskManager) up(m *pb.TaskManagerMessage) {
+	if l := t.link.Load(); l != nil {
+		l.send(m)
+	}
+}
+
+// send queues a message. Before the registration only starts and ends of
+// workers are kept, since the list that registers them may be older. A full
+// queue ends the link: a gap would be worse than a new beginning.
+func (l *link) send(m *pb.TaskManagerMessage) {
+	if !l.registered.Load() && m.GetWorkerStarted() == nil && m.GetWorkerExited() == nil {
+		return
+	}
+	select {
+	case l.out <- m:
+	default:
+		l.end(fmt.Errorf("the job manager takes nothing: %d messages wait", cap(l.out)))
+	}
+}
+
+// stayAttached attaches again and again.
+func (t *TaskManager) stayAttached(ctx context.Context, members *cluster.Cluster) error {
+	retry := firstRetry
+	said := ""
+	for ctx.Err() == nil {
+		address := t.leader(members)
+		if address != "" {
+			began := time.Now()
+			err := t.attach(ctx, address, members)
+			if ctx.Err() != nil {
+				break
+			}
+			if time.Since(began) > 2*lastRetry {
+				retry, said = firstRetry, ""
+			}
+			if text := err.Error(); text != said {
+				said = text // say it once, not at every try
+				t.config.Log.Warn("no job manager attached, trying again", "address", address, "error", err)
+			}
+		}
+		var changed <-chan struct{}
+		if members != nil {
+			changed = members.Changes()
+		}
+		// Jitter: task managers that lost one leader do not come back at once.
+		timer := time.NewTimer(retry/2 + rand.N(retry/2))
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-timer.C:
+			retry = min(2*retry, lastRetry)
+		}
+		timer.Stop()
+	}
+	return nil
+}
+
+// leader is where to attach now, empty while nobody is known to lead.
+func (t *TaskManager) leader(members *cluster.Cluster) string {
+	if members == nil {
+		return t.config.JobManager
+	}
+	if m, ok := members.Leader(); ok {
+		return m.ControlAddress
+	}
+	return ""
+}
+
+// attach serves one link until it ends, and says why it did.
+func (t *TaskManager) attach(ctx context.Context, address string, members *cluster.Cluster) error {
+	l := &link{t: t, address: address, out: make(chan *pb.TaskManagerMessage, t.config.Queue)}
+	l.mu.calls = map[uint64]chan *pb.StreamReply{}
+	l.ctx, l.end = context.WithCancelCause(ctx)
+	// Before the list of workers is made, so that no change of it is missed.
+	t.link.Store(l)
+	rpc := t.dialer.client(address).Attach(l.ctx)
+	var group sync.WaitGroup
+	defer func() {
+		t.link.Store(nil)
+		l.end(errors.New("link ended"))
+		group.Wait()
+		// Ends of the stream that is over anyway.
+		_ = rpc.CloseRequest()
+		_ = rpc.CloseResponse()
+	}()
+	silence := time.AfterFunc(t.config.Timeout, func() {
+		l.end(fmt.Errorf("the job manager at %s was silent for %v", address, t.config.Timeout))
+	})
+	defer silence.Stop()
+	if err := l.register(rpc, members); err != nil {
+		return l.why(err)
+	}
+	group.Go(func() { l.write(rpc) })
+	if members != nil {
+		group.Go(func() { l.watchLeader(members) })
+	}
+	for {
+		silence.Reset(t.config.Timeout)
+		m, err := rpc.Receive()
+		if err != nil {
+			return l.why(err)
+		}
+		l.obey(&group, m)
+	}
+}
+
+// why prefers the reason for which this side ended the link.
+func (l *link) why(err error) error {
+	if cause := context.Cause(l.ctx); cause != nil {
+		return cause
+	}
+	return fmt.Errorf("control link to %s: %w", l.address, err)
+}
+
+// register introduces this task manager and takes the answer.
+func (l *link) register(rpc *connect.BidiStreamForClient[pb.TaskManagerMessage, pb.JobManagerMessage], members *cluster.Cluster) error {
+	t := l.t
+	err := rpc.Send(&pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_Register{Register: &pb.Register{
+		Id: t.folder.id, ClusterId: t.folder.clusterID(), ProtocolMin: protocolVersion, ProtocolMax: protocolVersion,
+		Slots: uint32(t.config.Slots), SlotMemory: t.config.SlotMemory, ShardAddress: t.shards.address,
+		KinesisAddress: t.config.KinesisAddress, Host: t.config.Advertise, Hardware: hardware(goruntime.NumCPU()),
+		Version: t.config.Version, Incarnation: t.incarnation, Workers: t.supervisor.Workers(),
+	}}})
+	if err != nil {
+		// The stream's own error tells more than that it cannot be sent on.
+		if _, received := rpc.Receive(); received != nil {
+			err = received
+		}
+		return err
+	}
+	m, err := rpc.Receive()
+	if err != nil {
+		return err
+	}
+	r := m.GetRegistered()
+	switch e := r.GetError(); {
+	case r == nil:
+		return errors.New("it answered the registration with something else")
+	case e != nil:
+		return fmt.Errorf("registration refused: %s (%s)", e.GetMessage(), e.GetCode())
+	case r.GetProtocol() != protocolVersion:
+		return fmt.Errorf("the job manager speaks version %d of the control link, this task manager %d", r.GetProtocol(), protocolVersion)
+	}
+	t.mu.Lock()
+	highest := t.mu.epoch
+	t.mu.epoch = max(highest, r.GetLeaderEpoch())
+	t.mu.Unlock()
+	if r.GetLeaderEpoch() < highest {
+		return fmt.Errorf("the job manager leads in epoch %d, another one in %d: it is not the leader any more", r.GetLeaderEpoch(), highest)
+	}
+	if err := t.folder.belongTo(r.GetClusterId()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, openBucket)
+	defer cancel()
+	bucket, err := t.bucket(ctx, r.GetBucket())
+	if err != nil {
+		return fmt.Errorf("the bucket that the job manager names: %w", err)
+	}
+	l.epoch = r.GetLeaderEpoch()
+	l.target = supervise.Target{Bucket: bucket, URL: r.GetBucket()}
+	if members != nil {
+		if err := members.Update(cluster.Meta{ClusterID: r.GetClusterId()}); err != nil {
+			t.config.Log.Warn("gossip", "error", err)
+		}
+	}
+	l.registered.Store(true)
+	t.config.Log.Info("attached to job manager", "address", l.address, "epoch", l.epoch, "cluster", r.GetClusterId())
+	return nil
+}
+
+// write sends what is queued, and heartbeats.
+func (l *link) write(rpc *connect.BidiStreamForClient[pb.TaskManagerMessage, pb.JobManagerMessage]) {
+	beat := time.NewTicker(l.t.config.Heartbeat)
+	defer beat.Stop()
+	for {
+		var m *pb.TaskManagerMessage
+		select {
+		case <-l.ctx.Done():
+			return
+		case m = <-l.out:
+		case <-beat.C:
+			_, free := memory()
+			m = &pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_Heartbeat{Heartbeat: &pb.TaskManagerHeartbeat{
+				AtMs: time.Now().UnixMilli(), FreeMemoryBytes: free, ResidentBytes: selfResident() + l.t.supervisor.Resident()}}}
+		}
+		if err := rpc.Send(m); err != nil {
+			return // Receive fails too, and with the better reason
+		}
+	}
+}
+
+// watchLeader ends the link when gossip knows a newer leader elsewhere. It is
+// a hint: should it be wrong, the next try leads back here.
+func (l *link) watchLeader(members *cluster.Cluster) {
+	tick := time.NewTicker(l.t.config.Heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if m, ok := members.Leader(); ok && m.LeaderEpoch > l.epoch && m.ControlAddress != l.address {
+			l.end(fmt.Errorf("%s leads in epoch %d, the job manager at %s in %d", m.Name, m.LeaderEpoch, l.address, l.epoch))
+			return
+		}
+	}
+}
+
+// obey does what a job manager says. Nothing here waits for a worker, the
+// disk or the network.
+func (l *link) obey(group *sync.WaitGroup, m *pb.JobManagerMessage) {
+	t := l.t
+	switch body := m.GetBody().(type) {
+	case *pb.JobManagerMessage_StartWorker:
+		t.supervisor.StartWorker(l.target, body.StartWorker)
+	case *pb.JobManagerMessage_StopWorker:
+		t.supervisor.StopWorker(body.StopWorker)
+	case *pb.JobManagerMessage_ToWorker:
+		t.supervisor.Command(body.ToWorker.GetWorkerId(), body.ToWorker.GetCommand())
+	case *pb.JobManagerMessage_Catalog:
+		t.offerCatalog(body.Catalog)
+	case *pb.JobManagerMessage_StreamReply:
+		l.reply(body.StreamReply)
+	case *pb.JobManagerMessage_Request:
+		select {
+		case t.asked <- struct{}{}:
+			group.Go(func() {
+				defer func() { <-t.asked }()
+				t.answer(l.ctx, l, body.Request)
+			})
+		default:
+			l.send(&pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_Reply{Reply: &pb.Reply{Id: body.Request.GetId(),
+				Error: &pb.Error{Code: codeBusy, Message: fmt.Sprintf("task manager %s is answering %d requests: try again", t.folder.id, cap(t.asked))}}}})
+		}
+	}
+}
+
+// call sends a stream call and waits for its reply.
+func (l *link) call(ctx context.Context, command *pb.StreamCommand) (*pb.StreamReply, error) {
+	answer := make(chan *pb.StreamReply, 1)
+	l.mu.Lock()
+	l.mu.lastCall++
+	id := l.mu.lastCall
+	l.mu.calls[id] = answer
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		delete(l.mu.calls, id)
+		l.mu.Unlock()
+	}()
+	l.send(&pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_StreamCall{StreamCall: &pb.StreamCall{Id: id, Command: command}}})
+	select {
+	case reply := <-answer:
+		return reply, nil
+	case <-l.ctx.Done():
+		return nil, stream.Errorf(stream.Unavailable, "the job manager went away before it answered; the change may have been made: %w", context.Cause(l.ctx))
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *link) reply(r *pb.StreamReply) {
+	l.mu.Lock()
+	answer := l.mu.calls[r.GetId()]
+	delete(l.mu.calls, r.GetId())
+	l.mu.Unlock()
+	if answer != nil {
+		answer <- r
+	}
+}
