@@ -1,0 +1,341 @@
+package task
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/runtime/barrier"
+	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/keygroup"
+	"github.com/millrace/millrace/runtime/operator"
+	"github.com/millrace/millrace/runtime/sink"
+	"github.com/millrace/millrace/runtime/source"
+	"github.com/millrace/millrace/runtime/watermark"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// numbers is a source of the numbers from 0 to n-1, in one split.
+type numbers struct{ n int64 }
+
+type numberReader struct {
+	src *numbers
+	at  int64
+}
+
+func (s *numbers) Bounded() bool { return true }
+func (s *numbers) Splits(context.Context, source.Env, []source.Split) ([]source.Split, error) {
+	return []source.Split{{ID: "0"}}, nil
+}
+
+func (s *numbers) Open(_ context.Context, _ source.Env, _ source.Split, at []byte) (source.Reader[int64], error) {
+	r := &numberReader{src: s}
+	if len(at) > 0 {
+		r.at = int64(binary.BigEndian.Uint64(at))
+	}
+	return r, nil
+}
+
+func (r *numberReader) Poll(b *batch.Batch[int64], limit int) (source.Status, error) {
+	for n := 0; n < limit && r.at < r.src.n; n++ {
+		b.Append(r.at, r.at)
+		r.at++
+	}
+	if r.at == r.src.n {
+		return source.Ended, nil
+	}
+	return source.More, nil
+}
+
+func (r *numberReader) Position() []byte    { return binary.BigEndian.AppendUint64(nil, uint64(r.at)) }
+func (r *numberReader) StopAfter([]byte)    {}
+func (r *numberReader) Lag() (int64, int64) { return -1, r.src.n - r.at }
+func (r *numberReader) Close() error        { return nil }
+
+// adder is a sink that adds up; flushes says when its task was idle.
+type adder struct {
+	sum     int64
+	n       int
+	flushed chan int
+	closed  bool
+	write   func() error
+}
+
+func (a *adder) Open(context.Context, sink.Env) (sink.Writer[int64], error) { return a, nil }
+
+func (a *adder) Write(b *batch.Batch[int64]) error {
+	for _, v := range b.Values {
+		a.sum += v
+	}
+	a.n += len(b.Values)
+	if a.write != nil {
+		return a.write()
+	}
+	return nil
+}
+
+func (a *adder) Flush() error {
+	if a.flushed != nil {
+		a.flushed <- a.n
+	}
+	return nil
+}
+func (a *adder) Close() error { a.closed = true; return nil }
+
+// chain is a task of a source, some operators and a sink.
+type chain struct {
+	*Task
+	box         *Mailbox
+	ready       chan struct{}
+	checkpoints chan *Checkpoint
+	exhausted   chan struct{}
+	metrics     chan *pb.TaskMetrics
+}
+
+func newChain(t testing.TB, restored []*pb.OperatorEntry, ops ...operator.Operator) *chain {
+	c := &chain{
+		box: NewMailbox(), ready: make(chan struct{}), checkpoints: make(chan *Checkpoint, 10),
+		exhausted: make(chan struct{}), metrics: make(chan *pb.TaskMetrics, 10),
+	}
+	groups := keygroup.RangeOf(0, 1, keygroup.Default)
+	cfg := Config{
+		VertexID: "v", KeyGroups: groups, Mailbox: c.box, Clock: clock.System, Log: slog.New(slog.DiscardHandler),
+		Restore:   func(context.Context, int) (Restored, error) { return Restored{Entries: restored}, nil },
+		Ready:     func() { close(c.ready) },
+		Snapshot:  func(cp *Checkpoint) { c.checkpoints <- cp },
+		Exhausted: func() { close(c.exhausted) },
+		Metrics:   func(m *pb.TaskMetrics) { c.metrics <- m },
+	}
+	for i, op := range ops {
+		name := "op-" + string(rune('a'+i))
+		cfg.Operators = append(cfg.Operators, Operator{
+			UID: name, Name: name, Parent: i - 1, Operator: op,
+			Context: &operator.Context{
+				Name: name, UID: name, Parallelism: 1, KeyGroups: groups, Clock: clock.System, Log: cfg.Log,
+				Attempt: t.Context(), Mail: c.box.Mail, Wake: c.box.Wake, Held: func() {}, FirstOutput: func() {},
+				Fail: func(error) {}, Metrics: &operator.Metrics{},
+			},
+		})
+		if i > 0 {
+			ops[i-1].Output("").(*operator.Output[int64]).Attach(op.Input(0).(operator.Stage[int64]))
+		}
+	}
+	var err error
+	if c.Task, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// run starts the task and returns what ends it and gives its error.
+func (c *chain) run(t testing.TB, splits ...*pb.Split) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	select {
+	case <-c.ready:
+	case err := <-done:
+		cancel()
+		return func() error { return err }
+	}
+	if err := c.Source().Assign(ctx, splits); err != nil {
+		t.Fatal(err)
+	}
+	c.Start()
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+func from(n int64) operator.Operator {
+	return operator.NewSource(&numbers{n}, watermark.Strategy[int64]{})
+}
+
+func all() *pb.Split { return &pb.Split{Id: "0", Watermark: batch.NoTime} }
+
+func TestTaskRunsAChainToItsEnd(t *testing.T) {
+	const n = 10_000
+	end := &adder{flushed: make(chan int, 10)}
+	c := newChain(t, nil, from(n),
+		operator.NewMap(func(v int64) int64 { return 2 * v }),
+		operator.NewFilter(func(v int64) bool { return v%4 == 0 }),
+		operator.NewSink(end))
+	stop := c.run(t, all())
+	<-c.exhausted
+	if got := <-end.flushed; got != n/2 {
+		t.Errorf("flushed at %d rows, want %d", got, n/2)
+	}
+	c.RequestMetrics()
+	m := <-c.metrics
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if want := int64(n / 2 * (n - 2) / 2 * 2); end.sum != want || !end.closed {
+		t.Errorf("sum %d, want %d; closed %v", end.sum, want, end.closed)
+	}
+	if m.GetOperators()[0].GetRecordsOut() != n || m.GetOperators()[3].GetRecordsIn() != n/2 || m.GetWatermark() != batch.NoTime && m.GetSplits()[0].GetWatermark() != n-2 {
+		t.Errorf("metrics: %v", m)
+	}
+}
+
+func TestTaskCheckpointHoldsThePlaceOfTheBarrier(t *testing.T) {
+	const n = 1 << 40 // never ends
+	seen := make(chan struct{})
+	var once sync.Once
+	end := &adder{write: func() error { once.Do(func() { close(seen) }); return nil }}
+	c := newChain(t, nil, from(n), operator.NewSink(end))
+	stop := c.run(t, all())
+	<-seen
+	c.Trigger(barrier.Barrier{ID: 1, TriggeredMillis: time.Now().UnixMilli(), Terminal: true})
+	cp := <-c.checkpoints
+	if cp.Err != nil {
+		t.Fatal(cp.Err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	s := &pb.Split{}
+	if err := proto.Unmarshal(cp.Operators[0].Entries[0].GetValue(), s); err != nil {
+		t.Fatal(err)
+	}
+	if at := int64(binary.BigEndian.Uint64(s.GetPosition())); at != int64(end.n) {
+		t.Errorf("position %d, the sink has %d records, none after a terminal barrier", at, end.n)
+	}
+}
+
+var errPlanted = errors.New("planted")
+
+func TestFailuresNameTheOperator(t *testing.T) {
+	boom := func(v int64) int64 {
+		if v == 700 {
+			panic("boom")
+		}
+		return v
+	}
+	for name, c := range map[string]struct {
+		ops      []operator.Operator
+		operator string
+		code     string
+		stack    bool
+	}{
+		"panic in the middle": {
+			[]operator.Operator{from(1000), operator.NewMap(func(v int64) int64 { return v }), operator.NewMap(boom), operator.NewSink(&adder{})},
+			"op-c", "user-function-panicked", true,
+		},
+		"error at the end": {
+			[]operator.Operator{from(1000), operator.NewMap(func(v int64) int64 { return v }), operator.NewSink(&adder{write: func() error { return errPlanted }})},
+			"op-c", "user-function-failed", false,
+		},
+		"after a full batch went on": {
+			[]operator.Operator{from(1000), operator.NewFlatMap(func(v int64, emit func(int64)) { emit(v); emit(boom(v)) }), operator.NewSink(&adder{})},
+			"op-b", "user-function-panicked", true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			task := newChain(t, nil, c.ops...)
+			done := make(chan error, 1)
+			go func() { done <- task.Run(context.Background()) }()
+			<-task.ready
+			if err := task.Source().Assign(context.Background(), []*pb.Split{all()}); err != nil {
+				t.Fatal(err)
+			}
+			task.Start()
+			e := ErrorOf(<-done, "other")
+			if e.GetOperator() != c.operator || e.GetCode() != c.code || strings.Contains(e.GetStack(), "task_test.go") != c.stack {
+				t.Errorf("got %v", e)
+			}
+		})
+	}
+}
+
+func TestPanicInOpenIsAFailure(t *testing.T) {
+	c := newChain(t, nil, from(1), &opener{Operator: operator.NewMap(func(v int64) int64 { return v })}, operator.NewSink(&adder{}))
+	if e := ErrorOf(c.Run(context.Background()), "other"); e.GetOperator() != "op-b" || e.GetCode() != "user-function-panicked" {
+		t.Errorf("got %v", e)
+	}
+}
+
+type opener struct{ operator.Operator }
+
+func (opener) Open(*operator.Context) error { panic("open") }
+
+// A sink that waits for its context ends with the task.
+func TestCancellationUnblocks(t *testing.T) {
+	blocked := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	end := &adder{write: func() error {
+		close(blocked)
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	c := newChain(t, nil, from(10), operator.NewSink(end))
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	<-c.ready
+	if err := c.Source().Assign(ctx, []*pb.Split{all()}); err != nil {
+		t.Fatal(err)
+	}
+	c.Start()
+	<-blocked
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("a cancelled task failed: %v", err)
+	}
+	if !end.closed {
+		t.Error("the sink was not closed")
+	}
+}
+
+func TestParkAnswersForItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChain(t, nil, from(10), operator.NewSink(&adder{}))
+		ctx, cancel := context.WithCancel(context.Background())
+		c.done = ctx.Done()
+		room, parked := make(chan struct{}), make(chan error, 1)
+		go func() { parked <- c.Park(room) }()
+		synctest.Wait()
+		time.Sleep(time.Second)
+		c.RequestMetrics()
+		if m := <-c.metrics; m.GetBackpressuredNs() < uint64(time.Second) {
+			t.Errorf("%d ns backpressured after a second", m.GetBackpressuredNs())
+		}
+		close(room)
+		if err := <-parked; err != nil {
+			t.Error(err)
+		}
+		go func() { parked <- c.Park(nil) }()
+		cancel()
+		if err := <-parked; !errors.Is(err, errCancelled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func BenchmarkTask(b *testing.B) {
+	b.ReportAllocs()
+	end := &adder{}
+	c := newChain(b, nil, from(int64(b.N)),
+		operator.NewMap(func(v int64) int64 { return v + 1 }),
+		operator.NewFilter(func(v int64) bool { return v >= 0 }),
+		operator.NewSink(end))
+	stop := c.run(b, all())
+	<-c.exhausted
+	b.StopTimer()
+	if err := stop(); err != nil || end.n != b.N {
+		b.Fatal(err, end.n)
+	}
+}
