@@ -19,6 +19,7 @@ const (
 	HostRefused         Code = "host-refused"
 	CrossOriginRefused  Code = "cross-origin-refused"
 	RequestTooLarge     Code = "request-too-large"
+	TooManyRequests     Code = "too-many-requests"
 	NameTooLong         Code = "name-too-long"
 	NameInvalid         Code = "name-invalid"
 	NotSupported        Code = "not-supported"

@@ -12,6 +12,7 @@ var catalogue = []Definition{
 	{HostRefused, 421, "Host refused", "Address the job manager by its IP address, localhost or the name it was given with --advertise."},
 	{CrossOriginRefused, 403, "Cross-origin request refused", "Send the request from the same origin or outside a browser."},
 	{RequestTooLarge, statusTooLarge, "Request too large", "Send a smaller request."},
+	{TooManyRequests, 429, "Too many requests", "Wait until some of those under way have ended."},
 	{NameTooLong, statusBad, "Name too long", "Shorten the name."},
 	{NameInvalid, statusBad, "Name not allowed", "Use letters, digits, '.', '_' and '-'."},
 	{NotSupported, 501, "Not supported", "This version does not do that; docs lists what it does."},

@@ -35,7 +35,9 @@ func (j *Job) act(ctx context.Context, beside *sync.WaitGroup, a job.Action) {
 	case job.Journal:
 		j.records.put(a)
 	case job.WriteManifest:
-		beside.Go(func() { j.tell(job.ManifestWritten{Token: a.Token, Err: manifest.Write(ctx, j.d.cfg.Bucket, a.Key, a.Manifest)}) })
+		beside.Go(func() {
+			j.tell(job.ManifestWritten{Token: a.Token, Err: manifest.Write(ctx, j.d.cfg.Bucket, a.Key, a.Manifest)})
+		})
 	case job.ReadManifest:
 		beside.Go(func() {
 			m, err := readManifest(ctx, j.d.cfg.Bucket, a.Key)

@@ -41,10 +41,6 @@ type Config struct {
 	// MaxUpload bounds a binary in bytes; UploadDir holds it on its way.
 	MaxUpload int64
 	UploadDir string
-	// Decide is catalog.Decide: a copy of the catalog, a command and the hosts
-	// that are attached to the catalog that follows, nil where nothing changes.
-	// It is pure. Without it there are no streams.
-	Decide func(c *pb.Catalog, cmd *pb.StreamCommand, hosts []string, now time.Time) (*pb.Catalog, error)
 	// Control configures the link; identity, bucket, clock and log are set
 	// here.
 	Control control.Config

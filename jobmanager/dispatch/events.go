@@ -10,13 +10,13 @@ import (
 
 // Attached implements control.Events.
 func (d *Dispatcher) Attached(tm control.TaskManager) {
-	d.streams.attached(tm.Register)
+	d.streams.host(hostAttached{tm.Register})
 	d.changeSlots(func(p *slots.Pool) []slots.Grant { return p.Join(tm.GetId(), int(tm.GetSlots())) })
 }
 
 // Detached implements control.Events.
 func (d *Dispatcher) Detached(tm control.TaskManager, cause error) {
-	d.streams.detached(tm.GetId())
+	d.streams.host(hostDetached{tm.GetId()})
 	d.changeSlots(func(p *slots.Pool) []slots.Grant { p.Lose(tm.GetId()); return nil })
 	for _, j := range d.Jobs() {
 		j.tell(job.TaskManagerLost{TaskManager: tm.GetId(), Reason: cause.Error()})
@@ -41,7 +41,7 @@ func (d *Dispatcher) Message(tm string, m *pb.TaskManagerMessage) {
 	case *pb.TaskManagerMessage_StreamCall:
 		d.streams.call(tm, b.StreamCall)
 	case *pb.TaskManagerMessage_CatalogApplied:
-		d.streams.applied(tm, b.CatalogApplied)
+		d.streams.host(hostApplied{tm, b.CatalogApplied})
 	}
 }
 

@@ -62,6 +62,20 @@ func (q *queue[T]) offer(ctx context.Context, done <-chan struct{}, v T) bool {
 	}
 }
 
+// tryOffer is offer that does not wait.
+func (q *queue[T]) tryOffer(v T) bool {
+	q.mu.Lock()
+	room := len(q.mu.items) < q.limit
+	if room {
+		q.mu.items = append(q.mu.items, v)
+	}
+	q.mu.Unlock()
+	if room {
+		signal(q.ready)
+	}
+	return room
+}
+
 // take returns all that is queued, in order.
 func (q *queue[T]) take() []T {
 	q.mu.Lock()

@@ -3,38 +3,34 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/millrace/millrace/api"
 	"github.com/millrace/millrace/jobmanager/journal"
+	"github.com/millrace/millrace/stream/catalog"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
-// applyWait is how long an answer waits for the hosts of shards to follow.
-const applyWait = 10 * time.Second
+// createWait is how long the answer to a creation waits for the hosts of its
+// shards to open them.
+const createWait = 10 * time.Second
 
-// streams keeps the stream catalog. One goroutine owns all of it but current:
-// it decides a command, journals the new catalog, sends it to all task
-// managers, and answers when those that host the stream's shards have applied
-// it.
-//
-// Versions of the catalog are leader epoch × 2^32 + a counter, so they rise
-// across leaders although changes of addresses are not journalled.
+// streams keeps the stream catalog. One goroutine owns all of it but current.
+// Every catalog is journalled before anybody hears of it; what it says is
+// decided by package catalog.
 type streams struct {
 	d      *Dispatcher
 	events *queue[any]
-	// current is the catalog as last sent.
+	// current is the latest journalled catalog. It is not changed.
 	current atomic.Pointer[pb.Catalog]
 
-	hosts   map[string]string // task manager, shard address: attached ones
-	reached map[string]uint64 // version that each attached one has applied
-	waiting []*streamCall
+	// applied is the version that each attached task manager reported last.
+	applied map[string]uint64
+	// creations wait for their stream to become ACTIVE.
+	creations []*streamCall
 }
 
 type (
@@ -45,28 +41,22 @@ type (
 		at *pb.CatalogApplied
 	}
 	streamCall struct {
-		tm   string
-		id   uint64
-		cmd  *pb.StreamCommand
-		stop func() bool
-		// version is the catalog that the call made, need who must apply it.
-		version uint64
-		need    map[string]bool
-		reply   chan error // instead of tm
+		tm  string
+		id  uint64
+		cmd *pb.StreamCommand
+		// reply is where to answer instead of tm.
+		reply chan error
+		stop  func() bool
 	}
 	callExpired struct{ call *streamCall }
 )
 
 func newStreams(d *Dispatcher) *streams {
-	s := &streams{d: d, events: newQueue[any](1 << 12), hosts: map[string]string{}, reached: map[string]uint64{}}
+	s := &streams{d: d, events: newQueue[any](1 << 12), applied: map[string]uint64{}}
 	c := d.journal.State().GetCatalog()
 	if c == nil {
 		c = &pb.Catalog{}
 	}
-	for _, h := range c.GetHosts() {
-		h.Address = "" // until it attaches again
-	}
-	c.Version = max(c.GetVersion(), d.journal.Epoch()<<32)
 	s.current.Store(c)
 	return s
 }
@@ -88,29 +78,26 @@ func (d *Dispatcher) Command(ctx context.Context, cmd *pb.StreamCommand) error {
 	}
 }
 
-func (s *streams) attached(r *pb.Register) { s.events.put(hostAttached{r}) }
-func (s *streams) detached(id string)      { s.events.put(hostDetached{id}) }
-func (s *streams) applied(tm string, a *pb.CatalogApplied) {
-	s.events.put(hostApplied{tm, a})
-}
+func (s *streams) host(ev any) { s.events.put(ev) }
 
+// call takes a task manager's command; it does not wait, for the task
+// manager's link would.
 func (s *streams) call(tm string, c *pb.StreamCall) {
 	call := &streamCall{tm: tm, id: c.GetId(), cmd: c.GetCommand()}
-	s.events.mu.Lock()
-	full := len(s.events.mu.items) >= s.events.limit
-	s.events.mu.Unlock()
-	if full {
-		s.answer(call, api.Errorf(api.StreamLimit, "%d changes of streams wait to be decided", s.events.limit))
-		return
+	if !s.events.tryOffer(call) {
+		s.answer(call, api.Errorf(api.TooManyRequests, "%d changes of streams wait to be decided", s.events.limit))
 	}
-	s.events.put(call)
 }
 
 func (s *streams) run(ctx context.Context) {
+	// No host is here yet, whatever the journal says.
+	for _, h := range s.current.Load().GetHosts() {
+		s.commit(ctx, catalog.SetHost(s.current.Load(), h.GetId(), ""))
+	}
 	for {
 		select {
 		case <-ctx.Done():
-			for _, c := range s.waiting {
+			for _, c := range s.creations {
 				c.stop()
 			}
 			return
@@ -125,155 +112,87 @@ func (s *streams) run(ctx context.Context) {
 func (s *streams) handle(ctx context.Context, ev any) {
 	switch ev := ev.(type) {
 	case hostAttached:
-		s.hosts[ev.reg.GetId()] = ev.reg.GetShardAddress()
-		delete(s.reached, ev.reg.GetId())
-		s.announce(s.next())
-	case hostDetached:
-		delete(s.hosts, ev.id)
-		delete(s.reached, ev.id)
-		s.announce(s.next())
-		s.lost(ev.id)
-	case hostApplied:
-		s.reached[ev.id] = max(s.reached[ev.id], ev.at.GetVersion())
-		if e := api.FromProto(ev.at.GetError()); e != nil {
-			s.d.cfg.Log.Error("task manager could not apply the catalog", "task_manager", ev.id, "version", ev.at.GetVersion(), "error", e)
+		s.applied[ev.reg.GetId()] = 0
+		next := catalog.SetHost(s.current.Load(), ev.reg.GetId(), ev.reg.GetShardAddress())
+		if s.commit(ctx, next); next == nil {
+			// It may have a catalog of long ago, or none. One that is gone
+			// again needs none.
+			_ = s.d.control.Send(ev.reg.GetId(), catalogMessage(s.current.Load()))
 		}
-		s.settle(ev.id, ev.at.GetError())
+	case hostDetached:
+		delete(s.applied, ev.id)
+		s.commit(ctx, catalog.SetHost(s.current.Load(), ev.id, ""))
+		s.settle(ctx)
+	case hostApplied:
+		if e := api.FromProto(ev.at.GetError()); e != nil {
+			s.d.cfg.Log.Error("task manager could not apply the catalog", "task_manager", ev.id, "version", ev.at.GetVersion(), "code", e.Code, "error", e)
+			return
+		}
+		if _, attached := s.applied[ev.id]; attached {
+			s.applied[ev.id] = ev.at.GetVersion()
+			s.settle(ctx)
+		}
 	case *streamCall:
 		s.decide(ctx, ev)
 	case callExpired:
-		if i := slices.Index(s.waiting, ev.call); i >= 0 {
-			s.waiting = slices.Delete(s.waiting, i, i+1)
-			s.answer(ev.call, api.Errorf(api.TimedOut, "the change is durable, but task managers %v did not apply it within %s",
-				slices.Sorted(maps.Keys(ev.call.need)), applyWait))
+		if i := slices.Index(s.creations, ev.call); i >= 0 {
+			s.creations = slices.Delete(s.creations, i, i+1)
+			s.answer(ev.call, api.Errorf(api.TimedOut, "stream %s is created, but its hosts have not opened its shards within %s",
+				ev.call.cmd.GetCreate().GetName(), createWait))
 		}
 	}
-}
-
-// next is a copy of the current catalog under the next version, with the
-// addresses of the hosts that are attached.
-func (s *streams) next() *pb.Catalog {
-	c := proto.Clone(s.current.Load()).(*pb.Catalog)
-	s.stamp(c)
-	return c
-}
-
-func (s *streams) stamp(c *pb.Catalog) {
-	c.Version = s.current.Load().GetVersion() + 1
-	known := map[string]bool{}
-	for _, h := range c.GetHosts() {
-		h.Address = s.hosts[h.GetId()]
-		known[h.GetId()] = true
-	}
-	for _, id := range slices.Sorted(maps.Keys(s.hosts)) {
-		if !known[id] {
-			c.Hosts = append(c.Hosts, &pb.ShardHost{Id: id, Address: s.hosts[id]})
-		}
-	}
-}
-
-// announce sends a catalog to all task managers. It is not changed afterwards.
-func (s *streams) announce(c *pb.Catalog) {
-	s.current.Store(c)
-	s.d.control.Broadcast(&pb.JobManagerMessage{Body: &pb.JobManagerMessage_Catalog{Catalog: c}})
 }
 
 func (s *streams) decide(ctx context.Context, call *streamCall) {
-	if s.d.cfg.Decide == nil {
-		s.answer(call, api.Errorf(api.NotSupported, "this job manager keeps no streams"))
-		return
+	next, err := catalog.Decide(s.current.Load(), call.cmd, s.d.Now())
+	if err == nil {
+		err = s.commit(ctx, next)
 	}
-	before := s.current.Load()
-	after, err := s.d.cfg.Decide(proto.Clone(before).(*pb.Catalog), call.cmd, slices.Sorted(maps.Keys(s.hosts)), s.d.Now())
-	if err != nil {
+	if err != nil || call.cmd.GetCreate() == nil {
 		s.answer(call, err)
 		return
 	}
-	if after == nil {
-		s.answer(call, nil) // nothing to change
+	call.stop = s.d.cfg.Clock.AfterFunc(createWait, func() { s.events.put(callExpired{call}) })
+	s.creations = append(s.creations, call)
+}
+
+// settle goes on with what hosts have applied, and answers creations.
+func (s *streams) settle(ctx context.Context) {
+	if s.commit(ctx, catalog.Settle(s.current.Load(), s.applied)) != nil {
 		return
 	}
-	s.stamp(after)
-	err = s.d.journal.Append(ctx, &pb.JournalRecord{Body: &pb.JournalRecord_CatalogChanged{
-		CatalogChanged: &pb.CatalogChanged{Catalog: after}}})
+	s.creations = slices.DeleteFunc(s.creations, func(c *streamCall) bool {
+		st, err := catalog.Find(s.current.Load(), c.cmd.GetCreate().GetName())
+		if err == nil && st.GetStatus() == pb.Stream_STATUS_CREATING {
+			return false
+		}
+		c.stop()
+		s.answer(c, err) // deleted meanwhile: not found
+		return true
+	})
+}
+
+// commit journals a catalog and sends it to all task managers; nil is nothing
+// to do.
+func (s *streams) commit(ctx context.Context, next *pb.Catalog) error {
+	if next == nil {
+		return nil
+	}
+	err := s.d.journal.Append(ctx, &pb.JournalRecord{Body: &pb.JournalRecord_CatalogChanged{
+		CatalogChanged: &pb.CatalogChanged{Catalog: next}}})
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, journal.ErrLeadershipLost) {
 			s.d.fail(err)
 		}
-		s.answer(call, err)
-		return
+		return err
 	}
-	call.version, call.need = after.GetVersion(), changedOwners(before, after)
-	s.announce(after)
-	for id := range call.need {
-		if _, ok := s.hosts[id]; !ok {
-			// It drops or opens the shards when it comes back.
-			delete(call.need, id)
-		}
-	}
-	if len(call.need) == 0 {
-		s.answer(call, nil)
-		return
-	}
-	call.stop = s.d.cfg.Clock.AfterFunc(applyWait, func() { s.events.put(callExpired{call}) })
-	s.waiting = append(s.waiting, call)
+	s.current.Store(next)
+	s.d.control.Broadcast(catalogMessage(next))
+	return nil
 }
 
-// changedOwners are the hosts of shards of streams that differ.
-func changedOwners(before, after *pb.Catalog) map[string]bool {
-	owners := map[string]bool{}
-	old := map[string]*pb.Stream{}
-	for _, st := range before.GetStreams() {
-		old[st.GetName()] = st
-	}
-	add := func(st *pb.Stream) {
-		for _, sh := range st.GetShards() {
-			owners[sh.GetOwner()] = true
-		}
-	}
-	for _, st := range after.GetStreams() {
-		if was := old[st.GetName()]; !proto.Equal(was, st) {
-			add(st)
-			add(was)
-		}
-		delete(old, st.GetName())
-	}
-	for _, st := range old {
-		add(st)
-	}
-	return owners
-}
-
-// settle takes a host off the calls that wait for it.
-func (s *streams) settle(id string, failure *pb.Error) {
-	s.waiting = slices.DeleteFunc(s.waiting, func(c *streamCall) bool {
-		if !c.need[id] || s.reached[id] < c.version {
-			return false
-		}
-		delete(c.need, id)
-		if failure == nil && len(c.need) > 0 {
-			return false
-		}
-		c.stop()
-		var err error
-		if e := api.FromProto(failure); e != nil {
-			err = e
-		}
-		s.answer(c, err)
-		return true
-	})
-}
-
-// lost answers the calls that wait for a host that is gone.
-func (s *streams) lost(id string) {
-	s.waiting = slices.DeleteFunc(s.waiting, func(c *streamCall) bool {
-		if !c.need[id] {
-			return false
-		}
-		c.stop()
-		s.answer(c, api.Errorf(api.ShardUnavailable, "the change is durable, but task manager %s, which hosts shards of it, was lost meanwhile", id))
-		return true
-	})
+func catalogMessage(c *pb.Catalog) *pb.JobManagerMessage {
+	return &pb.JobManagerMessage{Body: &pb.JobManagerMessage_Catalog{Catalog: c}}
 }
 
 func (s *streams) answer(c *streamCall, err error) {
