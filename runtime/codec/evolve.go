@@ -113,3 +113,44 @@ func widens(from, to kind) bool {
 	}
 	return from == kindFloat32 && to == kindFloat64
 }
+
+// CompatibleKey is Compatible for keys: numbers may widen, which leaves the
+// hash of a key as it was (docs/formats/keyhash.md), and nothing else changes.
+func CompatibleKey(old, new string) error {
+	if old == new {
+		return nil
+	}
+	o, err := parseSchema(old)
+	if err != nil {
+		return err
+	}
+	n, err := parseSchema(new)
+	if err != nil {
+		return err
+	}
+	if err := sameFields(o, n, "key"); err != nil {
+		return err
+	}
+	return match(o, n, "key")
+}
+
+func sameFields(old, new *node, path string) error {
+	if old.kind == kindArray && new.kind == kindArray {
+		return sameFields(old.elem, new.elem, path+"[]")
+	}
+	if old.kind != kindStruct || new.kind != kindStruct {
+		return nil
+	}
+	if len(old.fields) != len(new.fields) {
+		return &IncompatibleError{path, old.String(), new.String()}
+	}
+	for i, f := range old.fields {
+		if new.fields[i].name != f.name {
+			return &IncompatibleError{path, old.String(), new.String()}
+		}
+		if err := sameFields(f.node, new.fields[i].node, path+"."+f.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,7 +1,5 @@
 package state
 
-import "iter"
-
 // Current is the key that an operator's handles work on. The operator sets it
 // before it calls user code.
 type Current[K comparable] struct {
@@ -19,79 +17,56 @@ func (c *Current[K]) Key() K { return c.key }
 func (c *Current[K]) Hash() uint64 { return c.hash }
 
 // Value is one value for the current key.
-type Value[K comparable, V any] struct{}
+type Value[K comparable, V any] struct {
+	table *Table[K, V]
+	cur   *Current[K]
+}
 
 // NewValue adds a value state to a store.
 func NewValue[K comparable, V any](s *Store, cur *Current[K], name string) (*Value[K, V], error) {
-	panic("state: not yet")
+	t, err := NewTable[K, V](s, name)
+	if err != nil {
+		return nil, err
+	}
+	return &Value[K, V]{t, cur}, nil
 }
 
 // Get returns the value, zero if there is none.
-func (h *Value[K, V]) Get() V { panic("state: not yet") }
+func (h *Value[K, V]) Get() V {
+	v, _ := h.Lookup()
+	return v
+}
 
 // Lookup returns the value and whether there is one.
-func (h *Value[K, V]) Lookup() (V, bool) { panic("state: not yet") }
+func (h *Value[K, V]) Lookup() (V, bool) {
+	v, ok := h.table.Get(h.cur.hash, h.cur.key)
+	if !ok {
+		var zero V
+		return zero, false
+	}
+	return *v, true
+}
 
 // GetOr returns the value, or def if there is none.
-func (h *Value[K, V]) GetOr(def V) V { panic("state: not yet") }
+func (h *Value[K, V]) GetOr(def V) V {
+	if v, ok := h.Lookup(); ok {
+		return v
+	}
+	return def
+}
 
 // Set replaces the value.
-func (h *Value[K, V]) Set(v V) { panic("state: not yet") }
+func (h *Value[K, V]) Set(v V) {
+	p, _ := h.table.Upsert(h.cur.hash, h.cur.key)
+	*p = v
+}
 
 // Update calls f with the value, zero if there was none, to change in place.
 // f must not use other state of the operator.
-func (h *Value[K, V]) Update(f func(*V)) { panic("state: not yet") }
+func (h *Value[K, V]) Update(f func(*V)) {
+	v, _ := h.table.Upsert(h.cur.hash, h.cur.key)
+	f(v)
+}
 
 // Clear removes the value.
-func (h *Value[K, V]) Clear() { panic("state: not yet") }
-
-// List is a list for the current key. Appending costs the same however long
-// it is, and a checkpoint takes only what was added.
-type List[K comparable, E any] struct{}
-
-// NewList adds a list state to a store.
-func NewList[K comparable, E any](s *Store, cur *Current[K], name string) (*List[K, E], error) {
-	panic("state: not yet")
-}
-
-// Append adds elements at the end.
-func (h *List[K, E]) Append(es ...E) { panic("state: not yet") }
-
-// All yields the elements in order. The list must not change meanwhile.
-func (h *List[K, E]) All() iter.Seq[E] { panic("state: not yet") }
-
-// Len is the number of elements.
-func (h *List[K, E]) Len() int { panic("state: not yet") }
-
-// Set replaces the list.
-func (h *List[K, E]) Set(es []E) { panic("state: not yet") }
-
-// Clear removes all elements.
-func (h *List[K, E]) Clear() { panic("state: not yet") }
-
-// Map is a map for the current key. Each of its entries is state of its own:
-// its size costs neither updates nor checkpoints.
-type Map[K, MK comparable, MV any] struct{}
-
-// NewMap adds a map state to a store.
-func NewMap[K, MK comparable, MV any](s *Store, cur *Current[K], name string) (*Map[K, MK, MV], error) {
-	panic("state: not yet")
-}
-
-// Get returns the value of a key and whether there is one.
-func (h *Map[K, MK, MV]) Get(k MK) (MV, bool) { panic("state: not yet") }
-
-// Put sets the value of a key.
-func (h *Map[K, MK, MV]) Put(k MK, v MV) { panic("state: not yet") }
-
-// Delete removes a key and says whether it was there.
-func (h *Map[K, MK, MV]) Delete(k MK) bool { panic("state: not yet") }
-
-// All yields the entries in no order. The map must not change meanwhile.
-func (h *Map[K, MK, MV]) All() iter.Seq2[MK, MV] { panic("state: not yet") }
-
-// Len is the number of entries.
-func (h *Map[K, MK, MV]) Len() int { panic("state: not yet") }
-
-// Clear removes all entries.
-func (h *Map[K, MK, MV]) Clear() { panic("state: not yet") }
+func (h *Value[K, V]) Clear() { h.table.Delete(h.cur.hash, h.cur.key) }

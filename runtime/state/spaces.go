@@ -1,24 +1,102 @@
 package state
 
-// Spaces is a table per namespace, such as the start of a window slice.
-type Spaces[K comparable, V any] struct{}
+import (
+	"slices"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// Spaces is a table per namespace, such as the start of a window slice. The
+// tables share their spare pages.
+type Spaces[K comparable, V any] struct {
+	s      *Store
+	of     *kind[K, V]
+	tables map[int64]*Table[K, V]
+	order  []int64
+	last   *Table[K, V] // asked for most recently
+}
 
 // NewSpaces adds a state with namespaces to a store; hash and types are as for
 // NewTable.
 func NewSpaces[K comparable, V any](s *Store, name string) (*Spaces[K, V], error) {
-	panic("state: not yet")
+	k, err := newKind[K, V](s, name, nil)
+	if err != nil {
+		return nil, err
+	}
+	p := &Spaces[K, V]{s: s, of: k, tables: map[int64]*Table[K, V]{}}
+	return p, s.register(name, p)
 }
 
 // Space returns the table of a namespace, made if need be.
-func (p *Spaces[K, V]) Space(ns int64) *Table[K, V] { panic("state: not yet") }
+func (p *Spaces[K, V]) Space(ns int64) *Table[K, V] {
+	if t := p.Lookup(ns); t != nil {
+		return t
+	}
+	t := p.of.table(p.s, ns)
+	p.tables[ns] = t
+	i, _ := slices.BinarySearch(p.order, ns)
+	p.order = slices.Insert(p.order, i, ns)
+	p.last = t
+	return t
+}
 
 // Lookup returns the table of a namespace, or nil.
-func (p *Spaces[K, V]) Lookup(ns int64) *Table[K, V] { panic("state: not yet") }
+func (p *Spaces[K, V]) Lookup(ns int64) *Table[K, V] {
+	if p.last != nil && p.last.ns == ns {
+		return p.last
+	}
+	t := p.tables[ns]
+	if t != nil {
+		p.last = t
+	}
+	return t
+}
 
 // Drop removes a namespace with all its keys, in O(1). Its table must not be
 // used afterwards.
-func (p *Spaces[K, V]) Drop(ns int64) { panic("state: not yet") }
+func (p *Spaces[K, V]) Drop(ns int64) {
+	t := p.tables[ns]
+	if t == nil {
+		return
+	}
+	delete(p.tables, ns)
+	i, _ := slices.BinarySearch(p.order, ns)
+	p.order = slices.Delete(p.order, i, i+1)
+	if p.last == t {
+		p.last = nil
+	}
+	if t.now != nil && t.now.epoch == p.s.epoch {
+		t.now.discard()
+	}
+	if t.born != p.s.epoch {
+		p.s.drops = append(p.s.drops, place{p.of.name, ns})
+	}
+	p.of.drop(t.root)
+	t.root = nil
+}
 
-// Namespaces lists the namespaces in ascending order. The slice is the
-// caller's until the next Space or Drop.
-func (p *Spaces[K, V]) Namespaces() []int64 { panic("state: not yet") }
+// Namespaces lists the namespaces in ascending order. The slice is valid until
+// the next Space or Drop.
+func (p *Spaces[K, V]) Namespaces() []int64 { return p.order }
+
+func (p *Spaces[K, V]) images(into []changeSet) []changeSet {
+	for ns, t := range p.tables {
+		into = append(into, &image[K, V]{p.of, ns, t.root})
+	}
+	return into
+}
+
+func (p *Spaces[K, V]) loader(old *pb.StateDecl) (loader, error) {
+	return p.of.loader(old, p.s.groups, p.Space)
+}
+
+func (p *Spaces[K, V]) declaration() *pb.StateDecl { return p.of.declare(p.of.name, "int64") }
+
+func (p *Spaces[K, V]) size() Stats {
+	var sum Stats
+	for _, t := range p.tables {
+		sum.Entries += t.count
+		sum.Bytes += t.bytes
+	}
+	return sum
+}

@@ -1,6 +1,10 @@
 package state
 
 import (
+	"fmt"
+	"math/bits"
+	"sort"
+
 	"github.com/millrace/millrace/checkpoint/snapshot"
 	"github.com/millrace/millrace/runtime/keygroup"
 
@@ -9,28 +13,75 @@ import (
 
 // Store holds the tables of one operator instance.
 type Store struct {
-	groups keygroup.Range
+	groups    keygroup.Range
+	base, top uint64 // the hashes of the key groups
+	shift     uint8  // spreads them over 64 bits
+	states    map[string]registered
+
+	// epoch counts barriers. Pages carry that of their last write.
+	epoch   uint32
+	changes []changeSet // of this epoch, one per table that changed
+	drops   []place
+
+	layers  []*layer // those that a snapshot may read
+	held    []*layer // changes not yet in a durable checkpoint, oldest first
+	zombies []*Frozen
+	// mustFull says that changes alone would not do.
+	mustFull bool
 }
+
+// place is a namespace of a state.
+type place struct {
+	state string
+	ns    int64
+}
+
+// registered is a state of a store.
+type registered interface {
+	// images lists all that the state holds, without reading it.
+	images(into []changeSet) []changeSet
+	// loader returns what takes entries, encoded by the schemas, on restore.
+	loader(old *pb.StateDecl) (loader, error)
+	declaration() *pb.StateDecl
+	size() Stats
+}
+
+// loader takes one entry of a restored run.
+type loader func(e *snapshot.Entry) error
 
 // NewStore returns an empty store for the key groups that a subtask owns.
-func NewStore(r keygroup.Range) *Store { return &Store{groups: r} }
-
-// Restore says how Load treats what it finds.
-type Restore struct {
-	// Declared are the states as the operator that wrote the runs declared
-	// them: names and schemas.
-	Declared []*pb.StateDecl
-	// AllowUnmatched drops state that no table of this store has the name of.
-	AllowUnmatched bool
+func NewStore(r keygroup.Range) *Store {
+	s := &Store{groups: r, states: map[string]registered{}, epoch: 1}
+	// The first hash of group g is the least h with (h>>32)*N>>32 >= g.
+	first := func(g int) uint64 { return (uint64(g)<<32 + uint64(r.N) - 1) / uint64(r.N) }
+	s.base = first(r.First) << 32
+	s.top = first(r.Last+1)<<32 - 1 // wraps to the highest for the last group
+	s.shift = uint8(bits.LeadingZeros64(s.top - s.base))
+	return s
 }
 
-// Load fills the tables from the runs of a restored checkpoint, which go from
-// the oldest to the newest; entries of key groups that the store does not own
-// are passed over. It is called after the tables were made, before any use.
-func (s *Store) Load(readers []*snapshot.Reader, how Restore) error { panic("state: not yet") }
+func (s *Store) register(name string, r registered) error {
+	if name == "" {
+		return fmt.Errorf("state without a name: give it one, it maps the state across restarts")
+	}
+	if _, ok := s.states[name]; ok {
+		return fmt.Errorf("state %q is declared twice: names are unique in an operator", name)
+	}
+	s.states[name] = r
+	return nil
+}
+
+func stateError(name string, err error) error { return fmt.Errorf("state %q: %w", name, err) }
 
 // Declared lists the store's states, by name.
-func (s *Store) Declared() []*pb.StateDecl { panic("state: not yet") }
+func (s *Store) Declared() []*pb.StateDecl {
+	all := make([]*pb.StateDecl, 0, len(s.states))
+	for _, r := range s.states {
+		all = append(all, r.declaration())
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].GetName() < all[j].GetName() })
+	return all
+}
 
 // Stats is the size of a store.
 type Stats struct {
@@ -42,28 +93,32 @@ type Stats struct {
 
 // Stats returns the size of the store. It costs a step per table and
 // namespace.
-func (s *Store) Stats() Stats { panic("state: not yet") }
+func (s *Store) Stats() Stats {
+	var sum Stats
+	for _, r := range s.states {
+		size := r.size()
+		sum.Entries += size.Entries
+		sum.Bytes += size.Bytes
+	}
+	return sum
+}
 
-// Freeze is the barrier: it takes the changes since the last Freeze, and those
-// of earlier ones that were not released. With full it takes all state. It
-// costs the same whatever the size of the state and of the changes.
-func (s *Store) Freeze(full bool) *Frozen { panic("state: not yet") }
+// pinned says whether a snapshot may still read a page.
+func (s *Store) pinned(p *page) bool {
+	for _, l := range s.layers {
+		if p.epoch == l.epoch || p.epoch < l.epoch && l.full {
+			return true
+		}
+	}
+	return false
+}
 
-// Frozen is the state of a store as of a barrier.
-type Frozen struct{}
-
-// Write writes the frozen changes to w, whose key groups must be the store's.
-// It runs on any one goroutine, beside the task. Calling it again writes the
-// same again.
-func (f *Frozen) Write(w *snapshot.Writer) error { panic("state: not yet") }
-
-// Full says that Write writes all state, not only changes.
-func (f *Frozen) Full() bool { panic("state: not yet") }
-
-// Release gives up the frozen pages because the checkpoint is durable (it has
-// completed). Only the task's goroutine calls it, after Write returned.
-func (f *Frozen) Release() { panic("state: not yet") }
-
-// Abort says that the checkpoint failed: its changes will be part of the next
-// Freeze. Only the task's goroutine calls it; Write may still run.
-func (f *Frozen) Abort() { panic("state: not yet") }
+// shared says whether a snapshot may still read a node.
+func (s *Store) shared(n *node) bool {
+	for _, l := range s.layers {
+		if l.full && n.epoch <= l.epoch {
+			return true
+		}
+	}
+	return false
+}

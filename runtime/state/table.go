@@ -1,7 +1,59 @@
 package state
 
+import (
+	"math"
+
+	"github.com/millrace/millrace/runtime/codec"
+	"github.com/millrace/millrace/runtime/keygroup"
+)
+
 // Table maps keys to values.
-type Table[K comparable, V any] struct{}
+type Table[K comparable, V any] struct {
+	tree
+	base   uint64 // lowest hash of the store
+	shift  uint8
+	owning bool // values are mutable: see page, invariant 3
+	count  int
+	bytes  int
+	now    *changes[K, V] // those of the current epoch, or older ones
+	born   uint32
+	ns     int64
+	of     *kind[K, V]
+}
+
+// kind is what the tables of one state share.
+type kind[K comparable, V any] struct {
+	*layout[K, V]
+	name   string
+	hash   func(*K) uint64
+	keys   codec.Codec[K]
+	values codec.Codec[V]
+}
+
+func newKind[K comparable, V any](s *Store, name string, hash func(*K) uint64) (*kind[K, V], error) {
+	k := &kind[K, V]{name: name, hash: hash}
+	var err error
+	if k.hash == nil {
+		if k.hash, err = keygroup.HasherOf[K](); err != nil {
+			return nil, stateError(name, err)
+		}
+	}
+	if k.keys, err = codec.Derive[K](); err != nil {
+		return nil, stateError(name, err)
+	}
+	if k.values, err = codec.Derive[V](); err != nil {
+		return nil, stateError(name, err)
+	}
+	k.layout = newLayout[K, V](s)
+	return k, nil
+}
+
+func (k *kind[K, V]) table(s *Store, ns int64) *Table[K, V] {
+	return &Table[K, V]{
+		tree: tree{s: s}, base: s.base, shift: s.shift, owning: k.values.Mutable(),
+		born: s.epoch, ns: ns, of: k,
+	}
+}
 
 // NewTable adds a table to a store. The hash of a key is that of
 // keygroup.HasherOf[K]. It refuses types that have no codec, and a name that
@@ -14,33 +66,324 @@ func NewTable[K comparable, V any](s *Store, name string) (*Table[K, V], error) 
 // the stream's key and more: the high 32 bits must be those of the stream key's
 // hash, for they choose the key group.
 func NewTableHashed[K comparable, V any](s *Store, name string, hash func(*K) uint64) (*Table[K, V], error) {
-	panic("state: not yet")
+	k, err := newKind[K, V](s, name, hash)
+	if err != nil {
+		return nil, err
+	}
+	t := k.table(s, 0)
+	return t, s.register(name, &single[K, V]{t})
+}
+
+// Len is the number of keys.
+func (t *Table[K, V]) Len() int { return t.count }
+
+// Bytes estimates the memory of the table's pages.
+func (t *Table[K, V]) Bytes() int { return t.bytes }
+
+// relative maps hashes to the store's own range, spread over all 64 bits, so
+// that the tree's depth depends on the state and not on the parallelism.
+func (t *Table[K, V]) relative(hash uint64) uint64 { return (hash - t.base) << (t.shift & 63) }
+
+// leaf returns the page for a relative hash, nil if the table has none.
+func (t *Table[K, V]) leaf(rel uint64) *page {
+	p := t.root
+	for p != nil && p.inner {
+		p = *child(p, rel)
+	}
+	return p
+}
+
+// find returns the slot of a key in a page.
+func (t *Table[K, V]) find(p *page, hash uint64, key *K) (uint32, bool) {
+	l := t.of.layout
+	tag := uint8(hash) | tagFull
+	for g := uint32(hash>>7) & (p.groups - 1); ; g = (g + 1) & (p.groups - 1) {
+		w := p.tags(g)
+		for m := matching(w, tag); m != 0; m &= m - 1 {
+			if i := slotOf(g, m); l.at(p, i).key == *key {
+				return i, true
+			}
+		}
+		if empties(w) != 0 {
+			return 0, false
+		}
+	}
 }
 
 // Get returns the value of a key, to be read only, until the next call of any
 // method of the store's tables.
-func (t *Table[K, V]) Get(hash uint64, key K) (*V, bool) { panic("state: not yet") }
+func (t *Table[K, V]) Get(hash uint64, key K) (*V, bool) {
+	p := t.leaf(t.relative(hash))
+	if p == nil {
+		return nil, false
+	}
+	i, ok := t.find(p, hash, &key)
+	if !ok {
+		return nil, false
+	}
+	if t.owning && len(t.s.layers) > 0 {
+		p = t.own(p, i)
+	}
+	return &t.of.at(p, i).val, true
+}
 
 // Upsert returns the value of a key for writing, until the next call; fresh
 // says that the key had none and the value is zero.
-func (t *Table[K, V]) Upsert(hash uint64, key K) (v *V, fresh bool) { panic("state: not yet") }
+func (t *Table[K, V]) Upsert(hash uint64, key K) (v *V, fresh bool) {
+	p := t.leaf(t.relative(hash))
+	if p == nil {
+		p = t.plant()
+	}
+	if p.epoch != t.s.epoch {
+		p = t.touch(p)
+	}
+	i, ok := t.find(p, hash, &key)
+	if !ok {
+		return t.insert(p, hash, &key), true
+	}
+	*p.dirtyWord(i) |= 1 << (i & 63)
+	if t.owning {
+		p = t.own(p, i)
+	}
+	return &t.of.at(p, i).val, false
+}
 
 // Delete removes a key and says whether it was there.
-func (t *Table[K, V]) Delete(hash uint64, key K) bool { panic("state: not yet") }
+func (t *Table[K, V]) Delete(hash uint64, key K) bool {
+	p := t.leaf(t.relative(hash))
+	if p == nil {
+		return false
+	}
+	i, ok := t.find(p, hash, &key)
+	if !ok {
+		return false
+	}
+	if p.epoch != t.s.epoch {
+		p = t.touch(p) // slots keep their places
+	}
+	t.remove(p, i, hash)
+	return true
+}
 
-// Len is the number of keys.
-func (t *Table[K, V]) Len() int { panic("state: not yet") }
+func (t *Table[K, V]) remove(p *page, i uint32, hash uint64) {
+	bit := uint64(1) << (i & 63)
+	if *p.freshWord(i)&bit == 0 {
+		t.now.deleted = append(t.now.deleted, deletedKey[K]{hash, t.of.at(p, i).key})
+	}
+	*p.dirtyWord(i) &^= bit
+	*p.freshWord(i) &^= bit
+	*p.ownedWord(i) &^= bit
+	*t.of.at(p, i) = slot[K, V]{}
+	if empties(p.tags(i/groupSize)) != 0 {
+		*p.tag(i) = 0 // no search goes on beyond this group
+		p.used--
+	} else {
+		*p.tag(i) = tagDeleted
+	}
+	p.live--
+	t.count--
+}
 
-// Bytes estimates the memory of the table's pages.
-func (t *Table[K, V]) Bytes() int { panic("state: not yet") }
+// insert adds a key that is not there, to a page of this epoch.
+func (t *Table[K, V]) insert(p *page, hash uint64, key *K) *V {
+	for p.used >= p.limit() {
+		t.makeRoom(p)
+		p = t.leaf(t.relative(hash))
+	}
+	i := p.free(hash)
+	if *p.tag(i) == 0 {
+		p.used++
+	}
+	p.live++
+	t.count++
+	*p.tag(i) = uint8(hash) | tagFull
+	*p.hash(i) = hash
+	bit := uint64(1) << (i & 63)
+	*p.dirtyWord(i) |= bit
+	*p.freshWord(i) |= bit
+	*p.ownedWord(i) |= bit
+	s := t.of.at(p, i)
+	var zero V
+	s.key, s.val = *key, zero
+	return &s.val
+}
+
+// plant makes the first page.
+func (t *Table[K, V]) plant() *page {
+	p := t.of.make(groupSize, 0, 0)
+	t.bytes += t.of.size(p)
+	t.root = p
+	t.list(p)
+	return p
+}
+
+// touch makes a page of an earlier epoch ready for writing: a copy takes its
+// place if a snapshot may still read it.
+func (t *Table[K, V]) touch(p *page) *page {
+	q := p
+	if t.s.pinned(p) {
+		q = t.of.copyOf(p)
+		t.replace(p, q)
+		p.retired = true
+	} else {
+		q.clearBits(false)
+		q.epoch = t.s.epoch
+	}
+	t.list(q)
+	return q
+}
+
+// list adds a page of this epoch to the current changes.
+func (t *Table[K, V]) list(p *page) {
+	if t.now == nil || t.now.epoch != t.s.epoch {
+		t.now = t.newChanges()
+		t.s.changes = append(t.s.changes, t.now)
+	}
+	p.pos = uint32(len(t.now.pages))
+	t.now.pages = append(t.now.pages, p)
+}
+
+// own makes the memory that a value refers to the table's alone, by a copy if
+// a snapshot may read it. It returns the page that holds the value now.
+func (t *Table[K, V]) own(p *page, i uint32) *page {
+	if p.epoch != t.s.epoch && t.s.pinned(p) {
+		p = t.touch(p)
+	}
+	if w, bit := p.ownedWord(i), uint64(1)<<(i&63); *w&bit == 0 {
+		*w |= bit
+		v := &t.of.at(p, i).val
+		*v = t.of.values.Clone(v)
+	}
+	return p
+}
+
+// makeRoom grows, cleans or splits a page that is full.
+func (t *Table[K, V]) makeRoom(p *page) {
+	capacity := p.capacity()
+	switch {
+	case p.live <= p.limit()*3/4: // many deleted slots
+		t.rebuild(p, capacity)
+	case capacity < t.of.full || !t.worthSplitting(p):
+		t.rebuild(p, 2*capacity)
+	default:
+		t.split(p)
+	}
+}
+
+const (
+	// easySplit is how many levels of the tree a split may always add.
+	easySplit = 2
+	// largePage is the capacity at which a page splits however many
+	// levels that adds; the nodes are small beside it.
+	largePage = 4096
+)
+
+// worthSplitting says whether a split parts the entries without many new nodes
+// for few pages; if not, hashes are crowded here, and a larger page is better.
+func (t *Table[K, V]) worthSplitting(p *page) bool {
+	common := commonBits(p, t.relative)
+	if common == 64 {
+		return false // one hash for all: nothing can part them
+	}
+	return common-int(p.depth) < easySplit || p.capacity() >= largePage
+}
+
+// rebuild moves the entries of a page to one of another capacity.
+func (t *Table[K, V]) rebuild(p *page, capacity int) {
+	q := t.of.make(capacity, p.prefix, p.depth)
+	for i := range uint32(p.capacity()) {
+		if *p.tag(i) >= tagFull {
+			t.of.move(q, p, i)
+		}
+	}
+	t.replace(p, q)
+	t.swap(p, q)
+}
+
+// swap puts q in the place of p in the current changes, and recycles p.
+func (t *Table[K, V]) swap(p, q *page) {
+	q.pos = p.pos
+	t.now.pages[p.pos] = q
+	t.bytes += t.of.size(q) - t.of.size(p)
+	t.of.recycle(p)
+}
+
+// split puts two pages, each for half of the hashes, in the place of one.
+func (t *Table[K, V]) split(p *page) {
+	bit := uint64(1) << (63 - p.depth)
+	high := uint32(0)
+	for i := range uint32(p.capacity()) {
+		if *p.tag(i) >= tagFull && t.relative(*p.hash(i))&bit != 0 {
+			high++
+		}
+	}
+	left := t.of.make(t.fitting(p, p.live-high), p.prefix, p.depth+1)
+	right := t.of.make(t.fitting(p, high), p.prefix|bit, p.depth+1)
+	for i := range uint32(p.capacity()) {
+		if *p.tag(i) < tagFull {
+			continue
+		}
+		if t.relative(*p.hash(i))&bit == 0 {
+			t.of.move(left, p, i)
+		} else {
+			t.of.move(right, p, i)
+		}
+	}
+	t.divide(p, left, right)
+	t.swap(p, left)
+	t.bytes += t.of.size(right)
+	t.list(right)
+}
+
+// fitting is a capacity for entries of a page that splits: smaller than the
+// page's if they would fill no quarter of it.
+func (t *Table[K, V]) fitting(p *page, entries uint32) int {
+	capacity := p.capacity()
+	for capacity > groupSize && entries <= uint32(capacity)/4 {
+		capacity /= 2
+	}
+	return capacity
+}
 
 // Scan calls f for the keys whose hash is at least from, page by page in
 // ascending hash order (so in ascending key groups; within a page in no
-// order), until f returns false or a page ends after at least max calls.
+// order), until f returns false or a page ends after at least limit calls.
 // done says that it reached the end; else a Scan from next goes on there,
 // also after a restore. When f returned false the rest of that page comes again.
-// f may change the value through v only if it called Upsert for it before;
-// it may change other tables, not this one.
-func (t *Table[K, V]) Scan(from uint64, max int, f func(hash uint64, key *K, v *V) bool) (next uint64, done bool) {
-	panic("state: not yet")
+// v is for reading. f may change other tables, and Upsert the key that it was
+// called with, but nothing else of this table.
+func (t *Table[K, V]) Scan(from uint64, limit int, f func(hash uint64, key *K, v *V) bool) (next uint64, done bool) {
+	if t.root == nil {
+		return math.MaxUint64, true
+	}
+	if from = max(from, t.base); from > t.s.top {
+		return math.MaxUint64, true
+	}
+	for calls := 0; ; {
+		p := t.leaf(t.relative(from))
+		for i := range uint32(p.capacity()) {
+			if *p.tag(i) < tagFull || *p.hash(i) < from {
+				continue
+			}
+			if t.owning && len(t.s.layers) > 0 {
+				p = t.own(p, i)
+			}
+			s := t.of.at(p, i)
+			calls++
+			if !f(*p.hash(i), &s.key, &s.val) {
+				return from, false
+			}
+		}
+		end := p.end()
+		if end == 0 {
+			return math.MaxUint64, true
+		}
+		from = t.base + end>>(t.shift&63)
+		if from > t.s.top || from < t.base {
+			return math.MaxUint64, true
+		}
+		if calls >= limit {
+			return from, false
+		}
+	}
 }

@@ -1,0 +1,140 @@
+package state
+
+import (
+	"fmt"
+	"math/bits"
+
+	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/runtime/keygroup"
+)
+
+// changes are those of one table in one epoch.
+type changes[K comparable, V any] struct {
+	of    *kind[K, V]
+	ns    int64
+	epoch uint32
+	// pages have been written to. Those of an older list may meanwhile have
+	// been written to again; the ones of a frozen list have not, as copies
+	// took their places.
+	pages []*page
+	// deleted are keys that older snapshots have. Some may be back.
+	deleted []deletedKey[K]
+}
+
+type deletedKey[K comparable] struct {
+	hash uint64
+	key  K
+}
+
+func (t *Table[K, V]) newChanges() *changes[K, V] {
+	c := &changes[K, V]{of: t.of, ns: t.ns, epoch: t.s.epoch}
+	if t.now != nil {
+		// About as many as last time.
+		c.pages = make([]*page, 0, len(t.now.pages))
+	}
+	return c
+}
+
+func (c *changes[K, V]) place() place { return place{c.of.name, c.ns} }
+
+func (c *changes[K, V]) release() {
+	c.of.release(c.pages, c.epoch)
+	c.pages, c.deleted = nil, nil
+}
+
+// discard empties the changes of a table that is gone.
+func (c *changes[K, V]) discard() { c.pages, c.deleted = nil, nil }
+
+func (c *changes[K, V]) write(w *snapshot.Writer, groups keygroup.Range) error {
+	e := encoder[K, V]{kind: c.of, w: w, groups: groups, ns: c.ns}
+	// Deletes first: of several changes of a key the writer takes the last.
+	for i := range c.deleted {
+		if err := e.delete(&c.deleted[i]); err != nil {
+			return err
+		}
+	}
+	for _, p := range c.pages {
+		for word := range p.words() {
+			for m := *p.dirtyWord(word * 64); m != 0; m &= m - 1 {
+				if err := e.put(p, word*64+uint32(bits.TrailingZeros64(m))); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// image is all of one table as of a barrier.
+type image[K comparable, V any] struct {
+	of   *kind[K, V]
+	ns   int64
+	root *page
+}
+
+func (m *image[K, V]) place() place { return place{m.of.name, m.ns} }
+
+func (m *image[K, V]) release() {}
+
+func (m *image[K, V]) write(w *snapshot.Writer, groups keygroup.Range) error {
+	e := encoder[K, V]{kind: m.of, w: w, groups: groups, ns: m.ns}
+	if m.root == nil {
+		return nil
+	}
+	for pages := (walk{stack: []*page{m.root}}); ; {
+		p := pages.next()
+		if p == nil {
+			return nil
+		}
+		for i := range uint32(p.capacity()) {
+			if *p.tag(i) < tagFull {
+				continue
+			}
+			if err := e.put(p, i); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// encoder writes entries of one table.
+type encoder[K comparable, V any] struct {
+	*kind[K, V]
+	w        *snapshot.Writer
+	groups   keygroup.Range
+	ns       int64
+	key, val []byte
+}
+
+func (e *encoder[K, V]) put(p *page, i uint32) error {
+	s := e.at(p, i)
+	group, err := e.group(*p.hash(i), &s.key)
+	if err != nil {
+		return err
+	}
+	e.key = e.keys.Append(e.key[:0], &s.key)
+	e.val = e.values.Append(e.val[:0], &s.val)
+	e.w.Put(group, e.name, e.ns, e.key, e.val)
+	return nil
+}
+
+func (e *encoder[K, V]) delete(d *deletedKey[K]) error {
+	group, err := e.group(d.hash, &d.key)
+	if err != nil {
+		return err
+	}
+	e.key = e.keys.Append(e.key[:0], &d.key)
+	e.w.Delete(group, e.name, e.ns, e.key)
+	return nil
+}
+
+func (e *encoder[K, V]) group(hash uint64, key *K) (int, error) {
+	group := keygroup.Of(hash, e.groups.N)
+	if !e.groups.Contains(group) {
+		return 0, fmt.Errorf("write state %q: key %v is of key group %d, this subtask owns %v: the record did not come by its key's hash",
+			e.name, *key, group, e.groups)
+	}
+	return group, nil
+}
+
+var _, _ changeSet = (*changes[int, int])(nil), (*image[int, int])(nil)

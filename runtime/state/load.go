@@ -1,0 +1,157 @@
+package state
+
+import (
+	"fmt"
+
+	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/runtime/codec"
+	"github.com/millrace/millrace/runtime/keygroup"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// Restore says how Load treats what it finds.
+type Restore struct {
+	// Declared are the states as the operator that wrote the runs declared
+	// them: names and schemas. A state that is not among them has the
+	// schemas that it has now.
+	Declared []*pb.StateDecl
+	// AllowUnmatched drops state that no table of this store has the name of.
+	AllowUnmatched bool
+}
+
+// UnmatchedError is state in a checkpoint that the operator does not declare.
+type UnmatchedError struct {
+	State string
+}
+
+func (e *UnmatchedError) Error() string {
+	return fmt.Sprintf("the checkpoint has state %q, which the operator does not declare: declare it, or allow unmatched state to drop it", e.State)
+}
+
+// Load fills the tables from the runs of a restored checkpoint, which go from
+// the oldest to the newest; entries of key groups that the store does not own
+// are passed over. It is called once, after the tables were made, before any
+// use. What it loaded is not part of the next delta.
+//
+// After an error the store is unusable.
+func (s *Store) Load(readers []*snapshot.Reader, how Restore) error {
+	loaders := map[string]loader{}
+	for m := snapshot.Merge(readers); ; {
+		if !m.Next() {
+			if err := m.Err(); err != nil {
+				return fmt.Errorf("load state: %w", err)
+			}
+			break
+		}
+		e := m.Entry()
+		if !s.groups.Contains(e.Group) {
+			continue
+		}
+		load, ok := loaders[e.State]
+		if !ok {
+			var err error
+			if load, err = s.loaderOf(e.State, how); err != nil {
+				return err
+			}
+			loaders[e.State] = load
+		}
+		if err := load(&e); err != nil {
+			return fmt.Errorf("load state %q, key group %d: %w", e.State, e.Group, err)
+		}
+	}
+	s.changes, s.drops = nil, nil
+	s.epoch++
+	return nil
+}
+
+func (s *Store) loaderOf(name string, how Restore) (loader, error) {
+	r, ok := s.states[name]
+	if !ok {
+		if !how.AllowUnmatched {
+			return nil, &UnmatchedError{name}
+		}
+		// The runs still have it: only a full snapshot leaves it behind.
+		s.mustFull = true
+		return func(*snapshot.Entry) error { return nil }, nil
+	}
+	now := r.declaration()
+	old := now
+	for _, d := range how.Declared {
+		if d.GetName() == name {
+			old = d
+		}
+	}
+	if err := CompatibleState(old, now); err != nil {
+		return nil, err
+	}
+	if old.GetKeySchema() != now.GetKeySchema() {
+		// A key has other bytes now, which would not hide its old ones.
+		s.mustFull = true
+	}
+	return r.loader(old)
+}
+
+// CompatibleState says whether state declared as old can be restored to new.
+func CompatibleState(old, new *pb.StateDecl) error {
+	if old.GetNamespaceSchema() != new.GetNamespaceSchema() {
+		return stateError(new.GetName(), fmt.Errorf("state with namespaces %q cannot become state with %q: give the new one another name",
+			old.GetNamespaceSchema(), new.GetNamespaceSchema()))
+	}
+	if err := codec.CompatibleKey(old.GetKeySchema(), new.GetKeySchema()); err != nil {
+		return stateError(new.GetName(), fmt.Errorf("key: %w", err))
+	}
+	if err := codec.Compatible(old.GetValueSchema(), new.GetValueSchema()); err != nil {
+		return stateError(new.GetName(), err)
+	}
+	return nil
+}
+
+// loader makes the decoders of a state once; into finds the table.
+func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into func(ns int64) *Table[K, V]) (loader, error) {
+	readKey, err := codec.DecoderFor[K](old.GetKeySchema())
+	if err != nil {
+		return nil, stateError(k.name, err)
+	}
+	readValue, err := codec.DecoderFor[V](old.GetValueSchema())
+	if err != nil {
+		return nil, stateError(k.name, err)
+	}
+	return func(e *snapshot.Entry) error {
+		var key K
+		if rest, err := readKey(e.Key, &key); err != nil || len(rest) > 0 {
+			return fmt.Errorf("key %x: %w, %d bytes left", e.Key, err, len(rest))
+		}
+		hash := k.hash(&key)
+		if g := keygroup.Of(hash, groups.N); g != e.Group {
+			return fmt.Errorf("key %v belongs to key group %d of %d: its hash is not what it was", key, g, groups.N)
+		}
+		v, _ := into(e.Namespace).Upsert(hash, key)
+		if rest, err := readValue(e.Value, v); err != nil || len(rest) > 0 {
+			return fmt.Errorf("value of key %v: %w, %d bytes left", key, err, len(rest))
+		}
+		return nil
+	}, nil
+}
+
+func (k *kind[K, V]) declare(name, namespaces string) *pb.StateDecl {
+	return &pb.StateDecl{
+		Name: name, Kind: "table", NamespaceSchema: namespaces,
+		KeySchema: k.keys.Schema(), ValueSchema: k.values.Schema(),
+	}
+}
+
+// single is a table that is a state by itself.
+type single[K comparable, V any] struct{ t *Table[K, V] }
+
+func (r *single[K, V]) images(into []changeSet) []changeSet {
+	return append(into, &image[K, V]{r.t.of, 0, r.t.root})
+}
+
+func (r *single[K, V]) loader(old *pb.StateDecl) (loader, error) {
+	return r.t.of.loader(old, r.t.s.groups, func(int64) *Table[K, V] { return r.t })
+}
+
+func (r *single[K, V]) declaration() *pb.StateDecl { return r.t.of.declare(r.t.of.name, "") }
+
+func (r *single[K, V]) size() Stats { return Stats{r.t.count, r.t.bytes} }

@@ -1,0 +1,255 @@
+package state
+
+import (
+	"math/bits"
+	"reflect"
+	"unsafe"
+)
+
+// page holds the entries of one contiguous range of relative hashes: an
+// open-addressing table of groups of 8 slots. It is the head of one block of
+// memory, laid out by layout:
+//
+//	page     the fields below, 64 bytes
+//	tags     a byte a slot: 0 empty, 1 deleted, else 0x80 | 7 bits of hash
+//	bitmaps  dirty, fresh, owned: only of pages with more than 64 slots
+//	hashes   a word a slot, in descending order of slots
+//	slots    key and value, side by side
+//
+// Invariants:
+//
+//  1. A page is in the list of its table's current changes, at pos, if and
+//     only if its epoch is the store's; only such pages are written to.
+//  2. dirty marks entries put since the epoch began; fresh marks those whose
+//     key no earlier snapshot has, so that deleting them leaves no trace.
+//  3. Memory that the value of an owned entry refers to belongs to this page
+//     alone; other entries share it with a page that a snapshot may read.
+//  4. At least one slot in 8 is empty, so every search ends.
+type page struct {
+	epoch, pos uint32
+	live, used uint32 // entries; entries and deleted slots
+	prefix     uint64 // the lowest relative hash
+	groups     uint32 // of 8 slots, a power of two
+	bitmaps    uint32 // offset of the bitmaps
+	slots      uint32 // offset of the slots
+	depth      uint8  // leading bits that all relative hashes share
+	inner      bool   // this is a node of the tree, not a page
+	retired    bool   // out of the tree: a copy took its place
+	dirty      uint64 // the bitmaps of pages with up to 64 slots
+	fresh      uint64
+	owned      uint64
+}
+
+const (
+	headSize  = 64
+	groupSize = 8
+
+	tagDeleted = 0x01
+	tagFull    = 0x80
+
+	lowBits  = 0x0101010101010101
+	highBits = 0x8080808080808080
+)
+
+// The head has headSize bytes, or this does not compile.
+var (
+	_ [headSize - unsafe.Sizeof(page{})]struct{}
+	_ [unsafe.Sizeof(page{}) - headSize]struct{}
+)
+
+// slot is an entry.
+type slot[K comparable, V any] struct {
+	key K
+	val V
+}
+
+func (p *page) capacity() int { return int(p.groups) * groupSize }
+
+// limit is the number of used slots at which the page is full.
+func (p *page) limit() uint32 { return p.groups * (groupSize - 1) }
+
+// tags reads those of a group.
+func (p *page) tags(group uint32) uint64 {
+	return *(*uint64)(unsafe.Add(unsafe.Pointer(p), headSize+group*groupSize))
+}
+
+func (p *page) tag(i uint32) *uint8 {
+	return (*uint8)(unsafe.Add(unsafe.Pointer(p), headSize+i))
+}
+
+func (p *page) hash(i uint32) *uint64 {
+	return (*uint64)(unsafe.Add(unsafe.Pointer(p), p.slots-8*(i+1)))
+}
+
+// words is the number of words of each bitmap.
+func (p *page) words() uint32 { return (p.groups + 7) / 8 }
+
+func (p *page) dirtyWord(i uint32) *uint64 {
+	return (*uint64)(unsafe.Add(unsafe.Pointer(p), p.bitmaps+i>>6<<3))
+}
+
+func (p *page) freshWord(i uint32) *uint64 {
+	return (*uint64)(unsafe.Add(unsafe.Pointer(p), p.bitmaps+(p.words()+i>>6)<<3))
+}
+
+func (p *page) ownedWord(i uint32) *uint64 {
+	return (*uint64)(unsafe.Add(unsafe.Pointer(p), p.bitmaps+(2*p.words()+i>>6)<<3))
+}
+
+// clearBits resets dirty and fresh, and owned too if asked to.
+func (p *page) clearBits(owned bool) {
+	n := 2 * p.words()
+	if owned {
+		n += p.words()
+	}
+	clear(unsafe.Slice((*uint64)(unsafe.Add(unsafe.Pointer(p), p.bitmaps)), n))
+}
+
+// matching marks, by their high bits, the tags of a group that equal tag. It
+// may also mark the tag above one that does, if only the lowest bit differs:
+// that slot is full as well, so comparing keys settles it.
+func matching(group uint64, tag uint8) uint64 {
+	x := group ^ lowBits*uint64(tag)
+	return (x - lowBits) &^ x & highBits
+}
+
+// empties marks empty slots of a group; the lowest mark is exact.
+func empties(group uint64) uint64 { return (group - lowBits) &^ group & highBits }
+
+// slotOf is the slot that the lowest mark stands for.
+func slotOf(group uint32, marks uint64) uint32 {
+	return group*groupSize + uint32(bits.TrailingZeros64(marks))>>3
+}
+
+// free finds a slot for a new entry; there is one by invariant 4.
+func (p *page) free(hash uint64) uint32 {
+	for g := uint32(hash>>7) & (p.groups - 1); ; g = (g + 1) & (p.groups - 1) {
+		// Slots that are not full have no high bit.
+		if m := ^p.tags(g) & highBits; m != 0 {
+			return slotOf(g, m)
+		}
+	}
+}
+
+// end is the relative hash after the page's last, 0 when it is the last page.
+func (p *page) end() uint64 {
+	if p.depth == 0 {
+		return 0
+	}
+	return p.prefix + 1<<(64-p.depth)
+}
+
+// layout makes pages for a pair of types and recycles them. It is shared by
+// all tables of a state.
+type layout[K comparable, V any] struct {
+	s    *Store
+	cell uintptr // size of a slot
+	// full is the capacity of a page that splits, in slots.
+	full int
+	// plain says that slots hold no pointers. Only plain pages are recycled:
+	// others would keep alive what their entries refer to.
+	plain bool
+	types [32]reflect.Type // by logarithm of the capacity
+
+	spare    [32][]*page
+	dropped  []walk
+	released []released
+}
+
+func newLayout[K comparable, V any](s *Store) *layout[K, V] {
+	l := &layout[K, V]{s: s, cell: unsafe.Sizeof(slot[K, V]{}), full: 64}
+	for l.full > groupSize && uintptr(l.full)*l.cell > 4096 {
+		l.full /= 2
+	}
+	l.plain = !hasPointers(reflect.TypeFor[slot[K, V]]())
+	return l
+}
+
+func (l *layout[K, V]) at(p *page, i uint32) *slot[K, V] {
+	return (*slot[K, V])(unsafe.Add(unsafe.Pointer(p), uintptr(p.slots)+uintptr(i)*l.cell))
+}
+
+// run is all slots of a page.
+func (l *layout[K, V]) run(p *page) []slot[K, V] {
+	return unsafe.Slice(l.at(p, 0), p.capacity())
+}
+
+// size is the memory that a page takes.
+func (l *layout[K, V]) size(p *page) int { return int(p.slots) + p.capacity()*int(l.cell) }
+
+// make returns an empty page.
+func (l *layout[K, V]) make(capacity int, prefix uint64, depth uint8) *page {
+	class := bits.TrailingZeros(uint(capacity))
+	p := l.recycled(class)
+	if p == nil {
+		p = l.allocate(capacity, class)
+	}
+	p.prefix, p.depth, p.epoch = prefix, depth, l.s.epoch
+	return p
+}
+
+func (l *layout[K, V]) allocate(capacity, class int) *page {
+	bitmaps := 0
+	if capacity > 64 {
+		bitmaps = 3 * capacity / 64
+	}
+	if l.types[class] == nil {
+		l.types[class] = reflect.StructOf([]reflect.StructField{
+			{Name: "Head", Type: reflect.TypeFor[page]()},
+			{Name: "Tags", Type: reflect.ArrayOf(capacity, reflect.TypeFor[uint8]())},
+			{Name: "Bitmaps", Type: reflect.ArrayOf(bitmaps, reflect.TypeFor[uint64]())},
+			{Name: "Hashes", Type: reflect.ArrayOf(capacity, reflect.TypeFor[uint64]())},
+			{Name: "Slots", Type: reflect.ArrayOf(capacity, reflect.TypeFor[slot[K, V]]())},
+		})
+	}
+	p := (*page)(reflect.New(l.types[class]).UnsafePointer())
+	p.groups = uint32(capacity / groupSize)
+	p.bitmaps = uint32(unsafe.Offsetof(p.dirty))
+	if bitmaps > 0 {
+		p.bitmaps = uint32(headSize + capacity)
+	}
+	p.slots = uint32(headSize + capacity + 8*bitmaps + 8*capacity)
+	return p
+}
+
+// copyOf returns a copy of a page in the current epoch, with no entry dirty,
+// fresh or owned.
+func (l *layout[K, V]) copyOf(p *page) *page {
+	q := l.make(p.capacity(), p.prefix, p.depth)
+	q.live, q.used = p.live, p.used
+	n := p.capacity()
+	copy(unsafe.Slice(q.tag(0), n), unsafe.Slice(p.tag(0), n))
+	copy(unsafe.Slice(q.hash(uint32(n-1)), n), unsafe.Slice(p.hash(uint32(n-1)), n))
+	copy(l.run(q), l.run(p))
+	return q
+}
+
+// move copies an entry to another page, which has room and not that key.
+func (l *layout[K, V]) move(to, from *page, i uint32) {
+	h := *from.hash(i)
+	j := to.free(h)
+	*to.tag(j), *to.hash(j), *l.at(to, j) = *from.tag(i), h, *l.at(from, i)
+	to.live++
+	to.used++
+	*to.dirtyWord(j) |= *from.dirtyWord(i) >> (i & 63) & 1 << (j & 63)
+	*to.freshWord(j) |= *from.freshWord(i) >> (i & 63) & 1 << (j & 63)
+	*to.ownedWord(j) |= *from.ownedWord(i) >> (i & 63) & 1 << (j & 63)
+}
+
+// hasPointers says whether the memory of a type holds pointers.
+func hasPointers(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Array:
+		return t.Len() > 0 && hasPointers(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if hasPointers(t.Field(i).Type) {
+				return true
+			}
+		}
+		return false
+	case reflect.String, reflect.Slice, reflect.Map, reflect.Pointer, reflect.Chan, reflect.Func, reflect.Interface, reflect.UnsafePointer:
+		return true
+	}
+	return false
+}

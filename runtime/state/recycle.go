@@ -1,0 +1,129 @@
+package state
+
+import (
+	"math/bits"
+	"unsafe"
+)
+
+// Pages that nobody uses any more come from dropped namespaces and from lists of
+// changes that were released. Both wait as they are and are looked through page
+// by page, as pages are needed, so that dropping and releasing cost the same
+// whatever their size.
+
+// keepSpare bounds the spare pages of one capacity, keepDropped how many
+// dropped tables wait.
+const (
+	keepSpare   = 256
+	keepDropped = 256
+)
+
+// recycle takes back a page that is in no tree and in no snapshot.
+func (l *layout[K, V]) recycle(p *page) {
+	class := bits.TrailingZeros(uint(p.capacity()))
+	if l.plain && len(l.spare[class]) < keepSpare {
+		l.spare[class] = append(l.spare[class], p)
+	}
+}
+
+// drop takes the pages of a table that is gone. If too many wait, the oldest
+// goes to the collector.
+func (l *layout[K, V]) drop(root *page) {
+	if !l.plain || root == nil {
+		return
+	}
+	if len(l.dropped) == keepDropped {
+		l.dropped = append(l.dropped[:0], l.dropped[1:]...)
+	}
+	l.dropped = append(l.dropped, walk{stack: []*page{root}})
+}
+
+// release takes the pages of changes that a durable checkpoint holds, in place
+// of those of the one before.
+func (l *layout[K, V]) release(pages []*page, epoch uint32) {
+	if !l.plain || len(pages) == 0 {
+		return
+	}
+	if len(l.released) > 0 && l.released[0].epoch != epoch {
+		l.released = l.released[:0]
+	}
+	if len(l.released) < keepDropped {
+		l.released = append(l.released, released{pages: pages, epoch: epoch})
+	}
+}
+
+// recycled returns an empty page of a class, or nil.
+func (l *layout[K, V]) recycled(class int) *page {
+	// A few steps a page, so that a caller never waits for long.
+	for tries := 0; len(l.spare[class]) == 0 && tries < 8; tries++ {
+		var p *page
+		if last := len(l.released) - 1; last >= 0 {
+			if p = l.released[last].next(); p == nil && len(l.released[last].pages) == 0 {
+				l.released = l.released[:last]
+			}
+		} else if last := len(l.dropped) - 1; last >= 0 {
+			if p = l.dropped[last].next(); p == nil {
+				l.dropped = l.dropped[:last]
+			}
+		} else {
+			break
+		}
+		if p != nil && !l.s.pinned(p) {
+			l.recycle(p)
+		}
+	}
+	n := len(l.spare[class])
+	if n == 0 {
+		return nil
+	}
+	p := l.spare[class][n-1]
+	l.spare[class] = l.spare[class][:n-1]
+	p.live, p.used, p.retired = 0, 0, false
+	p.clearBits(true)
+	// Slots hold no pointers, so what is left in them is out of reach.
+	clear(unsafe.Slice(p.tag(0), p.capacity()))
+	return p
+}
+
+// walk goes through the pages of a tree.
+type walk struct {
+	stack []*page
+	last  *page
+}
+
+// next returns the next page, nil at the end.
+func (d *walk) next() *page {
+	for len(d.stack) > 0 {
+		n := len(d.stack) - 1
+		p := d.stack[n]
+		d.stack = d.stack[:n]
+		if p == d.last { // one page may have several places in a node
+			continue
+		}
+		d.last = p
+		if !p.inner {
+			return p
+		}
+		d.stack = append(d.stack, children(p)...)
+	}
+	return nil
+}
+
+// released walks the pages of released changes for those that a copy has
+// replaced.
+type released struct {
+	pages []*page
+	epoch uint32
+}
+
+// next looks at a few pages and returns one to reuse, or nil.
+func (r *released) next() *page {
+	for range min(4, len(r.pages)) {
+		p := r.pages[0]
+		r.pages = r.pages[1:]
+		// A page of a later epoch is in a later list, too.
+		if p.retired && p.epoch == r.epoch {
+			return p
+		}
+	}
+	return nil
+}
