@@ -24,7 +24,9 @@ const drainWait = time.Second
 type JobManager struct {
 	cfg   Config
 	ready chan struct{}
-	mu    struct {
+	// listenOn is net.Listen; tests put pipes in its place.
+	listenOn func(network, address string) (net.Listener, error)
+	mu       struct {
 		sync.Mutex
 		rest, control string
 	}
@@ -35,7 +37,7 @@ func New(cfg Config) (*JobManager, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &JobManager{cfg: cfg.withDefaults(), ready: make(chan struct{})}, nil
+	return &JobManager{cfg: cfg.withDefaults(), ready: make(chan struct{}), listenOn: net.Listen}, nil
 }
 
 // Run leads until ctx ends (nil), leadership is lost
@@ -128,7 +130,7 @@ func (m *JobManager) announce(restLn, controlLn net.Listener) {
 }
 
 func (m *JobManager) listen(what, address string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", address)
+	ln, err := m.listenOn("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, api.Errorf(api.PortInUse, "job manager: %s address %s is in use: %w", what, address, err)
 	}
