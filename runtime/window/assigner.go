@@ -1,0 +1,103 @@
+package window
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Window is the span of event time [Start, End), in Unix milliseconds.
+type Window struct {
+	Start, End int64
+}
+
+func (w Window) String() string {
+	return fmt.Sprintf("[%s, %s)", time.UnixMilli(w.Start).UTC().Format(time.RFC3339Nano), time.UnixMilli(w.End).UTC().Format(time.RFC3339Nano))
+}
+
+// Assigner says which windows a record belongs to. Exactly one of Size and Gap
+// is set. All are milliseconds.
+type Assigner struct {
+	// Size is the length of a window. Slide is the distance between starts:
+	// equal to Size for tumbling windows. Starts are at Offset + k × Slide.
+	Size, Slide, Offset int64
+	// Gap makes session windows: a session ends Gap after its last record.
+	Gap int64
+	// ProcessingTime takes the clock instead of event times.
+	ProcessingTime bool
+}
+
+// Tumbling cuts time into windows of one size.
+func Tumbling(size time.Duration) Assigner {
+	return Assigner{Size: size.Milliseconds(), Slide: size.Milliseconds()}
+}
+
+// Sliding makes windows of one size that start every slide.
+func Sliding(size, slide time.Duration) Assigner {
+	return Assigner{Size: size.Milliseconds(), Slide: slide.Milliseconds()}
+}
+
+// Session makes a window of records that are less than gap apart.
+func Session(gap time.Duration) Assigner { return Assigner{Gap: gap.Milliseconds()} }
+
+// Validate names what is wrong.
+func (a Assigner) Validate() error {
+	switch {
+	case a.Gap != 0 && a.Size != 0:
+		return errors.New("a window has a size or a session gap, not both")
+	case a.Gap < 0 || a.Gap == 0 && a.Size <= 0:
+		return errors.New("a window needs a size (or a session gap) of at least one millisecond")
+	case a.Gap == 0 && a.Slide <= 0:
+		return errors.New("a sliding window needs a slide of at least one millisecond")
+	case a.Size > maxSpan || a.Slide > maxSpan || a.Gap > maxSpan:
+		return fmt.Errorf("a window is at most %v long", time.Duration(maxSpan)*time.Millisecond)
+	case a.Gap == 0 && a.Size/a.Slide > maxOverlap:
+		return fmt.Errorf("a record would belong to %d windows: size ÷ slide is at most %d", a.Size/a.Slide, maxOverlap)
+	}
+	return nil
+}
+
+const (
+	maxSpan    = math.MaxInt64 / int64(time.Millisecond) / 4 // about 73 years
+	maxOverlap = 1 << 20
+)
+
+// overlaps says that a record may belong to several windows of fixed size.
+func (a Assigner) overlaps() bool { return a.Size > a.Slide }
+
+// base is the start of the last window that starts at or before t.
+func (a Assigner) base(t int64) int64 {
+	d := t - a.Offset
+	m := d % a.Slide
+	if m < 0 {
+		m += a.Slide
+	}
+	return t - m
+}
+
+// slice returns the slice [start, end) that t lies in, and whether any window
+// covers it (windows that start further apart than they are long leave gaps).
+func (a Assigner) slice(t int64) (start, end int64, covered bool) {
+	base := a.base(t)
+	rest := a.Size % a.Slide // ends fall this far behind a start
+	if a.Size < a.Slide {
+		rest = a.Size
+	}
+	if rest == 0 {
+		return base, base + a.Slide, true
+	}
+	if t < base+rest {
+		return base, base + rest, true
+	}
+	return base + rest, base + a.Slide, a.Size > a.Slide
+}
+
+// firstEnd is the end of the earliest window that covers the slice at start.
+func (a Assigner) firstEnd(start int64) int64 {
+	// Starts above start-Size, the smallest of them.
+	return a.base(start-a.Size) + a.Slide + a.Size
+}
+
+// lastEnd is the end of the latest window that covers the slice at start.
+func (a Assigner) lastEnd(start int64) int64 { return a.base(start) + a.Size }

@@ -1,0 +1,74 @@
+package window
+
+import (
+	"time"
+
+	"github.com/millrace/millrace/runtime/batch"
+)
+
+// pushNow takes records at the time that the clock shows.
+func (w *Sliced[K, T, A, R]) pushNow(b *batch.Batch[T]) error {
+	now := w.now()
+	ref := &w.cache[0]
+	if now < ref.start || now >= ref.end {
+		var err error
+		if ref, err = w.find(now); err != nil {
+			return err
+		}
+		w.schedule()
+	}
+	if ref.fate == nowhere {
+		return nil
+	}
+	for i, v := range b.Values {
+		acc, fresh := ref.table.Upsert(b.Hashes[i], w.cfg.Key(v))
+		if fresh {
+			*acc = w.cfg.Aggregate.New()
+		}
+		w.cfg.Aggregate.Add(acc, v)
+	}
+	return nil
+}
+
+// now is the clock's time, never at or before the watermark, so that a clock
+// set back makes nothing late.
+func (w *Sliced[K, T, A, R]) now() int64 {
+	return max(w.ctx.Clock.Now().UnixMilli(), w.watermark+1)
+}
+
+// schedule has the clock call at the earliest end that is to fire.
+func (w *Sliced[K, T, A, R]) schedule() {
+	for _, s := range w.live {
+		if w.cfg.Assigner.lastEnd(s) <= w.fired {
+			continue
+		}
+		end := w.nextEnd(s)
+		if w.stopTimer != nil {
+			if w.timerAt == end {
+				return
+			}
+			w.stopTimer()
+		}
+		wait := time.Duration(end-w.ctx.Clock.Now().UnixMilli()) * time.Millisecond
+		w.timerAt = end
+		w.stopTimer = w.ctx.Clock.AfterFunc(max(wait, 0), func() { w.ctx.Mail(w.tick) })
+		return
+	}
+}
+
+// tick fires what the clock has passed; it runs on the task's goroutine.
+func (w *Sliced[K, T, A, R]) tick() error {
+	w.stopTimer = nil
+	// Records of this very millisecond may still come.
+	w.watermark = max(w.watermark, w.ctx.Clock.Now().UnixMilli()-1)
+	more, _, err := w.Work()
+	if err != nil {
+		return err
+	}
+	if more {
+		w.ctx.Mail(w.tick)
+		return nil
+	}
+	w.schedule()
+	return nil
+}

@@ -1,0 +1,67 @@
+package window
+
+import (
+	"github.com/millrace/millrace/runtime/codec"
+	"github.com/millrace/millrace/runtime/state"
+)
+
+// running is the combiner of aggregates that subtract: one accumulator a key,
+// with the number of slices that are in it.
+type running[K comparable, A any] struct {
+	held
+	merge, subtract func(a, b *A)
+	accs            codec.Codec[A]
+	sums            *state.Table[K, sum[A]]
+}
+
+type sum[A any] struct {
+	Acc    A
+	Slices int32
+}
+
+func newRunning[K comparable, A any](s *state.Store, merge, subtract func(a, b *A), accs codec.Codec[A]) (*running[K, A], error) {
+	t, err := state.NewTable[K, sum[A]](s, "sums")
+	if err != nil {
+		return nil, err
+	}
+	return &running[K, A]{merge: merge, subtract: subtract, accs: accs, sums: t}, nil
+}
+
+func (r *running[K, A]) prepare(*int) bool { return true }
+
+func (r *running[K, A]) holds(slice int64) bool { return r.has(slice) }
+
+func (r *running[K, A]) expired(slice int64) { r.drop(slice) }
+
+func (r *running[K, A]) include(slice int64, hash uint64, key *K, acc *A) {
+	r.add(slice)
+	s, fresh := r.sums.Upsert(hash, *key)
+	if fresh {
+		s.Acc = r.accs.Clone(acc)
+	} else {
+		r.merge(&s.Acc, acc)
+	}
+	s.Slices++
+}
+
+func (r *running[K, A]) late(slice int64, hash uint64, key K, fresh bool, add func(acc *A, fresh bool)) {
+	r.add(slice)
+	s, first := r.sums.Upsert(hash, key)
+	add(&s.Acc, first)
+	if fresh {
+		s.Slices++
+	}
+}
+
+func (r *running[K, A]) expire(_ int64, hash uint64, key *K, acc *A) {
+	s, _ := r.sums.Upsert(hash, *key)
+	if s.Slices--; s.Slices <= 0 {
+		r.sums.Delete(hash, *key)
+		return
+	}
+	r.subtract(&s.Acc, acc)
+}
+
+func (r *running[K, A]) scan(from uint64, max int, f func(hash uint64, key *K, acc *A) bool) (uint64, bool) {
+	return r.sums.Scan(from, max, func(hash uint64, key *K, s *sum[A]) bool { return f(hash, key, &s.Acc) })
+}

@@ -1,0 +1,300 @@
+package window
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/operator"
+	"github.com/millrace/millrace/runtime/state"
+	"github.com/millrace/millrace/runtime/timer"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// Sessions is the operator of session windows. The state of a key is its
+// sessions, sorted and at least a gap apart; each has one timer, at the end it
+// had when the timer was set. A session that has grown since sets a new one
+// when the old one fires, so a record costs no timer.
+//
+// A fired session stays for the allowed lateness; a record that joins it makes
+// its result be emitted again, with the session's new span.
+type Sessions[K comparable, T, A, R any] struct {
+	cfg  Config[K, T, A, R]
+	ctx  *operator.Context
+	main operator.Output[R]
+	late operator.Output[T]
+
+	sessions  *state.Table[K, []session[A]]
+	timers    *timer.Timers[K]
+	watermark int64
+	reached   int64
+
+	out       batch.Batch[R]
+	lateBatch batch.Batch[T]
+	stopTimer func() bool
+	timerAt   int64
+}
+
+// session is [Start, End): End is a gap after the last record.
+type session[A any] struct {
+	Start, End int64
+	Fired      bool
+	Acc        A
+}
+
+// Input implements operator.Operator.
+func (w *Sessions[K, T, A, R]) Input(int) any { return operator.Stage[T](w) }
+
+// Output implements operator.Operator.
+func (w *Sessions[K, T, A, R]) Output(tag string) any {
+	return outputs(tag, w.cfg.Late, &w.main, &w.late)
+}
+
+// Open implements operator.Operator.
+func (w *Sessions[K, T, A, R]) Open(ctx *operator.Context) error {
+	w.ctx = ctx
+	w.watermark, w.reached = batch.NoTime, batch.NoTime
+	if err := w.cfg.validate(); err != nil {
+		return err
+	}
+	var err error
+	if w.sessions, err = state.NewTable[K, []session[A]](ctx.State, StateName); err != nil {
+		return err
+	}
+	w.timers, err = timer.New[K](ctx.State, StateName+"-ends")
+	return err
+}
+
+// Close implements operator.Operator.
+func (w *Sessions[K, T, A, R]) Close() error {
+	if w.stopTimer != nil {
+		w.stopTimer()
+	}
+	return nil
+}
+
+// Push implements operator.Stage.
+func (w *Sessions[K, T, A, R]) Push(b *batch.Batch[T]) error {
+	w.ctx.Enter()
+	w.ctx.Metrics.RecordsIn += uint64(len(b.Values))
+	now := int64(0)
+	if w.cfg.Assigner.ProcessingTime {
+		now = max(w.ctx.Clock.Now().UnixMilli(), w.watermark+1)
+	}
+	for i, v := range b.Values {
+		t := b.Times[i]
+		if w.cfg.Assigner.ProcessingTime {
+			t = now
+		} else if t == batch.NoTime {
+			return fmt.Errorf("a record without event time reached the window: give its source a watermark strategy, or the stream timestamps")
+		}
+		if err := w.add(v, t, b.Hashes[i]); err != nil {
+			return err
+		}
+	}
+	if w.cfg.Assigner.ProcessingTime {
+		w.schedule()
+	}
+	return w.flush()
+}
+
+// add puts a record into the session that it extends, joins the neighbours
+// that now touch it, or starts a session.
+func (w *Sessions[K, T, A, R]) add(v T, t int64, hash uint64) error {
+	key := w.cfg.Key(v)
+	grown := session[A]{Start: t, End: t + w.cfg.Assigner.Gap}
+	// first..last are the sessions that touch the record's own span.
+	first, last := 0, 0
+	if list, ok := w.sessions.Get(hash, key); ok {
+		for first < len(*list) && (*list)[first].End <= grown.Start {
+			first++
+		}
+		for last = first; last < len(*list) && (*list)[last].Start < grown.End; last++ {
+		}
+		for _, s := range (*list)[first:last] {
+			grown.Start, grown.End = min(grown.Start, s.Start), max(grown.End, s.End)
+		}
+	}
+	if w.watermark != batch.NoTime && grown.End-1+w.cfg.AllowedLateness <= w.watermark {
+		w.ctx.Metrics.LateDropped++
+		if w.late.Attached() {
+			w.lateBatch.AppendKeyed(v, t, hash)
+		}
+		return nil
+	}
+	p, _ := w.sessions.Upsert(hash, key)
+	fresh, fired := first == last, false
+	if fresh {
+		grown.Acc = w.cfg.Aggregate.New()
+		*p = slices.Insert(*p, first, grown)
+	} else {
+		fired = w.join((*p)[first:last], grown.Start, grown.End)
+		*p = slices.Delete(*p, first+1, last)
+	}
+	s := &(*p)[first]
+	w.cfg.Aggregate.Add(&s.Acc, v)
+	// A session that has fired fires again: now, or at its new end.
+	if s.Fired = s.End-1 <= w.watermark; s.Fired {
+		w.emit(s, key)
+	}
+	if fresh || fired {
+		w.timers.Register(w.next(s), hash, key)
+	}
+	return nil
+}
+
+// join merges neighbouring sessions into the first of them and says whether
+// one had fired.
+func (w *Sessions[K, T, A, R]) join(list []session[A], start, end int64) (fired bool) {
+	s := &list[0]
+	fired = s.Fired
+	for i := range list[1:] {
+		other := &list[1+i]
+		w.cfg.Aggregate.Merge(&s.Acc, &other.Acc)
+		fired = fired || other.Fired
+	}
+	s.Start, s.End = start, end
+	return fired
+}
+
+// next is when there is something to do for a session: fire it, or drop it.
+func (w *Sessions[K, T, A, R]) next(s *session[A]) int64 {
+	if s.Fired {
+		return s.End - 1 + w.cfg.AllowedLateness
+	}
+	return s.End - 1
+}
+
+func (w *Sessions[K, T, A, R]) emit(s *session[A], key K) {
+	w.out.Append(w.cfg.Result(Window{s.Start, s.End}, key, s.Acc), s.End-1)
+}
+
+// Watermark implements operator.Operator.
+func (w *Sessions[K, T, A, R]) Watermark(t int64) (int64, error) {
+	if w.cfg.Assigner.ProcessingTime && t != batch.EndOfTime {
+		w.reached = t
+		return t, nil
+	}
+	w.watermark = max(w.watermark, t)
+	_, reached, err := w.Work()
+	return reached, err
+}
+
+// Work implements operator.Worker: a bounded number of timers.
+func (w *Sessions[K, T, A, R]) Work() (more bool, watermark int64, err error) {
+	w.ctx.Enter()
+	if w.watermark != batch.NoTime {
+		if more, err = w.timers.Advance(w.watermark, keysAStep, w.end); err != nil {
+			return false, w.reached, err
+		}
+	}
+	if err := w.flush(); err != nil {
+		return false, w.reached, err
+	}
+	if !more {
+		w.reached = max(w.reached, w.watermark)
+	}
+	return more, w.reached, nil
+}
+
+// end is a timer of a key: sessions that are over fire, or go when they have
+// fired and their lateness is over; what has grown since gets a new timer.
+func (w *Sessions[K, T, A, R]) end(at int64, hash uint64, key K) error {
+	list, ok := w.sessions.Get(hash, key)
+	if !ok {
+		return nil
+	}
+	if !slices.ContainsFunc(*list, func(s session[A]) bool { return w.next(&s) <= at }) {
+		w.follow(*list, hash, key)
+		return nil
+	}
+	p, _ := w.sessions.Upsert(hash, key)
+	kept := (*p)[:0]
+	for _, s := range *p {
+		if !s.Fired && w.next(&s) <= at {
+			w.emit(&s, key)
+			s.Fired = true
+		}
+		if !s.Fired || w.next(&s) > at {
+			kept = append(kept, s)
+		}
+	}
+	clear((*p)[len(kept):])
+	*p = kept
+	w.follow(kept, hash, key)
+	if len(kept) == 0 {
+		w.sessions.Delete(hash, key)
+	}
+	if w.out.Full() {
+		return w.flush()
+	}
+	return nil
+}
+
+// follow sets the timers of what is left.
+func (w *Sessions[K, T, A, R]) follow(list []session[A], hash uint64, key K) {
+	for i := range list {
+		w.timers.Register(w.next(&list[i]), hash, key)
+	}
+}
+
+// Restore implements operator.Restorer.
+func (w *Sessions[K, T, A, R]) Restore(entries []*pb.OperatorEntry) error {
+	w.timers.Rebuild()
+	all, err := restoreProgress(entries, w.ctx.KeyGroups)
+	for i, p := range all {
+		if i == 0 {
+			w.watermark = p.Watermark
+		}
+		w.watermark = min(w.watermark, p.Watermark)
+	}
+	w.reached = w.watermark
+	if w.cfg.Assigner.ProcessingTime {
+		w.schedule()
+	}
+	return err
+}
+
+// Snapshot implements operator.Snapshotter.
+func (w *Sessions[K, T, A, R]) Snapshot(s *operator.Snapshot) error {
+	p := Progress{Groups: w.ctx.KeyGroups, Watermark: w.watermark, Fired: batch.NoTime, Emitting: batch.NoTime}
+	s.Entries = append(s.Entries, p.entry())
+	return nil
+}
+
+// schedule has the clock call at the earliest timer, in processing time.
+func (w *Sessions[K, T, A, R]) schedule() {
+	at, ok := w.timers.Next()
+	if !ok || w.stopTimer != nil && w.timerAt <= at {
+		return
+	}
+	if w.stopTimer != nil {
+		w.stopTimer()
+	}
+	w.timerAt = at
+	wait := time.Duration(at+1-w.ctx.Clock.Now().UnixMilli()) * time.Millisecond
+	w.stopTimer = w.ctx.Clock.AfterFunc(max(wait, 0), func() { w.ctx.Mail(w.tick) })
+}
+
+// tick ends what the clock has passed; it runs on the task's goroutine.
+func (w *Sessions[K, T, A, R]) tick() error {
+	w.stopTimer = nil
+	w.watermark = max(w.watermark, w.ctx.Clock.Now().UnixMilli()-1)
+	more, _, err := w.Work()
+	if err != nil {
+		return err
+	}
+	if more {
+		w.ctx.Mail(w.tick)
+		return nil
+	}
+	w.schedule()
+	return nil
+}
+
+// flush hands on what was collected.
+func (w *Sessions[K, T, A, R]) flush() error {
+	return flush(w.ctx, &w.main, &w.out, &w.late, &w.lateBatch)
+}
