@@ -100,6 +100,9 @@ func (d *driver) result(ctx context.Context) error {
 }
 
 func (d *driver) step(ev job.Event) {
+	if x, ok := ev.(job.WorkerExited); ok {
+		delete(d.workers, x.Worker)
+	}
 	for _, a := range d.master.Step(ev, d.cfg.Clock.Now()) {
 		d.do(a)
 	}
