@@ -80,6 +80,8 @@ func BenchmarkChain(b *testing.B) {
 		func() Operator { return NewFlatMap(func(v int64, emit func(int64)) { emit(v) }) },
 		func() Operator { return NewFlatMap(func(v bid, emit func(bid)) { emit(v) }) })
 	run("process",
-		func() Operator { return NewProcess(func(_ *Call, v int64, emit func(int64)) error { emit(v); return nil }) },
+		func() Operator {
+			return NewProcess(func(_ *Call, v int64, emit func(int64)) error { emit(v); return nil })
+		},
 		func() Operator { return NewProcess(func(_ *Call, v bid, emit func(bid)) error { emit(v); return nil }) })
 }

@@ -47,7 +47,7 @@ func (s *sinker[T]) Open(ctx *Context) error {
 		Epoch: ctx.Epoch, Lineage: ctx.Lineage, ShardAddress: ctx.ShardAddress, Log: ctx.Log, Held: ctx.Held, Fail: ctx.Fail,
 	})
 	if err != nil {
-		return fmt.Errorf("open the sink: %w", err)
+		return withCode(codeSink, fmt.Errorf("open the sink: %w", err))
 	}
 	s.writer = w
 	s.preparer, _ = w.(sink.Preparer)
@@ -69,7 +69,10 @@ func (s *sinker[T]) Push(b *batch.Batch[T]) error {
 		s.ctx.Held()
 	}
 	s.dirty = true
-	return s.writer.Write(b)
+	if err := s.writer.Write(b); err != nil {
+		return withCode(codeSink, err)
+	}
+	return nil
 }
 
 func (s *sinker[T]) Watermark(t int64) (int64, error) {
@@ -86,7 +89,7 @@ func (s *sinker[T]) Flush() error {
 	}
 	s.ctx.Enter()
 	s.dirty = false
-	return s.writer.Flush()
+	return withCode(codeSink, s.writer.Flush())
 }
 
 // Snapshot implements Snapshotter. The task has called Flush before it.
@@ -97,7 +100,7 @@ func (s *sinker[T]) Snapshot(snap *Snapshot) error {
 	s.ctx.Enter()
 	finish, err := s.preparer.Prepare(snap.CheckpointID)
 	if err != nil {
-		return fmt.Errorf("prepare checkpoint %d: %w", snap.CheckpointID, err)
+		return withCode(codeSink, fmt.Errorf("prepare checkpoint %d: %w", snap.CheckpointID, err))
 	}
 	s.held = false
 	s.prepared.add(snap.CheckpointID, finish)
@@ -175,7 +178,7 @@ func (p *prepared) entries(ctx context.Context, id uint64, subtask int) ([]*pb.O
 		if !t.done {
 			h, err := t.finish(ctx)
 			if err != nil {
-				return nil, fmt.Errorf("finish what was prepared for checkpoint %d: %w", t.checkpoint, err)
+				return nil, withCode(codeSink, fmt.Errorf("finish what was prepared for checkpoint %d: %w", t.checkpoint, err))
 			}
 			t.handle, t.done = h, true
 		}

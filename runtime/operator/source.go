@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -28,12 +29,10 @@ type Source interface {
 	Idler
 	Snapshotter
 	// Assign opens the readers of the subtask's splits, each where it
-	// stands. It may block, on a goroutine of the worker, after Open and
-	// before the task runs.
+	// stands. It may block; the task calls it once, before the first Work.
 	Assign(ctx context.Context, splits []*pb.Split) error
 	// DrainTo makes every split end: at its position, or, where none is
-	// given and the source is not bounded, where its reader stands. It is
-	// for the task's goroutine, or for that of Assign after it.
+	// given and the source is not bounded, where its reader stands.
 	DrainTo(positions []*pb.DrainPosition)
 	// Reached is the watermark of the source's output, as of its last Work.
 	Reached() int64
@@ -99,6 +98,7 @@ func (s *sourcer[T]) Open(ctx *Context) error {
 
 // Assign implements Source.
 func (s *sourcer[T]) Assign(ctx context.Context, splits []*pb.Split) error {
+	s.ctx.Enter()
 	g, opening := errgroup.WithContext(ctx)
 	g.SetLimit(openReaders)
 	for _, p := range splits {
@@ -109,10 +109,15 @@ func (s *sourcer[T]) Assign(ctx context.Context, splits []*pb.Split) error {
 			s.tracker.Report(i, source.Ended, false, s.ctx.Clock.Now())
 			continue
 		}
-		g.Go(func() error {
+		g.Go(func() (err error) {
+			defer func() {
+				if v := recover(); v != nil {
+					err = &coded{codePanicked, fmt.Errorf("open split %s: panic: %v\n%s", sp.id, v, debug.Stack())}
+				}
+			}()
 			r, err := s.src.Open(opening, s.env(sp), source.Split{ID: sp.id, Payload: sp.payload}, sp.position)
 			if err != nil {
-				return fmt.Errorf("open split %s: %w", sp.id, err)
+				return withCode(codeSource, fmt.Errorf("open split %s: %w", sp.id, err))
 			}
 			sp.reader = r
 			return nil
@@ -164,7 +169,7 @@ func (s *sourcer[T]) Work() (more bool, watermark int64, err error) {
 	s.buf.Values, s.buf.Times = s.buf.Values[:0], s.buf.Times[:0]
 	status, err := sp.reader.Poll(&s.buf, batch.Rows)
 	if err != nil {
-		return false, s.watermark, fmt.Errorf("read split %s: %w", sp.id, err)
+		return false, s.watermark, withCode(codeSource, fmt.Errorf("read split %s: %w", sp.id, err))
 	}
 	n := len(s.buf.Values)
 	if n > 0 {

@@ -3,7 +3,9 @@ package operator
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 // lists is a source of splits whose records are given; the status after the
 // last one is too.
 type lists struct {
+	mu      sync.Mutex // of opened
 	splits  map[string][]int64
 	after   map[string]source.Status
 	opened  map[string]*listReader
@@ -55,6 +58,8 @@ func (l *lists) Open(_ context.Context, env source.Env, s source.Split, position
 	if len(position) > 0 {
 		r.at = int(binary.BigEndian.Uint64(position))
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.opened == nil {
 		l.opened = map[string]*listReader{}
 	}
@@ -243,6 +248,22 @@ func TestSourceEmitsNothingAfterATerminalBarrier(t *testing.T) {
 	if w := drain(t, op); w == batch.EndOfTime || len(out.rows) != 1 {
 		t.Errorf("watermark %d, %d rows after the barrier", w, len(out.rows)-1)
 	}
+}
+
+func TestPanicWhileOpeningASplitIsAnError(t *testing.T) {
+	op := NewSource(&panics{}, watermark.Strategy[int64]{}).(Source)
+	newRig(t).open(t, op)
+	err := op.Assign(context.Background(), []*pb.Split{fresh("a"), fresh("b")})
+	var c *coded
+	if !errors.As(err, &c) || c.code != codePanicked {
+		t.Errorf("got %v", err)
+	}
+}
+
+type panics struct{ lists }
+
+func (*panics) Open(context.Context, source.Env, source.Split, []byte) (source.Reader[int64], error) {
+	panic("open")
 }
 
 type tipped struct{ *lists }

@@ -65,6 +65,9 @@ type Preparer interface {
 	// Prepare ends the transaction of this checkpoint: later writes belong
 	// to the next. It returns at once; finish waits, beside the task, until
 	// all of it is durable, and returns the handle, nil when there is none.
+	// After an error it may be called again. Checkpoints may fail: the handle
+	// of one that did is part of the next ones, so a handle says by itself
+	// what it commits.
 	Prepare(checkpoint uint64) (finish func(context.Context) ([]byte, error), err error)
 }
 

@@ -38,7 +38,8 @@ type Source[T any] interface {
 	// one place; known are those of the restored checkpoint.
 	Splits(ctx context.Context, env Env, known []Split) ([]Split, error)
 	// Open starts reading a split after position, which is empty at the
-	// beginning and else what Reader.Position returned.
+	// beginning and else what Reader.Position returned. Several splits may be
+	// opened at once.
 	Open(ctx context.Context, env Env, split Split, position []byte) (Reader[T], error)
 	// Bounded says that every split ends by itself.
 	Bounded() bool

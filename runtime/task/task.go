@@ -69,8 +69,10 @@ type Config struct {
 	// Restore gives each operator its state; it is called after Open and
 	// may block.
 	Restore func(ctx context.Context, op int) (Restored, error)
-	// Ready is called when the operators are open and restored.
-	Ready func()
+	// Ready is called when the operators are open and restored, Running when
+	// the task has started and its source has its splits.
+	Ready   func()
+	Running func()
 	// Snapshot takes each checkpoint when it is encoded.
 	Snapshot func(*Checkpoint)
 	// Exhausted is called once, when a source has reached its end.
@@ -109,7 +111,7 @@ func (m *Mailbox) Wake() { m.signals.set(woken) }
 type Task struct {
 	cfg   Config
 	box   *Mailbox
-	start chan struct{}
+	start chan Beginning
 	done  <-chan struct{}
 
 	ops     []chained
@@ -155,7 +157,7 @@ func New(cfg Config) (*Task, error) {
 		return nil, fmt.Errorf("task %s/%d has no operators", cfg.VertexID, cfg.Subtask)
 	}
 	t := &Task{
-		cfg: cfg, box: cfg.Mailbox, start: make(chan struct{}), gates: cfg.Gates,
+		cfg: cfg, box: cfg.Mailbox, start: make(chan Beginning, 1), gates: cfg.Gates,
 		input: batch.NoTime, encode: make(chan *encoding, encodeQueue),
 	}
 	t.ops = make([]chained, len(cfg.Operators))
@@ -194,8 +196,16 @@ func (t *Task) Source() operator.Source { return t.source }
 
 func (t *Task) enter(c *operator.Context) { t.current = c }
 
+// Beginning is what a source starts with.
+type Beginning struct {
+	Splits []*pb.Split
+	// Draining makes the splits end, at the positions in Drain.
+	Draining bool
+	Drain    []*pb.DrainPosition
+}
+
 // Start lets the task take in records; it is called once, after Ready.
-func (t *Task) Start() { close(t.start) }
+func (t *Task) Start(b Beginning) { t.start <- b }
 
 // Run is the task. It returns nil once ctx has ended, or what failed.
 func (t *Task) Run(ctx context.Context) error {
@@ -228,10 +238,14 @@ func (t *Task) live(ctx context.Context) error {
 	}
 	t.cfg.Ready()
 	select {
-	case <-t.start:
+	case b := <-t.start:
+		if err := t.begin(ctx, b); err != nil {
+			return err
+		}
 	case <-t.done:
 		return nil
 	}
+	t.cfg.Running()
 	t.clocks.begin(t.cfg.Clock.Now())
 	t.flushed = t.cfg.Clock.Now()
 	for i := range t.ops {
@@ -241,6 +255,22 @@ func (t *Task) live(ctx context.Context) error {
 		return err
 	}
 	return t.loop()
+}
+
+// begin gives the source its splits. Their readers are opened here, on the
+// task's goroutine, which has nothing else to do yet: so nobody closes a source
+// while it opens them.
+func (t *Task) begin(ctx context.Context, b Beginning) error {
+	if t.source == nil {
+		return nil
+	}
+	if err := t.source.Assign(ctx, b.Splits); err != nil {
+		return err
+	}
+	if b.Draining {
+		t.source.DrainTo(b.Drain)
+	}
+	return nil
 }
 
 // resumeTime tells the chain, before the first record, the event time of the

@@ -115,6 +115,7 @@ func newChain(t testing.TB, restored []*pb.OperatorEntry, ops ...operator.Operat
 		VertexID: "v", KeyGroups: groups, Mailbox: c.box, Clock: clock.System, Log: slog.New(slog.DiscardHandler),
 		Restore:   func(context.Context, int) (Restored, error) { return Restored{Entries: restored}, nil },
 		Ready:     func() { close(c.ready) },
+		Running:   func() {},
 		Snapshot:  func(cp *Checkpoint) { c.checkpoints <- cp },
 		Exhausted: func() { close(c.exhausted) },
 		Metrics:   func(m *pb.TaskMetrics) { c.metrics <- m },
@@ -151,10 +152,7 @@ func (c *chain) run(t testing.TB, splits ...*pb.Split) (stop func() error) {
 		cancel()
 		return func() error { return err }
 	}
-	if err := c.Source().Assign(ctx, splits); err != nil {
-		t.Fatal(err)
-	}
-	c.Start()
+	c.Start(Beginning{Splits: splits})
 	return func() error {
 		cancel()
 		return <-done
@@ -238,7 +236,11 @@ func TestFailuresNameTheOperator(t *testing.T) {
 		},
 		"error at the end": {
 			[]operator.Operator{from(1000), operator.NewMap(func(v int64) int64 { return v }), operator.NewSink(&adder{write: func() error { return errPlanted }})},
-			"op-c", "user-function-failed", false,
+			"op-c", "sink-failed", false,
+		},
+		"error in a function": {
+			[]operator.Operator{from(1000), operator.NewTryMap(func(int64) (int64, error) { return 0, errPlanted }), operator.NewSink(&adder{})},
+			"op-b", "user-function-failed", false,
 		},
 		"after a full batch went on": {
 			[]operator.Operator{from(1000), operator.NewFlatMap(func(v int64, emit func(int64)) { emit(v); emit(boom(v)) }), operator.NewSink(&adder{})},
@@ -250,10 +252,7 @@ func TestFailuresNameTheOperator(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- task.Run(context.Background()) }()
 			<-task.ready
-			if err := task.Source().Assign(context.Background(), []*pb.Split{all()}); err != nil {
-				t.Fatal(err)
-			}
-			task.Start()
+			task.Start(Beginning{Splits: []*pb.Split{all()}})
 			e := ErrorOf(<-done, "other")
 			if e.GetOperator() != c.operator || e.GetCode() != c.code || strings.Contains(e.GetStack(), "task_test.go") != c.stack {
 				t.Errorf("got %v", e)
@@ -286,10 +285,7 @@ func TestCancellationUnblocks(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
 	<-c.ready
-	if err := c.Source().Assign(ctx, []*pb.Split{all()}); err != nil {
-		t.Fatal(err)
-	}
-	c.Start()
+	c.Start(Beginning{Splits: []*pb.Split{all()}})
 	<-blocked
 	cancel()
 	if err := <-done; err != nil {

@@ -32,7 +32,10 @@ type attempt struct {
 	// graphed is closed once members is set, ready once all tasks are.
 	graphed chan struct{}
 	ready   chan struct{}
+	// waiting counts the tasks that are not ready or, later, not running.
 	waiting atomic.Int64
+	// begun is set once all tasks run.
+	begun atomic.Bool
 
 	members map[string]*graph.Member
 	tasks   []*running
@@ -121,6 +124,14 @@ func (a *attempt) oneReady() {
 	if a.waiting.Add(-1) == 0 {
 		close(a.ready)
 		a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Ready{Ready: &pb.TasksReady{}}})
+	}
+}
+
+// oneRunning counts the tasks that run.
+func (a *attempt) oneRunning() {
+	if a.waiting.Add(-1) == 0 {
+		a.begun.Store(true)
+		a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Running{Running: &pb.TasksRunning{}}})
 	}
 }
 

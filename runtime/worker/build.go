@@ -88,7 +88,7 @@ func (a *attempt) wire(v *graph.Vertex, vertices []*graph.Vertex, subtask int) (
 	cfg := task.Config{
 		VertexID: v.ID, Subtask: subtask, KeyGroups: groups, Mailbox: box,
 		Clock: a.w.cfg.Clock, Log: a.w.cfg.Log,
-		Restore: a.restorer(v, subtask), Ready: a.oneReady, Snapshot: a.collect.part,
+		Restore: a.restorer(v, subtask), Ready: a.oneReady, Running: a.oneRunning, Snapshot: a.collect.part,
 		Exhausted: a.oneExhausted, Metrics: a.meter.take,
 	}
 	err := protect(codeDeployFailed, func() error {

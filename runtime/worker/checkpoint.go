@@ -1,8 +1,6 @@
 package worker
 
 import (
-	"fmt"
-
 	"github.com/millrace/millrace/runtime/barrier"
 	"github.com/millrace/millrace/runtime/graph"
 	"github.com/millrace/millrace/runtime/task"
@@ -10,7 +8,8 @@ import (
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
-// start gives the sources their splits and lets the tasks run.
+// start gives the sources their splits and lets the tasks run; oneRunning
+// reports when all do.
 func (a *attempt) start(s *pb.Start) {
 	select {
 	case <-a.ready:
@@ -22,40 +21,28 @@ func (a *attempt) start(s *pb.Start) {
 		at := place{as.GetUid(), int(as.GetSubtask())}
 		splits[at] = append(splits[at], as.GetSplits()...)
 	}
+	drain := positionsByUID(s.GetDrain())
+	a.waiting.Store(int64(len(a.tasks)) + 1)
 	for _, t := range a.tasks {
-		src := t.Source()
-		if src == nil {
-			continue
-		}
 		uid := t.vertex.Members[0].UID
-		err := protect(codeSourceFailed, func() error {
-			return src.Assign(a.ctx, splits[place{uid, t.subtask}])
+		t.Start(task.Beginning{
+			Splits: splits[place{uid, t.subtask}], Draining: len(s.GetDrain()) > 0, Drain: drain[uid],
 		})
-		if err != nil {
-			name := t.vertex.Members[0].Name
-			e := protoError(fmt.Errorf("source %s, subtask %d: %w", name, t.subtask, err), codeSourceFailed)
-			e.Operator, e.Subtask = name, uint32(t.subtask)
-			a.fail(t.vertex.ID, t.subtask, e)
-			return
-		}
 	}
-	a.drainTo(s.GetDrain())
-	for _, t := range a.tasks {
-		t.Start()
-	}
-	a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Running{Running: &pb.TasksRunning{}}})
+	a.oneRunning() // so that a worker without tasks answers too
 }
 
-// drainTo gives each source its end positions. It is by mail, so it comes
-// before the first record where it is given with Start.
-func (a *attempt) drainTo(positions []*pb.DrainPosition) {
-	if len(positions) == 0 {
-		return
-	}
+func positionsByUID(positions []*pb.DrainPosition) map[string][]*pb.DrainPosition {
 	byUID := make(map[string][]*pb.DrainPosition)
 	for _, p := range positions {
 		byUID[p.GetUid()] = append(byUID[p.GetUid()], p)
 	}
+	return byUID
+}
+
+// drainTo gives each source its end positions.
+func (a *attempt) drainTo(positions []*pb.DrainPosition) {
+	byUID := positionsByUID(positions)
 	for _, t := range a.tasks {
 		if t.Source() != nil {
 			t.DrainTo(byUID[t.vertex.Members[0].UID])
@@ -64,10 +51,9 @@ func (a *attempt) drainTo(positions []*pb.DrainPosition) {
 }
 
 func (a *attempt) trigger(t *pb.TriggerCheckpoint) {
-	select {
-	case <-a.ready:
-	default:
-		return // the master triggers what runs; this is of a task that failed
+	if !a.begun.Load() {
+		a.decline(t) // the master triggers what runs
+		return
 	}
 	a.held.Store(false)
 	a.collect.trigger(t)
@@ -77,6 +63,12 @@ func (a *attempt) trigger(t *pb.TriggerCheckpoint) {
 	for _, r := range a.tasks {
 		r.Trigger(b)
 	}
+}
+
+func (a *attempt) decline(t *pb.TriggerCheckpoint) {
+	a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Declined{Declined: &pb.CheckpointDeclined{
+		CheckpointId: t.GetCheckpointId(), Error: &pb.Error{Code: codeDeclined, Message: "not all tasks run yet"},
+	}}})
 }
 
 func (a *attempt) aborted(c *pb.CheckpointAborted) {

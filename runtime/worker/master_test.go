@@ -1,0 +1,331 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/checkpoint"
+	"github.com/millrace/millrace/runtime/exchange"
+	"github.com/millrace/millrace/runtime/graph"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// sent is a report with the worker that sent it.
+type sent struct {
+	from int
+	*pb.WorkerReport
+}
+
+// master is a job master as small as can be: it deploys, triggers one
+// checkpoint after the other, commits, and restores the last complete one.
+type master struct {
+	t       *testing.T
+	build   func() (*graph.Graph, error)
+	bucket  blob.Bucket
+	workers []*Worker
+	address []*pb.WorkerAddress
+	reports chan sent
+	stop    func()
+
+	epoch, id uint64
+	graph     *pb.JobGraph
+	complete  *pb.Manifest
+	// crash says whether to cancel now; it is asked at every step.
+	crash     func() bool
+	exhausted map[int]bool
+	savepoint bool
+	// pace is called at every trigger.
+	pace func()
+}
+
+var errCrash = errors.New("the attempt was cancelled on purpose")
+
+func newMaster(t *testing.T, build func() (*graph.Graph, error), bucket blob.Bucket, workers, inline int) *master {
+	m := &master{t: t, build: build, bucket: bucket, reports: make(chan sent, 1024), crash: func() bool { return false }, pace: func() {}}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for i := range workers {
+		var listener *exchange.Listener
+		m.address = append(m.address, &pb.WorkerAddress{WorkerId: fmt.Sprint("w", i)})
+		if workers > 1 {
+			var err error
+			if listener, err = exchange.Listen("job", "127.0.0.1:0"); err != nil {
+				t.Fatal(err)
+			}
+			m.address[i].DataAddress = listener.Address()
+		}
+		w, err := New(Config{
+			Graph: build, Bucket: bucket, JobID: "job", JobName: "test", WorkerID: m.address[i].GetWorkerId(),
+			DataListener: listener, InlineLimit: inline,
+			Send: func(r *pb.WorkerReport) {
+				if r.GetMetrics() == nil {
+					m.reports <- sent{i, r}
+				}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.workers = append(m.workers, w)
+		wg.Go(func() {
+			if err := w.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	m.stop = func() { cancel(); wg.Wait() }
+	return m
+}
+
+func (m *master) all(c *pb.WorkerCommand) {
+	c.Epoch = m.epoch
+	for _, w := range m.workers {
+		w.Handle(c)
+	}
+}
+
+func (m *master) first(c *pb.WorkerCommand) {
+	c.Epoch = m.epoch
+	m.workers[0].Handle(c)
+}
+
+// next returns the next report of this epoch, or errCrash.
+func (m *master) next() (sent, error) {
+	for {
+		if m.crash() {
+			return sent{}, errCrash
+		}
+		r := <-m.reports
+		if r.GetEpoch() != m.epoch {
+			continue
+		}
+		switch {
+		case r.GetFailed() != nil:
+			return r, fmt.Errorf("task failed: %v", r.GetFailed())
+		case r.GetDeclined() != nil:
+			return r, fmt.Errorf("declined: %v", r.GetDeclined())
+		case r.GetExhausted() != nil:
+			m.exhausted[r.from] = true
+		}
+		return r, nil
+	}
+}
+
+// await takes reports until each worker has sent one that is wanted.
+func (m *master) await(n int, want func(sent) bool) error {
+	for n > 0 {
+		r, err := m.next()
+		if err != nil {
+			return err
+		}
+		if want(r) {
+			n--
+		}
+	}
+	return nil
+}
+
+func (m *master) operators(f func(v *pb.Vertex, o *pb.Operator) error) error {
+	for _, v := range m.graph.GetVertices() {
+		for _, o := range v.GetOperators() {
+			if err := f(v, o); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// handlesOf are a sink's handles in a manifest.
+func handlesOf(man *pb.Manifest, uid string) (out []*pb.SinkHandle) {
+	for _, s := range man.GetOperators() {
+		for _, e := range s.GetEntries() {
+			if s.GetUid() == uid && e.GetKind() == checkpoint.EntryHandle {
+				out = append(out, &pb.SinkHandle{Subtask: s.GetSubtask(), Value: e.GetValue()})
+			}
+		}
+	}
+	return out
+}
+
+// attempt runs one epoch at a parallelism; it returns nil when the job has
+// finished.
+func (m *master) attempt(parallelism int) error {
+	m.epoch++
+	m.exhausted = map[int]bool{}
+	g, err := m.build()
+	if err != nil {
+		return err
+	}
+	if m.graph, err = graph.Plan(g, parallelism); err != nil {
+		return err
+	}
+	slots := make([]uint32, parallelism)
+	for i := range slots {
+		slots[i] = uint32(i % len(m.workers))
+	}
+	for i, w := range m.workers {
+		w.Handle(&pb.WorkerCommand{Epoch: m.epoch, Body: &pb.WorkerCommand_Deploy{Deploy: &pb.Deploy{
+			PlanHash: m.graph.GetPlanHash(), Graph: m.graph, Workers: m.address, SlotWorker: slots, Self: uint32(i),
+			RestoreCheckpoint: m.complete.GetCheckpointId(), Restore: m.complete.GetOperators(), Lineage: "job",
+			StatePrefix: checkpoint.StatePrefix("job", m.epoch), RestoreGraph: m.complete.GetGraph(),
+		}}})
+	}
+	start, err := m.roles()
+	if err != nil {
+		return err
+	}
+	m.all(&pb.WorkerCommand{Body: &pb.WorkerCommand_Start{Start: start}})
+	if err := m.await(len(m.workers), func(r sent) bool { return r.GetRunning() != nil }); err != nil {
+		return err
+	}
+	for {
+		last := len(m.exhausted) == len(m.workers)
+		if err := m.checkpoint(last); err != nil {
+			return err
+		}
+		if last {
+			m.all(&pb.WorkerCommand{Body: &pb.WorkerCommand_Finish{Finish: &pb.FinishTasks{}}})
+			return m.await(len(m.workers), func(r sent) bool { return r.GetEnded() != nil })
+		}
+	}
+}
+
+// roles enumerates the sources and recovers the sinks while tasks deploy.
+func (m *master) roles() (*pb.Start, error) {
+	roles := 0
+	start := &pb.Start{}
+	err := m.operators(func(v *pb.Vertex, o *pb.Operator) error {
+		switch {
+		case o.GetSource():
+			roles++
+			cmd := &pb.Enumerate{Uid: o.GetUid(), Parallelism: v.GetParallelism()}
+			for _, s := range m.complete.GetOperators() {
+				for _, e := range s.GetEntries() {
+					if s.GetUid() == o.GetUid() && e.GetKind() == checkpoint.EntrySplit {
+						split := &pb.Split{}
+						if err := proto.Unmarshal(e.GetValue(), split); err != nil {
+							return err
+						}
+						cmd.Known = append(cmd.Known, split)
+					}
+				}
+			}
+			m.first(&pb.WorkerCommand{Body: &pb.WorkerCommand_Enumerate{Enumerate: cmd}})
+		case o.GetTransactionalSink():
+			roles++
+			m.first(&pb.WorkerCommand{Body: &pb.WorkerCommand_Recover{Recover: &pb.RecoverSink{
+				Uid: o.GetUid(), CheckpointId: m.complete.GetCheckpointId(), Lineage: "job", Handles: handlesOf(m.complete, o.GetUid()),
+			}}})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var failed error
+	err = m.await(len(m.workers)+roles, func(r sent) bool {
+		if e := r.GetEnumerated(); e != nil {
+			start.Splits = append(start.Splits, e.GetSplits()...)
+			if e.GetError() != nil {
+				failed = fmt.Errorf("enumerate: %v", e.GetError())
+			}
+		}
+		if e := r.GetCommitted().GetError(); e != nil {
+			failed = fmt.Errorf("recover: %v", e)
+		}
+		return r.GetReady() != nil || r.GetEnumerated() != nil || r.GetCommitted() != nil
+	})
+	return start, errors.Join(err, failed)
+}
+
+func (m *master) checkpoint(last bool) error {
+	m.id++
+	man := &pb.Manifest{CheckpointId: m.id, Epoch: m.epoch, Graph: m.graph}
+	cmd := &pb.TriggerCheckpoint{CheckpointId: m.id, Terminal: last, Savepoint: m.savepoint, Full: m.savepoint}
+	if m.savepoint {
+		cmd.StatePrefix = fmt.Sprintf("savepoints/%d/state-", m.id)
+	}
+	m.pace()
+	m.all(&pb.WorkerCommand{Body: &pb.WorkerCommand_Trigger{Trigger: cmd}})
+	err := m.await(len(m.workers), func(r sent) bool {
+		if r.GetAck().GetCheckpointId() != m.id {
+			return false
+		}
+		man.Operators = append(man.Operators, r.GetAck().GetOperators()...)
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	m.complete = man
+	if m.crash() {
+		return errCrash
+	}
+	m.all(&pb.WorkerCommand{Body: &pb.WorkerCommand_Completed{Completed: &pb.CheckpointCompleted{CheckpointId: m.id}}})
+	commits := 0
+	_ = m.operators(func(_ *pb.Vertex, o *pb.Operator) error {
+		if o.GetTransactionalSink() {
+			commits++
+			m.first(&pb.WorkerCommand{Body: &pb.WorkerCommand_Commit{Commit: &pb.CommitSink{
+				Uid: o.GetUid(), CheckpointId: m.id, Lineage: "job", Handles: handlesOf(man, o.GetUid()),
+			}}})
+		}
+		return nil
+	})
+	var failed error
+	err = m.await(commits, func(r sent) bool {
+		if e := r.GetCommitted().GetError(); e != nil {
+			failed = fmt.Errorf("commit: %v", e)
+		}
+		return r.GetCommitted() != nil
+	})
+	return errors.Join(err, failed)
+}
+
+// cancel ends the attempt, as after a failure.
+func (m *master) cancel() {
+	m.epoch++
+	m.all(&pb.WorkerCommand{Body: &pb.WorkerCommand_Cancel{Cancel: &pb.CancelTasks{}}})
+	m.crash = func() bool { return false }
+	if err := m.await(len(m.workers), func(r sent) bool { return r.GetEnded() != nil }); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// crashAfter makes the next attempt end at a random step.
+func (m *master) crashAfter(steps int) {
+	m.crash = func() bool {
+		steps--
+		return steps < 0
+	}
+}
+
+// live runs the job to its end through a number of crashes, each attempt at a
+// parallelism that the seed says.
+func (m *master) live(rng *rand.Rand, crashes, maxParallelism int) {
+	for {
+		m.crash = func() bool { return false }
+		if crashes > 0 {
+			m.crashAfter(rng.IntN(24))
+		}
+		err := m.attempt(1 + rng.IntN(maxParallelism))
+		switch {
+		case err == nil:
+			return
+		case errors.Is(err, errCrash):
+			crashes--
+			m.cancel()
+		default:
+			m.t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package worker
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/blob"
+)
+
+// The same job, uninterrupted, crashed and rescaled: the same committed rows.
+func TestSameness(t *testing.T) {
+	const n, step = 4000, 150
+	want := wanted(n)
+	seed := uint64(time.Now().UnixNano())
+	for _, c := range []struct{ workers, parallelism, crashes, inline int }{
+		{1, 1, 0, 0},
+		{1, 3, 0, 0},
+		{1, 1, 10, 0},
+		{1, 3, 10, 0},
+		{1, 3, 10, 1}, // every checkpoint is an object
+		{2, 4, 10, 1},
+	} {
+		t.Run(fmt.Sprintf("workers=%d/parallelism=%d/crashes=%d/inline=%d", c.workers, c.parallelism, c.crashes, c.inline), func(t *testing.T) {
+			t.Logf("seed %d", seed)
+			out := newLedger()
+			src, rng := &feed{n: n}, rand.New(rand.NewPCG(seed, uint64(c.crashes)))
+			m := newMaster(t, job(t, src, out), blob.NewMemory(), c.workers, c.inline)
+			defer m.stop()
+			m.pace = func() { src.raise(1 + rng.Int64N(2*step)) }
+			m.live(rng, c.crashes, c.parallelism)
+			got := out.committed()
+			for i := range min(len(want), len(got)) {
+				if want[i] != got[i] {
+					t.Fatalf("seed %d: row %d: got %v, want %v", seed, i, got[i], want[i])
+				}
+			}
+			if len(got) != len(want) {
+				t.Fatalf("seed %d: %d rows, want %d", seed, len(got), len(want))
+			}
+			t.Logf("%d epochs, %d checkpoints, %d commits", m.epoch, m.id, out.mu.commits)
+		})
+	}
+}
