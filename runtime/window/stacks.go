@@ -35,6 +35,7 @@ type stacks[K comparable, A any] struct {
 
 	seen      int64 // the front slice that table is
 	seenTable *state.Table[K, suffix[A]]
+	value     A // what scan hands out
 }
 
 type suffix[A any] struct {
@@ -195,10 +196,10 @@ func (c *stacks[K, A]) scan(from uint64, max int, f func(hash uint64, key *K, ac
 			return f(hash, key, &h.Acc)
 		}
 		e, _ := c.suffixes(h.First).Get(hash, *key)
-		acc := c.accs.Clone(&e.Acc)
+		c.value = c.accs.Clone(&e.Acc)
 		if h.Back > 0 {
-			c.merge(&acc, &h.Acc)
+			c.merge(&c.value, &h.Acc)
 		}
-		return f(hash, key, &acc)
+		return f(hash, key, &c.value)
 	})
 }
