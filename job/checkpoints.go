@@ -79,7 +79,9 @@ func (m *Master) advanceRunning() {
 	if m.phase != phaseRunning {
 		return
 	}
-	m.retryDrain()
+	if m.tickDrain(); m.phase != phaseRunning {
+		return
+	}
 	if !m.attempt.exhausted && m.sourcesExhausted() {
 		m.attempt.exhausted = true
 		m.askTerminal(true)

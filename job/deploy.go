@@ -239,7 +239,7 @@ func (m *Master) advanceStarting() {
 		}
 	}
 	m.checkpoints(ev)
-	m.stopping.tips = nil // of an earlier attempt
+	m.stopping.tips, m.stopping.tipsBy = nil, time.Time{} // of an earlier attempt
 	m.continueStop()
 	queue := m.queued
 	m.queued = nil

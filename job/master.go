@@ -25,8 +25,8 @@ type Config struct {
 	// DeployWait tasks to get ready and running (default 5 min), CancelWait
 	// tasks to end before their worker is killed (default 5 s).
 	WorkerWait, DeployWait, CancelWait time.Duration
-	// SinkWait is how long a sink may take to commit before the attempt is
-	// given up; default 30 s.
+	// SinkWait is how long a sink may take to commit, or a source to find its
+	// end, before the attempt is given up; default 30 s.
 	SinkWait time.Duration
 }
 
@@ -365,6 +365,7 @@ func (m *Master) Deadline() (time.Time, bool) {
 		}
 		d.at(m.ending.cancelBy)
 		d.at(m.stopping.retryAt)
+		d.at(m.stopping.tipsBy)
 	}
 	for _, c := range m.calls {
 		d.at(c.deadline(m.cfg.SinkWait))

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -28,6 +29,7 @@ type stopping struct {
 	journaling bool
 	drainKnown bool
 	retryAt    time.Time
+	tipsBy     time.Time
 }
 
 func (m *Master) cancelRequested(ev CancelRequested) {
@@ -138,6 +140,7 @@ func (m *Master) continueStop() {
 // findTips asks where every split ends now.
 func (m *Master) findTips() {
 	m.stopping.tips = map[string][]*pb.DrainPosition{}
+	m.stopping.tipsBy = m.now.Add(m.cfg.SinkWait)
 	for _, uid := range m.roles.sources {
 		f := &pb.FindTips{Uid: uid}
 		for _, a := range m.attempt.splits[uid] {
@@ -171,7 +174,7 @@ func (m *Master) journalDrain() {
 	for _, uid := range slices.Sorted(maps.Keys(s.tips)) {
 		d.Positions = append(d.Positions, s.tips[uid]...)
 	}
-	s.journaling, s.retryAt = true, time.Time{}
+	s.journaling, s.retryAt, s.tipsBy = true, time.Time{}, time.Time{}
 	m.write(&pb.JournalRecord{Body: &pb.JournalRecord_JobDraining{JobDraining: d}}, func(err error) {
 		s.journaling = false
 		if err != nil {
@@ -187,7 +190,15 @@ func (m *Master) journalDrain() {
 	})
 }
 
-func (m *Master) retryDrain() {
+// tickDrain repeats what failed and gives up on sources that hang.
+func (m *Master) tickDrain() {
+	if by := m.stopping.tipsBy; !by.IsZero() && !m.now.Before(by) {
+		m.fail(failure{worker: m.first(), err: &pb.Error{
+			Code:    codeWorkerUnresponsive,
+			Message: fmt.Sprintf("sources did not say within %s where their splits end", m.cfg.SinkWait),
+		}})
+		return
+	}
 	if !m.stopping.retryAt.IsZero() && !m.now.Before(m.stopping.retryAt) {
 		m.stopping.retryAt = time.Time{}
 		m.continueStop()
