@@ -217,6 +217,14 @@ func (c *Cluster) Run(ctx context.Context) error {
 	}
 }
 
+// Seed joins one more member now, for those who learn of it only later.
+func (c *Cluster) Seed(address string) error {
+	if _, err := c.list.Join([]string{address}); err != nil {
+		return fmt.Errorf("join cluster at %s: %w", address, err)
+	}
+	return nil
+}
+
 // seeds are the configured ones without this member's own address.
 func (c *Cluster) seeds() []string {
 	self := c.GossipAddress()

@@ -29,30 +29,54 @@ const (
 	maxMessage = 64 << 20
 	// firstRetry and lastRetry bound the time between two tries to attach.
 	firstRetry = 50 * time.Millisecond
-	lastRetry  = 2 * time.Second
+	lastRetry  = 500 * time.Millisecond
 	// openBucket bounds the opening of a bucket while the job manager waits.
 	openBucket = 10 * time.Second
 )
 
-// dialer makes HTTP/2 streams to job managers.
+// dialer makes the one connection of a link. HTTP/2 looks at the context of a
+// stream only between two writes of its request body, so a link whose peer is
+// stopped is ended by closing the connection under it.
 type dialer struct {
-	scheme    string
 	transport *http.Transport
 	token     string
+	dial      net.Dialer
+	mu        struct {
+		sync.Mutex
+		conns  []net.Conn
+		closed bool
+	}
 }
 
-func newDialer(config Config) *dialer {
-	d := &dialer{scheme: "http://", token: config.Token, transport: &http.Transport{
-		DialContext: (&net.Dialer{Timeout: config.Timeout}).DialContext, DisableCompression: true, Protocols: &http.Protocols{}}}
-	if config.TLS != nil {
-		d.scheme = "https://"
-		d.transport.TLSClientConfig = config.TLS.Clone()
-		d.transport.TLSClientConfig.MinVersion = max(config.TLS.MinVersion, tls.VersionTLS12)
+// client returns a client for one stream and what its connection hangs on.
+func (t *TaskManager) client(address string) (pbconnect.ControlClient, *dialer) {
+	d := &dialer{token: t.config.Token, dial: net.Dialer{Timeout: t.config.Timeout}}
+	d.transport = &http.Transport{DialContext: d.connect, DisableCompression: true, Protocols: &http.Protocols{}}
+	scheme := "http://"
+	if t.config.TLS != nil {
+		scheme = "https://"
+		d.transport.TLSClientConfig = t.config.TLS.Clone()
+		d.transport.TLSClientConfig.MinVersion = max(t.config.TLS.MinVersion, tls.VersionTLS12)
 		d.transport.Protocols.SetHTTP2(true)
 	} else {
 		d.transport.Protocols.SetUnencryptedHTTP2(true)
 	}
-	return d
+	return pbconnect.NewControlClient(&http.Client{Transport: d}, scheme+address,
+		connect.WithReadMaxBytes(maxMessage), connect.WithAcceptCompression("gzip", nil, nil)), d
+}
+
+func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.dial.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mu.closed {
+		return nil, errors.Join(net.ErrClosed, conn.Close())
+	}
+	d.mu.conns = append(d.mu.conns, conn)
+	return conn, nil
 }
 
 // RoundTrip adds the token.
@@ -64,12 +88,16 @@ func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return d.transport.RoundTrip(r)
 }
 
-func (d *dialer) client(address string) pbconnect.ControlClient {
-	return pbconnect.NewControlClient(&http.Client{Transport: d}, d.scheme+address,
-		connect.WithReadMaxBytes(maxMessage), connect.WithAcceptCompression("gzip", nil, nil))
+// close ends the connection and everything that waits for it.
+func (d *dialer) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.closed = true
+	for _, c := range d.mu.conns {
+		// It is closed already where the peer went first.
+		_ = c.Close()
+	}
 }
-
-func (d *dialer) close() { d.transport.CloseIdleConnections() }
 
 // link is one stream to a job manager, from dialling to its end.
 type link struct {
@@ -113,6 +141,11 @@ func (l *link) send(m *pb.TaskManagerMessage) {
 
 // stayAttached attaches again and again.
 func (t *TaskManager) stayAttached(ctx context.Context, members *cluster.Cluster) error {
+	select {
+	case <-t.supervisor.Running():
+	case <-ctx.Done():
+		return nil
+	}
 	retry := firstRetry
 	said := ""
 	for ctx.Err() == nil {
@@ -123,7 +156,7 @@ func (t *TaskManager) stayAttached(ctx context.Context, members *cluster.Cluster
 			if ctx.Err() != nil {
 				break
 			}
-			if time.Since(began) > 2*lastRetry {
+			if time.Since(began) > 4*lastRetry {
 				retry, said = firstRetry, ""
 			}
 			if text := err.Error(); text != said {
@@ -166,24 +199,35 @@ func (t *TaskManager) attach(ctx context.Context, address string, members *clust
 	l.ctx, l.end = context.WithCancelCause(ctx)
 	// Before the list of workers is made, so that no change of it is missed.
 	t.link.Store(l)
-	rpc := t.dialer.client(address).Attach(l.ctx)
+	client, connection := t.client(address)
+	rpc := client.Attach(l.ctx)
 	var group sync.WaitGroup
+	group.Go(func() {
+		<-l.ctx.Done()
+		connection.close()
+	})
 	defer func() {
 		t.link.Store(nil)
 		l.end(errors.New("link ended"))
 		group.Wait()
-		// Ends of the stream that is over anyway.
+		// Ends of a stream that is over anyway.
 		_ = rpc.CloseRequest()
 		_ = rpc.CloseResponse()
+		connection.transport.CloseIdleConnections()
 	}()
 	silence := time.AfterFunc(t.config.Timeout, func() {
 		l.end(fmt.Errorf("the job manager at %s was silent for %v", address, t.config.Timeout))
 	})
 	defer silence.Stop()
-	if err := l.register(rpc, members); err != nil {
+	accepted, err := l.register(rpc)
+	if err != nil {
 		return l.why(err)
 	}
 	group.Go(func() { l.write(rpc) })
+	silence.Stop() // opening a bucket may take longer
+	if err := l.settle(accepted, members); err != nil {
+		return l.why(err)
+	}
 	if members != nil {
 		group.Go(func() { l.watchLeader(members) })
 	}
@@ -205,8 +249,9 @@ func (l *link) why(err error) error {
 	return fmt.Errorf("control link to %s: %w", l.address, err)
 }
 
-// register introduces this task manager and takes the answer.
-func (l *link) register(rpc *connect.BidiStreamForClient[pb.TaskManagerMessage, pb.JobManagerMessage], members *cluster.Cluster) error {
+// register introduces this task manager and returns the answer, if it is one
+// of a leader that this one may follow.
+func (l *link) register(rpc *connect.BidiStreamForClient[pb.TaskManagerMessage, pb.JobManagerMessage]) (*pb.Registered, error) {
 	t := l.t
 	err := rpc.Send(&pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_Register{Register: &pb.Register{
 		Id: t.folder.id, ClusterId: t.folder.clusterID(), ProtocolMin: protocolVersion, ProtocolMax: protocolVersion,
@@ -219,28 +264,34 @@ func (l *link) register(rpc *connect.BidiStreamForClient[pb.TaskManagerMessage, 
 		if _, received := rpc.Receive(); received != nil {
 			err = received
 		}
-		return err
+		return nil, err
 	}
 	m, err := rpc.Receive()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r := m.GetRegistered()
 	switch e := r.GetError(); {
 	case r == nil:
-		return errors.New("it answered the registration with something else")
+		return nil, errors.New("it answered the registration with something else")
 	case e != nil:
-		return fmt.Errorf("registration refused: %s (%s)", e.GetMessage(), e.GetCode())
+		return nil, fmt.Errorf("registration refused: %s (%s)", e.GetMessage(), e.GetCode())
 	case r.GetProtocol() != protocolVersion:
-		return fmt.Errorf("the job manager speaks version %d of the control link, this task manager %d", r.GetProtocol(), protocolVersion)
+		return nil, fmt.Errorf("the job manager speaks version %d of the control link, this task manager %d", r.GetProtocol(), protocolVersion)
 	}
 	t.mu.Lock()
 	highest := t.mu.epoch
 	t.mu.epoch = max(highest, r.GetLeaderEpoch())
 	t.mu.Unlock()
 	if r.GetLeaderEpoch() < highest {
-		return fmt.Errorf("the job manager leads in epoch %d, another one in %d: it is not the leader any more", r.GetLeaderEpoch(), highest)
+		return nil, fmt.Errorf("the job manager leads in epoch %d, another one in %d: it is not the leader any more", r.GetLeaderEpoch(), highest)
 	}
+	return r, nil
+}
+
+// settle makes the registration count: from here on messages go up.
+func (l *link) settle(r *pb.Registered, members *cluster.Cluster) error {
+	t := l.t
 	if err := t.folder.belongTo(r.GetClusterId()); err != nil {
 		return err
 	}

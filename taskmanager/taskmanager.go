@@ -24,7 +24,6 @@ type TaskManager struct {
 	incarnation uint64
 	shards      *shards
 	supervisor  *supervise.Supervisor
-	dialer      *dialer
 
 	// link is the one to the job manager, from the moment of dialling; nil
 	// between two.
@@ -53,7 +52,6 @@ func New(config Config) (*TaskManager, error) {
 	t := &TaskManager{config: config, incarnation: randomUint64(), ready: make(chan struct{}),
 		catalogs: make(chan *pb.Catalog, 1), asked: make(chan struct{}, 16)}
 	t.mu.buckets = map[string]blob.Bucket{}
-	t.dialer = newDialer(config)
 	err := t.open()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start task manager: %w", err), t.Close())
@@ -163,7 +161,6 @@ func (t *TaskManager) Close() error {
 		for _, b := range t.mu.buckets {
 			errs = append(errs, b.Close())
 		}
-		t.dialer.close()
 		if t.folder != nil {
 			errs = append(errs, t.folder.close())
 		}

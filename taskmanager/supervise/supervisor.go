@@ -138,6 +138,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	return nil
 }
 
+// Running is closed once Run lets processes start.
+func (s *Supervisor) Running() <-chan struct{} { return s.running }
+
 // Close frees what New opened, after Run or in its place.
 func (s *Supervisor) Close() error { return s.logs.Close() }
 
