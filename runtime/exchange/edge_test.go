@@ -25,6 +25,71 @@ func TestEveryRecordOnceInOrder(t *testing.T) {
 	}
 }
 
+// TestOneReceiverOfKeys is the short way of a hash edge.
+func TestOneReceiverOfKeys(t *testing.T) {
+	r := newRig[small](t, layout{ship: pb.Ship_SHIP_HASH, senders: 1, receivers: 1, key: hashSmall})
+	r.takers[0].take = func(b *batch.Batch[small]) error {
+		for i, h := range b.Hashes {
+			if want := uint64(b.Values[i].Key) * 0x9e3779b97f4a7c15; h != want {
+				return fmt.Errorf("hash %#x of key %d, want %#x", h, b.Values[i].Key, want)
+			}
+		}
+		return nil
+	}
+	var b batch.Batch[small]
+	for i := range 700 {
+		b.Append(small{Key: uint32(i)}, 0)
+	}
+	if err := r.outs[0].out.Push(&b); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.writers[0].Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.next(0).Rows + r.next(0).Rows; n != 700 {
+		t.Fatalf("%d records came", n)
+	}
+}
+
+// TestChannelsAreBounded counts what goes into a channel that nobody reads.
+func TestChannelsAreBounded(t *testing.T) {
+	for name, c := range map[string]struct {
+		layout layout
+		most   int
+	}{
+		"local, rows":  {layout{ship: pb.Ship_SHIP_FORWARD, rows: 3 * batch.Rows, bytes: 1 << 30}, 3 * batch.Rows},
+		"local, bytes": {layout{ship: pb.Ship_SHIP_FORWARD, rows: 1 << 30, bytes: 2 * 32 * batch.Rows}, 2 * batch.Rows},
+		"remote":       {layout{ship: pb.Ship_SHIP_HASH, workers: 2, credit: 3 * 40 * batch.Rows}, 4 * batch.Rows},
+	} {
+		t.Run(name, func(t *testing.T) {
+			full := fmt.Errorf("no room")
+			l := c.layout
+			l.senders, l.receivers = 1, max(1, l.workers)
+			l.park = func(<-chan struct{}) error { return full }
+			l.key = func(b *batch.Batch[small]) {
+				for range b.Values {
+					b.Hashes = append(b.Hashes, 1<<63)
+				}
+			}
+			r := newRig[small](t, l)
+			var b batch.Batch[small]
+			for range batch.Rows {
+				b.Append(small{}, 0)
+			}
+			sent, err := 0, error(nil)
+			for sent < 100*batch.Rows {
+				if err = r.outs[0].out.Push(&b); err != nil {
+					break
+				}
+				sent += batch.Rows
+			}
+			if err != full || sent != c.most {
+				t.Fatalf("%d records went in (%v), want %d", sent, err, c.most)
+			}
+		})
+	}
+}
+
 const recordsPerSender = 20_000
 
 func everyRecordOnce(t *testing.T, ship pb.Ship, workers int) {

@@ -20,8 +20,9 @@ const (
 	// lossPatience is how long a lost connection is kept quiet: when the whole
 	// attempt ends, connections go first, and the reason should be told.
 	lossPatience = 200 * time.Millisecond
-	// endPatience bounds the last writes of a connection.
-	endPatience = time.Second
+	// endPatience bounds the last write of a connection: a peer that hangs must
+	// not hold up the recovery.
+	endPatience = 100 * time.Millisecond
 	// maxFreeBuffers bounds the buffers that a connection keeps for reuse,
 	// maxFreeBuffer their size.
 	maxFreeBuffers = 256
