@@ -1,0 +1,225 @@
+package state
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/runtime/keygroup"
+)
+
+type counter struct {
+	Count uint64
+	Sum   int64
+}
+
+var everything = keygroup.RangeOf(0, 1, keygroup.Default)
+
+func filled[K comparable](b testing.TB, n int, key func(uint64) K) (*Store, *Table[K, counter], []K, []uint64) {
+	s := NewStore(everything)
+	t, err := NewTable[K, counter](s, "t")
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := hasher[K]()
+	rng := rand.New(rand.NewPCG(1, 2))
+	keys, hashes := make([]K, 1<<20), make([]uint64, 1<<20)
+	for i := range keys {
+		keys[i] = key(rng.Uint64N(uint64(n)))
+		hashes[i] = h(&keys[i])
+	}
+	for i := range uint64(n) {
+		k := key(i)
+		t.Upsert(h(&k), k)
+	}
+	f := s.Freeze(false)
+	f.Abort()
+	s.unhold(f.epoch)
+	return s, t, keys, hashes
+}
+
+func number(i uint64) uint64 { return i * 0x9e3779b97f4a7c15 }
+
+func name(i uint64) string { return fmt.Sprint("customer-", i) }
+
+func update[K comparable](b *testing.B, n int, key func(uint64) K) {
+	_, t, keys, hashes := filled(b, n, key)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		i = (i + 1) & (1<<20 - 1)
+		v, _ := t.Upsert(hashes[i], keys[i])
+		v.Count++
+		v.Sum += int64(i)
+	}
+}
+
+func BenchmarkUpdate(b *testing.B) {
+	b.Run("ints/1M", func(b *testing.B) { update(b, 1_000_000, number) })
+	b.Run("ints/10k", func(b *testing.B) { update(b, 10_000, number) })
+	b.Run("strings/1M", func(b *testing.B) { update(b, 1_000_000, name) })
+	b.Run("strings/10k", func(b *testing.B) { update(b, 10_000, name) })
+}
+
+// BenchmarkUpdateWhileFrozen has a barrier every 2 M updates, never released
+// before the next: every page is copied in every epoch.
+func BenchmarkUpdateWhileFrozen(b *testing.B) {
+	s, t, keys, hashes := filled(b, 1_000_000, number)
+	b.ReportAllocs()
+	var last *Frozen
+	i := 0
+	for b.Loop() {
+		if i&(1<<21-1) == 0 {
+			if last != nil {
+				last.Release()
+			}
+			last = s.Freeze(false)
+		}
+		i++
+		j := i & (1<<20 - 1)
+		v, _ := t.Upsert(hashes[j], keys[j])
+		v.Count++
+	}
+}
+
+// BenchmarkUpdateBesideWrite updates while another goroutine encodes.
+func BenchmarkUpdateBesideWrite(b *testing.B) {
+	s, t, keys, hashes := filled(b, 1_000_000, number)
+	w := snapshot.NewWriter(everything.N)
+	i, writes := 0, 0
+	var writing chan error
+	var f *Frozen
+	b.ReportAllocs()
+	for b.Loop() {
+		if i&1023 == 0 {
+			select {
+			case err := <-writing:
+				if err != nil {
+					b.Fatal(err)
+				}
+				f.Release()
+				writing = nil
+				writes++
+			default:
+			}
+			if writing == nil {
+				f = s.Freeze(false)
+				done := make(chan error, 1)
+				writing = done
+				go func(f *Frozen) {
+					w.Reset()
+					done <- f.Write(w)
+				}(f)
+			}
+		}
+		i++
+		j := i & (1<<20 - 1)
+		v, _ := t.Upsert(hashes[j], keys[j])
+		v.Count++
+	}
+	<-writing
+	b.ReportMetric(float64(writes), "snapshots")
+}
+
+func BenchmarkGet(b *testing.B) {
+	_, t, keys, hashes := filled(b, 1_000_000, number)
+	i := 0
+	var sum uint64
+	for b.Loop() {
+		i = (i + 1) & (1<<20 - 1)
+		v, _ := t.Get(hashes[i], keys[i])
+		sum += v.Count
+	}
+	_ = sum
+}
+
+func BenchmarkFreeze(b *testing.B) {
+	s, t, keys, hashes := filled(b, 1_000_000, number)
+	var worst time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		for j := range 100_000 {
+			t.Upsert(hashes[j], keys[j])
+		}
+		b.StartTimer()
+		from := time.Now()
+		f := s.Freeze(false)
+		worst = max(worst, time.Since(from))
+		f.Release()
+	}
+	b.ReportMetric(float64(worst.Nanoseconds()), "worst-ns")
+}
+
+// BenchmarkGrow inserts 4 M keys and looks for the longest insert.
+func BenchmarkGrow(b *testing.B) {
+	const n = 4_000_000
+	var worst time.Duration
+	for b.Loop() {
+		t, err := NewTable[uint64, counter](NewStore(everything), "t")
+		if err != nil {
+			b.Fatal(err)
+		}
+		h := hasher[uint64]()
+		var key uint64
+		for i := range uint64(n) {
+			key = number(i)
+			hash := h(&key)
+			from := time.Now()
+			t.Upsert(hash, key)
+			worst = max(worst, time.Since(from))
+		}
+		b.ReportMetric(float64(t.Bytes())/n, "B/key")
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/key")
+	b.ReportMetric(float64(worst.Microseconds()), "worst-µs")
+}
+
+// BenchmarkSpaces updates 1000 namespaces of 2000 keys, and drops the oldest for
+// a new one every 2000 updates.
+func BenchmarkSpaces(b *testing.B) {
+	s := NewStore(everything)
+	p, err := NewSpaces[uint64, counter](s, "p")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, _, keys, hashes := filled(b, 2000, number)
+	first, i := int64(0), 0
+	for ns := range int64(1000) {
+		for j := range 2000 {
+			p.Space(ns).Upsert(hashes[j], keys[j])
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		i = (i + 1) & (1<<20 - 1)
+		if i%2000 == 0 {
+			p.Drop(first)
+			first++
+			f := s.Freeze(false)
+			f.Release()
+		}
+		v, _ := p.Space(first+999).Upsert(hashes[i], keys[i])
+		v.Count++
+	}
+}
+
+func BenchmarkCollect10M(b *testing.B) {
+	s := NewStore(everything)
+	t, err := NewTable[uint64, counter](s, "t")
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := hasher[uint64]()
+	var key uint64
+	for i := range uint64(10_000_000) {
+		key = number(i)
+		t.Upsert(h(&key), key)
+	}
+	for b.Loop() {
+		runtime.GC()
+	}
+	runtime.KeepAlive(t)
+}
