@@ -29,6 +29,8 @@ type JobManager struct {
 	mu       struct {
 		sync.Mutex
 		rest, control string
+		cluster       string
+		epoch         uint64
 	}
 }
 
@@ -59,6 +61,9 @@ func (m *JobManager) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("job manager: %w", err)
 	}
+	m.mu.Lock()
+	m.mu.cluster, m.mu.epoch = j.ClusterID(), j.Epoch()
+	m.mu.Unlock()
 	d := dispatch.New(dispatch.Config{
 		Bucket: m.cfg.Bucket, Journal: j, Clock: m.cfg.Clock, Log: m.cfg.Log, Tracer: m.cfg.Tracer,
 		SlotWait: m.cfg.SlotWait, PlanWait: m.cfg.PlanWait, MaxUpload: m.cfg.MaxUpload, UploadDir: m.cfg.UploadDir,

@@ -93,23 +93,52 @@ func New(cfg Config, events Events) *Server {
 func (s *Server) Handler() (string, http.Handler) {
 	path, h := pbconnect.NewControlHandler(s, connect.WithReadMaxBytes(s.cfg.MaxMessage))
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The stream's deadlines are the only way to end a blocked Receive
-		// or Send from outside.
-		ctx := context.WithValue(r.Context(), deadlines{}, http.NewResponseController(w))
-		h.ServeHTTP(w, r.WithContext(ctx))
+		c := &cutter{}
+		c.mu.rc = http.NewResponseController(w)
+		defer c.release()
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), cutterKey{}, c)))
 	})
 }
 
-type deadlines struct{}
+type cutterKey struct{}
+
+// cutter ends a Receive or Send that blocks, from any goroutine: the stream's
+// deadlines are the only way to do that. They must not be touched once the
+// handler has returned.
+type cutter struct {
+	mu struct {
+		sync.Mutex
+		rc *http.ResponseController // nil once the handler has returned
+	}
+}
+
+func (c *cutter) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.rc == nil {
+		return
+	}
+	past := time.Unix(1, 0)
+	// Every HTTP/2 server of net/http has both; without them the end of the
+	// connection would end the stream.
+	_ = c.mu.rc.SetReadDeadline(past)
+	_ = c.mu.rc.SetWriteDeadline(past)
+}
+
+func (c *cutter) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.rc = nil
+}
 
 // Attach serves one stream until it ends. It implements
 // pbconnect.ControlHandler.
 func (s *Server) Attach(ctx context.Context, stream *connect.BidiStream[pb.TaskManagerMessage, pb.JobManagerMessage]) error {
-	rc, _ := ctx.Value(deadlines{}).(*http.ResponseController)
-	if rc == nil {
+	cut, _ := ctx.Value(cutterKey{}).(*cutter)
+	if cut == nil {
 		return connect.NewError(connect.CodeInternal, errors.New("control link: not served through Server.Handler"))
 	}
-	n := newSession(s, stream, rc)
+	n := newSession(s, stream, cut)
 	if err := n.register(); err != nil {
 		return connect.NewError(connect.CodeFailedPrecondition, err)
 	}

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"sync"
 	"time"
 
@@ -19,7 +18,7 @@ import (
 type session struct {
 	server *Server
 	stream *connect.BidiStream[pb.TaskManagerMessage, pb.JobManagerMessage]
-	rc     *http.ResponseController
+	stuck  *cutter
 
 	id       string
 	reg      *pb.Register
@@ -39,9 +38,9 @@ type session struct {
 	}
 }
 
-func newSession(s *Server, stream *connect.BidiStream[pb.TaskManagerMessage, pb.JobManagerMessage], rc *http.ResponseController) *session {
+func newSession(s *Server, stream *connect.BidiStream[pb.TaskManagerMessage, pb.JobManagerMessage], stuck *cutter) *session {
 	n := &session{
-		server: s, stream: stream, rc: rc,
+		server: s, stream: stream, stuck: stuck,
 		outgoing: make(chan *pb.JobManagerMessage, s.cfg.Queue),
 		ended:    make(chan struct{}), done: make(chan struct{}),
 	}
@@ -173,11 +172,7 @@ func (n *session) end(cause error) {
 	n.mu.cause = cause
 	n.mu.Unlock()
 	close(n.ended)
-	past := time.Unix(1, 0)
-	// Without deadlines the peer's reset or the end of the connection ends
-	// the stream; both are set by every HTTP/2 server of net/http.
-	_ = n.rc.SetReadDeadline(past)
-	_ = n.rc.SetWriteDeadline(past)
+	n.stuck.cut()
 }
 
 func (n *session) cause() error {
