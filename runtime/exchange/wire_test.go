@@ -69,6 +69,28 @@ func TestBatchComesBackEqual(t *testing.T) {
 	}
 }
 
+func TestCorruptBatchesAreErrors(t *testing.T) {
+	c, err := codec.Derive[uint16]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := appendBatch(nil, &batch.Batch[uint16]{Values: []uint16{1}, Times: []int64{2}, Hashes: []uint64{3}}, true, c)
+	for name, body := range map[string][]byte{
+		"no count":       good[:3],
+		"no times":       good[:8],
+		"no hashes":      good[:14],
+		"no values":      good[:21],
+		"more":           append(bytes.Clone(good), 0),
+		"too many rows":  append([]byte{1, 2, 0, 0}, make([]byte, 1<<16)...),
+		"rows past 4 GB": append([]byte{255, 255, 255, 255}, good[4:]...),
+	} {
+		var b batch.Batch[uint16]
+		if err := decodeBatch(body, &b, true, c); !errors.Is(err, errCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestTooLargeFrameIsRefused(t *testing.T) {
 	if _, err := endFrame(make([]byte, maxFrame+5)); err == nil {
 		t.Fatal("a frame over the limit is no error")
