@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// jobDetail is what /jobs/{id} says that a person wants to read.
+type jobDetail struct {
+	ID             string           `json:"jid"`
+	Name           string           `json:"name"`
+	State          string           `json:"state"`
+	Start          int64            `json:"start-time"`
+	End            int64            `json:"end-time"`
+	Duration       int64            `json:"duration"`
+	Waiting        string           `json:"waiting-for"`
+	MaxParallelism int64            `json:"maxParallelism"`
+	StatusCounts   map[string]int64 `json:"status-counts"`
+	Vertices       []struct {
+		ID          string           `json:"id"`
+		Name        string           `json:"name"`
+		Parallelism int              `json:"parallelism"`
+		Status      string           `json:"status"`
+		Tasks       map[string]int64 `json:"tasks"`
+		Metrics     struct {
+			ReadRecords  int64 `json:"read-records"`
+			WriteRecords int64 `json:"write-records"`
+			ReadBytes    int64 `json:"read-bytes"`
+			WriteBytes   int64 `json:"write-bytes"`
+		} `json:"metrics"`
+	} `json:"vertices"`
+}
+
+// allRunning says that every task of every vertex runs.
+func (d *jobDetail) allRunning() bool {
+	for _, v := range d.Vertices {
+		if v.Tasks["RUNNING"] != int64(v.Parallelism) {
+			return false
+		}
+	}
+	return len(d.Vertices) > 0
+}
+
+type exceptions struct {
+	History struct {
+		Entries []struct {
+			Name      string `json:"exceptionName"`
+			Trace     string `json:"stacktrace"`
+			Timestamp int64  `json:"timestamp"`
+			Task      string `json:"taskName"`
+			Manager   string `json:"taskManagerId"`
+		} `json:"entries"`
+	} `json:"exceptionHistory"`
+}
+
+type checkpoints struct {
+	Counts map[string]int64 `json:"counts"`
+	Latest struct {
+		Completed *struct {
+			ID       int64  `json:"id"`
+			Path     string `json:"external_path"`
+			Size     int64  `json:"state_size"`
+			Duration int64  `json:"end_to_end_duration"`
+		} `json:"completed"`
+		Savepoint *struct {
+			ID   int64  `json:"id"`
+			Path string `json:"external_path"`
+		} `json:"savepoint"`
+	} `json:"latest"`
+}
+
+type recovery struct {
+	Recoveries []struct {
+		FailedAt    int64 `json:"failed-at"`
+		StartedMs   int64 `json:"started-after"`
+		OutputMs    int64 `json:"first-output-after"`
+		VisibleMs   int64 `json:"visible-after"`
+		FromRestore int64 `json:"checkpoint"`
+	} `json:"recoveries"`
+}
+
+type describeCmd struct {
+	restFlags
+	output
+	Job string `arg:"" help:"Id, unique prefix of one, or unique name."`
+}
+
+func (*describeCmd) Help() string {
+	return `Examples:
+  millrace describe flights
+  millrace describe 3f2c -o json`
+}
+
+func (d *describeCmd) Run(ctx context.Context, c *console) error {
+	api, err := d.open()
+	if err != nil {
+		return err
+	}
+	found, err := api.find(ctx, d.Job)
+	if err != nil {
+		return err
+	}
+	var job jobDetail
+	body, err := api.get(ctx, "/jobs/"+found.ID, &job)
+	if err != nil {
+		return err
+	}
+	if d.json() {
+		c.raw(body)
+		return nil
+	}
+	fmt.Fprintf(c.out, "%s  %s  %s\n", job.ID, job.Name, job.State)
+	fmt.Fprintf(c.out, "started %s UTC, for %s\n", ago(job.Start), duration(job.Duration))
+	if job.Waiting != "" {
+		fmt.Fprintf(c.out, "waiting: %s\n", job.Waiting)
+	}
+	fmt.Fprintln(c.out)
+	var rows [][]string
+	for _, v := range job.Vertices {
+		rows = append(rows, []string{v.Name, fmt.Sprint(v.Parallelism), v.Status, fmt.Sprint(v.Metrics.ReadRecords), fmt.Sprint(v.Metrics.WriteRecords), bytesOf(v.Metrics.ReadBytes), bytesOf(v.Metrics.WriteBytes)})
+	}
+	c.table("VERTEX PARALLELISM STATUS RECORDS-IN RECORDS-OUT BYTES-IN BYTES-OUT", rows)
+	if err := d.checkpoints(ctx, c, api, job.ID); err != nil {
+		return err
+	}
+	return d.failures(ctx, c, api, job.ID)
+}
+
+func (d *describeCmd) checkpoints(ctx context.Context, c *console, api *rest, id string) error {
+	var cp checkpoints
+	if _, err := api.get(ctx, "/jobs/"+id+"/checkpoints", &cp); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "\ncheckpoints: %d completed, %d failed, %d restored from\n", cp.Counts["completed"], cp.Counts["failed"], cp.Counts["restored"])
+	if l := cp.Latest.Completed; l != nil {
+		fmt.Fprintf(c.out, "  latest %d: %s of state, took %s, %s\n", l.ID, bytesOf(l.Size), duration(l.Duration), l.Path)
+	}
+	if s := cp.Latest.Savepoint; s != nil {
+		fmt.Fprintf(c.out, "  savepoint %d: %s\n", s.ID, s.Path)
+	}
+	return nil
+}
+
+// failures prints what went wrong, newest first, one line each.
+func (d *describeCmd) failures(ctx context.Context, c *console, api *rest, id string) error {
+	var e exceptions
+	if _, err := api.get(ctx, "/jobs/"+id+"/exceptions", &e); err != nil {
+		return err
+	}
+	if len(e.History.Entries) == 0 {
+		return nil
+	}
+	fmt.Fprintln(c.out, "\nfailures, newest first:")
+	for _, x := range e.History.Entries {
+		first, _, _ := strings.Cut(x.Trace, "\n")
+		fmt.Fprintf(c.out, "  %s  %s  %s\n", ago(x.Timestamp), x.Task, first)
+	}
+	return nil
+}
+
+// lastFailure is the newest exception of a job, for an error message.
+func (r *rest) lastFailure(ctx context.Context, id string) string {
+	var e exceptions
+	if _, err := r.get(ctx, "/jobs/"+id+"/exceptions", &e); err != nil || len(e.History.Entries) == 0 {
+		return "see millrace describe " + id
+	}
+	return e.History.Entries[0].Trace
+}
+
+type logsCmd struct {
+	restFlags
+	Job string `arg:"" help:"Id, unique prefix of one, or unique name."`
+}
+
+func (*logsCmd) Help() string {
+	return `Prints what the job's workers wrote to stdout and stderr, of every task manager.
+
+Examples:
+  millrace logs flights`
+}
+
+func (l *logsCmd) Run(ctx context.Context, c *console) error {
+	api, err := l.open()
+	if err != nil {
+		return err
+	}
+	job, err := api.find(ctx, l.Job)
+	if err != nil {
+		return err
+	}
+	var managers struct {
+		Managers []struct {
+			ID string `json:"id"`
+		} `json:"taskmanagers"`
+	}
+	if _, err := api.get(ctx, "/taskmanagers", &managers); err != nil {
+		return err
+	}
+	for _, m := range managers.Managers {
+		var logs struct {
+			Logs []struct {
+				Name string `json:"name"`
+				Size int64  `json:"size"`
+			} `json:"logs"`
+		}
+		if _, err := api.get(ctx, "/taskmanagers/"+url.PathEscape(m.ID)+"/logs", &logs); err != nil {
+			return err
+		}
+		for _, f := range logs.Logs {
+			if !strings.Contains(f.Name, job.ID) || f.Size == 0 {
+				continue
+			}
+			text, err := api.get(ctx, "/taskmanagers/"+url.PathEscape(m.ID)+"/logs/"+url.PathEscape(f.Name), nil)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.out, "==> %s: %s <==\n", m.ID, f.Name)
+			c.out.Write(text)
+		}
+	}
+	return nil
+}
+
+// uploadedID takes the id of a jar out of the answer of an upload.
+func uploadedID(body []byte) (string, error) {
+	var up struct {
+		Filename string `json:"filename"`
+	}
+	if err := json.Unmarshal(body, &up); err != nil {
+		return "", fmt.Errorf("answer of the upload: %w", err)
+	}
+	return up.Filename[strings.LastIndexByte(up.Filename, '/')+1:], nil
+}

@@ -1,0 +1,397 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+type runCmd struct {
+	restFlags
+	output
+	Parallelism         int           `short:"p" placeholder:"N" help:"Parallelism of operators that set none (the job's default)."`
+	From                string        `placeholder:"SAVEPOINT" help:"Savepoint to start from."`
+	AllowUnmatchedState bool          `help:"Start though the savepoint holds state that no operator takes."`
+	Detach              bool          `short:"d" help:"Do not wait until the job runs."`
+	Timeout             time.Duration `default:"5m" help:"How long to wait until the job runs (${default})."`
+	Command             []string      `arg:"" passthrough:"" name:"binary" help:"The job binary and the job's own arguments."`
+}
+
+func (*runCmd) Help() string {
+	return `Everything after the binary belongs to the job.
+
+Examples:
+  millrace run ./flights
+  millrace run -p 4 ./flights --out-of-orderness 2h
+  millrace run --from savepoints/3f2c-17 ./flights`
+}
+
+func (r *runCmd) Run(ctx context.Context, c *console) error {
+	api, err := r.open()
+	if err != nil {
+		return err
+	}
+	jar, err := api.upload(ctx, c, r.Command[0])
+	if err != nil {
+		return err
+	}
+	in := map[string]any{"programArgsList": r.Command[1:], "allowNonRestoredState": r.AllowUnmatchedState}
+	if r.Parallelism > 0 {
+		in["parallelism"] = r.Parallelism
+	}
+	if r.From != "" {
+		in["savepointPath"] = r.From
+	}
+	var out struct {
+		JobID string `json:"jobid"`
+	}
+	body, err := api.post(ctx, "/jars/"+url.PathEscape(jar)+"/run", in, &out)
+	if err != nil {
+		return err
+	}
+	if r.json() {
+		c.raw(body)
+	} else {
+		fmt.Fprintf(c.out, "job %s submitted\n", out.JobID)
+	}
+	if r.Detach {
+		return nil
+	}
+	return r.wait(ctx, c, api, out.JobID)
+}
+
+// wait returns once the job runs.
+func (r *runCmd) wait(ctx context.Context, c *console, api *rest, id string) error {
+	p := c.progress()
+	defer p.done()
+	var detail jobDetail
+	return poll(ctx, r.Timeout, "the job's start (it goes on: millrace describe "+id+")", func() (bool, error) {
+		if _, err := api.get(ctx, "/jobs/"+id, &detail); err != nil {
+			return false, err
+		}
+		switch detail.State {
+		case "RUNNING", "FINISHED":
+			if detail.allRunning() || detail.State == "FINISHED" {
+				p.done()
+				if !r.json() {
+					fmt.Fprintf(c.out, "%s: %s\n", detail.Name, detail.State)
+				}
+				return true, nil
+			}
+		case "FAILED", "CANCELED":
+			return false, fmt.Errorf("job %s %s: %s", id, detail.State, api.lastFailure(ctx, id))
+		}
+		if w := detail.Waiting; w != "" {
+			p.say("%s: %s", detail.State, w)
+		} else {
+			p.say("%s ...", detail.State)
+		}
+		return false, nil
+	})
+}
+
+// upload sends a binary and returns its id.
+func (r *rest) upload(ctx context.Context, c *console, file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is not a file: build the job first (go build -o flights ./examples/flights)", file)
+	}
+	var sent atomic.Int64
+	pr, pw := io.Pipe()
+	form := multipart.NewWriter(pw)
+	go func() {
+		part, err := form.CreateFormFile("jarfile", filepath.Base(file))
+		if err == nil {
+			_, err = io.Copy(part, &counter{f, &sent})
+		}
+		pw.CloseWithError(errors.Join(err, form.Close()))
+	}()
+	stop := make(chan struct{})
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		p := c.progress()
+		defer p.done()
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				p.say("uploading %s: %s of %s", file, bytesOf(sent.Load()), bytesOf(info.Size()))
+			}
+		}
+	}()
+	body, err := r.do(ctx, http.MethodPost, "/jars/upload", pr, form.FormDataContentType())
+	pr.CloseWithError(io.ErrClosedPipe) // ends the writer where the server stopped reading
+	close(stop)
+	<-shown
+	if err != nil {
+		return "", fmt.Errorf("upload %s: %w", file, err)
+	}
+	return uploadedID(body)
+}
+
+type counter struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+type listCmd struct {
+	restFlags
+	output
+	All bool `short:"a" help:"Also jobs that have ended."`
+}
+
+func (*listCmd) Help() string {
+	return `Examples:
+  millrace list
+  millrace list --all -o json`
+}
+
+func (l *listCmd) Run(ctx context.Context, c *console) error {
+	api, err := l.open()
+	if err != nil {
+		return err
+	}
+	jobs, body, err := api.jobs(ctx)
+	if err != nil {
+		return err
+	}
+	if l.json() {
+		c.raw(body)
+		return nil
+	}
+	slices.SortFunc(jobs, func(a, b jobSummary) int { return int(b.Start - a.Start) })
+	var rows [][]string
+	hidden := 0
+	for _, j := range jobs {
+		if ended(j.State) && !l.All {
+			hidden++
+			continue
+		}
+		rows = append(rows, []string{j.ID, j.Name, j.State, ago(j.Start), duration(j.Duration), fmt.Sprintf("%d/%d", j.Tasks["running"], j.Tasks["total"])})
+	}
+	c.table("JOB NAME STATE STARTED(UTC) DURATION TASKS", rows)
+	if hidden > 0 {
+		fmt.Fprintf(c.err, "%d more have ended (--all)\n", hidden)
+	}
+	return nil
+}
+
+type cancelCmd struct {
+	restFlags
+	Timeout time.Duration `default:"1m" help:"How long to wait for the end (${default})."`
+	Job     string        `arg:"" help:"Id, unique prefix of one, or unique name."`
+}
+
+func (*cancelCmd) Help() string {
+	return `What no checkpoint holds is given up. To keep it, use millrace stop.
+
+Examples:
+  millrace cancel flights
+  millrace cancel 3f2c`
+}
+
+func (x *cancelCmd) Run(ctx context.Context, c *console) error {
+	api, err := x.open()
+	if err != nil {
+		return err
+	}
+	job, err := api.find(ctx, x.Job)
+	if err != nil {
+		return err
+	}
+	if ended(job.State) {
+		return fmt.Errorf("job %s has ended already: %s", job.ID, job.State)
+	}
+	if _, err := api.do(ctx, http.MethodPatch, "/jobs/"+job.ID+"?mode=cancel", nil, ""); err != nil {
+		return err
+	}
+	p := c.progress()
+	defer p.done()
+	return poll(ctx, x.Timeout, "cancelling "+job.ID, func() (bool, error) {
+		var d jobDetail
+		if _, err := api.get(ctx, "/jobs/"+job.ID, &d); err != nil {
+			return false, err
+		}
+		p.say("%s ...", d.State)
+		if ended(d.State) {
+			p.done()
+			fmt.Fprintf(c.out, "%s: %s\n", job.ID, d.State)
+		}
+		return ended(d.State), nil
+	})
+}
+
+type stopCmd struct {
+	restFlags
+	output
+	Drain     bool          `help:"First read every shard to the tip that it has now, then let event time run out, so that all windows fire."`
+	Directory string        `placeholder:"PATH" help:"Where in the bucket the savepoint goes."`
+	Timeout   time.Duration `default:"5m" help:"How long to wait for the end (${default})."`
+	Job       string        `arg:"" help:"Id, unique prefix of one, or unique name."`
+}
+
+func (*stopCmd) Help() string {
+	return `Takes a savepoint, ends the job with it, and prints the savepoint's path.
+
+Examples:
+  millrace stop flights
+  millrace stop --drain 3f2c`
+}
+
+func (s *stopCmd) Run(ctx context.Context, c *console) error {
+	api, err := s.open()
+	if err != nil {
+		return err
+	}
+	job, err := api.find(ctx, s.Job)
+	if err != nil {
+		return err
+	}
+	in := map[string]any{"drain": s.Drain}
+	if s.Directory != "" {
+		in["targetDirectory"] = s.Directory
+	}
+	return api.savepoint(ctx, c, s.output, job.ID, "/stop", in, s.Timeout)
+}
+
+// savepoint triggers one, waits for it and prints where it is.
+func (r *rest) savepoint(ctx context.Context, c *console, o output, job, path string, in any, limit time.Duration) error {
+	var trigger struct {
+		ID string `json:"request-id"`
+	}
+	if _, err := r.post(ctx, "/jobs/"+job+path, in, &trigger); err != nil {
+		return err
+	}
+	p := c.progress()
+	defer p.done()
+	return poll(ctx, limit, "the savepoint of "+job, func() (bool, error) {
+		var status struct {
+			Status struct {
+				ID string `json:"id"`
+			} `json:"status"`
+			Operation struct {
+				Location string `json:"location"`
+				Failure  *struct {
+					Class string `json:"class"`
+					Trace string `json:"stack-trace"`
+				} `json:"failure-cause"`
+			} `json:"operation"`
+		}
+		body, err := r.get(ctx, "/jobs/"+job+"/savepoints/"+trigger.ID, &status)
+		if err != nil {
+			return false, err
+		}
+		if status.Status.ID != "COMPLETED" {
+			p.say("savepoint of %s: %s", job, status.Status.ID)
+			return false, nil
+		}
+		p.done()
+		if f := status.Operation.Failure; f != nil {
+			return false, fmt.Errorf("savepoint of %s: %s", job, f.Trace)
+		}
+		if o.json() {
+			c.raw(body)
+		} else {
+			fmt.Fprintln(c.out, status.Operation.Location)
+		}
+		return true, nil
+	})
+}
+
+type savepointCmd struct {
+	Create  savepointCreateCmd  `cmd:"" default:"withargs" help:"Take a savepoint of a running job."`
+	Dispose savepointDisposeCmd `cmd:"" help:"Delete a savepoint."`
+}
+
+type savepointCreateCmd struct {
+	restFlags
+	output
+	Directory string        `placeholder:"PATH" help:"Where in the bucket it goes."`
+	Timeout   time.Duration `default:"5m" help:"How long to wait (${default})."`
+	Job       string        `arg:"" help:"Id, unique prefix of one, or unique name."`
+}
+
+func (*savepointCreateCmd) Help() string {
+	return `Examples:
+  millrace savepoint flights
+  millrace run --from $(millrace savepoint flights) ./flights-2`
+}
+
+func (s *savepointCreateCmd) Run(ctx context.Context, c *console) error {
+	api, err := s.open()
+	if err != nil {
+		return err
+	}
+	job, err := api.find(ctx, s.Job)
+	if err != nil {
+		return err
+	}
+	in := map[string]any{"cancel-job": false}
+	if s.Directory != "" {
+		in["target-directory"] = s.Directory
+	}
+	return api.savepoint(ctx, c, s.output, job.ID, "/savepoints", in, s.Timeout)
+}
+
+type savepointDisposeCmd struct {
+	restFlags
+	Timeout time.Duration `default:"1m" help:"How long to wait (${default})."`
+	Path    string        `arg:"" help:"What stop or savepoint create printed."`
+}
+
+func (s *savepointDisposeCmd) Run(ctx context.Context, c *console) error {
+	api, err := s.open()
+	if err != nil {
+		return err
+	}
+	var trigger struct {
+		ID string `json:"request-id"`
+	}
+	if _, err := api.post(ctx, "/savepoint-disposal", map[string]any{"savepoint-path": s.Path}, &trigger); err != nil {
+		return err
+	}
+	return poll(ctx, s.Timeout, "disposing of "+s.Path, func() (bool, error) {
+		var status struct {
+			Status    struct{ ID string }
+			Operation struct {
+				Failure *struct {
+					Trace string `json:"stack-trace"`
+				} `json:"failure-cause"`
+			}
+		}
+		if _, err := api.get(ctx, "/savepoint-disposal/"+trigger.ID, &status); err != nil {
+			return false, err
+		}
+		if f := status.Operation.Failure; f != nil {
+			return false, fmt.Errorf("disposing of %s: %s", s.Path, f.Trace)
+		}
+		return status.Status.ID == "COMPLETED", nil
+	})
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+)
+
+// kinesisFlags say where the Kinesis API is and how to sign.
+type kinesisFlags struct {
+	Kinesis     string `name:"kinesis" env:"MILLRACE_KINESIS" default:"127.0.0.1:4567" placeholder:"HOST:PORT" help:"Address of the Kinesis API (${default})."`
+	KinesisKeys string `name:"kinesis-keys" env:"MILLRACE_KINESIS_KEYS" type:"path" placeholder:"FILE" help:"File whose first line is the access key and secret to sign with (test and test)."`
+	KinesisCA   string `name:"kinesis-ca" env:"MILLRACE_KINESIS_CA" type:"path" placeholder:"FILE" help:"Certificate authority of the Kinesis API, in PEM."`
+}
+
+func (f kinesisFlags) open() (*kinesis.Client, error) {
+	access, secret := "test", "test"
+	if f.KinesisKeys != "" {
+		keys, first, err := readKeys(f.KinesisKeys)
+		if err != nil {
+			return nil, err
+		}
+		access, secret = first, keys[first]
+	}
+	endpoint := f.Kinesis
+	if !strings.Contains(endpoint, "://") {
+		scheme := "http://"
+		if f.KinesisCA != "" {
+			scheme = "https://"
+		}
+		endpoint = scheme + endpoint
+	}
+	client := &http.Client{}
+	if f.KinesisCA != "" {
+		pem, err := os.ReadFile(f.KinesisCA)
+		if err != nil {
+			return nil, fmt.Errorf("--kinesis-ca: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, usageError{fmt.Errorf("--kinesis-ca: %s holds no certificate in PEM form", f.KinesisCA)}
+		}
+		client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
+	}
+	return kinesis.New(kinesis.Options{
+		Region:           "us-east-1",
+		BaseEndpoint:     aws.String(endpoint),
+		Credentials:      credentials.NewStaticCredentialsProvider(access, secret, ""),
+		HTTPClient:       client,
+		RetryMaxAttempts: 3,
+	}), nil
+}
+
+// readKeys reads lines of "access secret" and also returns the first access
+// key. Empty lines and lines that begin with # are passed over.
+func readKeys(file string) (keys map[string]string, first string, err error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, "", fmt.Errorf("--kinesis-keys: %w", err)
+	}
+	keys = map[string]string{}
+	n := 0
+	for line := range strings.Lines(string(b)) {
+		n++
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		if len(fields) != 2 {
+			return nil, "", usageError{fmt.Errorf("--kinesis-keys: %s line %d: want an access key and a secret, separated by a space", file, n)}
+		}
+		if first == "" {
+			first = fields[0]
+		}
+		keys[fields[0]] = fields[1]
+	}
+	if first == "" {
+		return nil, "", usageError{fmt.Errorf("--kinesis-keys: %s holds no key", file)}
+	}
+	return keys, first, nil
+}
+
+// plain makes an AWS error readable: its name and its own words.
+func plain(err error, what string) error {
+	var api interface {
+		ErrorCode() string
+		ErrorMessage() string
+	}
+	var missing *types.ResourceNotFoundException
+	switch {
+	case errors.As(err, &missing) && strings.HasPrefix(what, "stream "):
+		return fmt.Errorf("%s does not exist (millrace stream list; millrace stream create NAME)", what)
+	case errors.As(err, &api):
+		return fmt.Errorf("%s: %s: %s", what, api.ErrorCode(), api.ErrorMessage())
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+type streamCmd struct {
+	Create   streamCreateCmd   `cmd:"" help:"Create a stream."`
+	List     streamListCmd     `cmd:"" help:"List streams."`
+	Describe streamDescribeCmd `cmd:"" help:"Show a stream and its shards."`
+	Put      streamPutCmd      `cmd:"" help:"Send the lines of a file."`
+	Tail     streamTailCmd     `cmd:"" help:"Print records."`
+	Delete   streamDeleteCmd   `cmd:"" help:"Delete a stream with its records."`
+}
+
+type streamCreateCmd struct {
+	kinesisFlags
+	Shards  int32         `default:"4" help:"Number of shards (${default})."`
+	Timeout time.Duration `default:"1m" help:"How long to wait until it can be written (${default})."`
+	Name    string        `arg:""`
+}
+
+func (*streamCreateCmd) Help() string {
+	return `Examples:
+  millrace stream create flights --shards 4`
+}
+
+func (s *streamCreateCmd) Run(ctx context.Context, c *console) error {
+	k, err := s.open()
+	if err != nil {
+		return err
+	}
+	if _, err := k.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: &s.Name, ShardCount: &s.Shards}); err != nil {
+		return plain(err, "create stream "+s.Name)
+	}
+	err = poll(ctx, s.Timeout, "creating stream "+s.Name, func() (bool, error) {
+		d, err := k.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &s.Name})
+		if err != nil {
+			return false, plain(err, "stream "+s.Name)
+		}
+		return d.StreamDescriptionSummary.StreamStatus == types.StreamStatusActive, nil
+	})
+	if err == nil {
+		fmt.Fprintf(c.out, "stream %s: ACTIVE, %d shards\n", s.Name, s.Shards)
+	}
+	return err
+}
+
+type streamListCmd struct {
+	kinesisFlags
+	output
+}
+
+func (s *streamListCmd) Run(ctx context.Context, c *console) error {
+	k, err := s.open()
+	if err != nil {
+		return err
+	}
+	var all []types.StreamSummary
+	for pages := kinesis.NewListStreamsPaginator(k, &kinesis.ListStreamsInput{}); pages.HasMorePages(); {
+		p, err := pages.NextPage(ctx)
+		if err != nil {
+			return plain(err, "list streams")
+		}
+		all = append(all, p.StreamSummaries...)
+	}
+	if s.json() {
+		return c.json(all)
+	}
+	var rows [][]string
+	for _, x := range all {
+		rows = append(rows, []string{*x.StreamName, string(x.StreamStatus), ago(x.StreamCreationTimestamp.UnixMilli())})
+	}
+	c.table("STREAM STATUS CREATED(UTC)", rows)
+	return nil
+}
+
+type streamDescribeCmd struct {
+	kinesisFlags
+	output
+	Name string `arg:""`
+}
+
+func (s *streamDescribeCmd) Run(ctx context.Context, c *console) error {
+	k, err := s.open()
+	if err != nil {
+		return err
+	}
+	d, err := k.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &s.Name})
+	if err != nil {
+		return plain(err, "stream "+s.Name)
+	}
+	shards, err := listShards(ctx, k, s.Name)
+	if err != nil {
+		return err
+	}
+	if s.json() {
+		return c.json(map[string]any{"StreamDescriptionSummary": d.StreamDescriptionSummary, "Shards": shards})
+	}
+	sum := d.StreamDescriptionSummary
+	fmt.Fprintf(c.out, "%s  %s  retention %d h\n%s\n\n", *sum.StreamName, sum.StreamStatus, *sum.RetentionPeriodHours, *sum.StreamARN)
+	var rows [][]string
+	for _, x := range shards {
+		rows = append(rows, []string{*x.ShardId, *x.HashKeyRange.StartingHashKey, *x.HashKeyRange.EndingHashKey})
+	}
+	c.table("SHARD FIRST-HASH LAST-HASH", rows)
+	return nil
+}
+
+func listShards(ctx context.Context, k *kinesis.Client, name string) ([]types.Shard, error) {
+	var all []types.Shard
+	in := &kinesis.ListShardsInput{StreamName: &name}
+	for {
+		out, err := k.ListShards(ctx, in)
+		if err != nil {
+			return nil, plain(err, "stream "+name)
+		}
+		all = append(all, out.Shards...)
+		if out.NextToken == nil {
+			return all, nil
+		}
+		in = &kinesis.ListShardsInput{NextToken: out.NextToken}
+	}
+}
+
+type streamDeleteCmd struct {
+	kinesisFlags
+	Name string `arg:""`
+}
+
+func (s *streamDeleteCmd) Run(ctx context.Context, c *console) error {
+	k, err := s.open()
+	if err != nil {
+		return err
+	}
+	_, err = k.DeleteStream(ctx, &kinesis.DeleteStreamInput{StreamName: &s.Name})
+	if err != nil {
+		return plain(err, "stream "+s.Name)
+	}
+	return nil
+}
