@@ -420,7 +420,7 @@ func (h *host) reply(r *pb.Request) {
 		}
 		a.Body = &pb.Reply_Plan{Plan: &pb.PlanResult{Graph: graph(b.Plan.GetDefaultParallelism())}}
 	case *pb.Request_ListLogs:
-		a.Body = &pb.Reply_Logs{Logs: &pb.LogList{Files: []*pb.LogFile{{Name: "w.out", Size: 5, ModifiedMs: 1}}}}
+		a.Body = &pb.Reply_Logs{Logs: &pb.LogList{Files: []*pb.LogFile{{Name: "w.out", Size: 5, ModifiedMs: 1}, {Name: "w.err", Size: 5, ModifiedMs: 1}}}}
 	case *pb.Request_ReadLog:
 		data := []byte("hello")[b.ReadLog.GetOffset():]
 		a.Body = &pb.Reply_Log{Log: &pb.LogChunk{Data: data[:min(len(data), int(b.ReadLog.GetLimit()))], Size: 5}}

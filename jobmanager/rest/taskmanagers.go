@@ -198,18 +198,14 @@ func (s *Server) managerFileOf(r *http.Request, tm, name string) (any, error) {
 	return text{log}, nil
 }
 
-func (s *Server) taskManagerLog(r *http.Request) (any, error) {
-	return s.newest(r, func(f *pb.LogFile) bool { return f.GetName() == "taskmanager.log" })
-}
+// taskManagerLog is what the newest worker wrote to standard error: where Go
+// programs log.
+func (s *Server) taskManagerLog(r *http.Request) (any, error) { return s.newest(r, ".err") }
 
 // taskManagerStdout is what the newest worker printed.
-func (s *Server) taskManagerStdout(r *http.Request) (any, error) {
-	return s.newest(r, func(f *pb.LogFile) bool {
-		return strings.HasSuffix(f.GetName(), ".out") || strings.HasSuffix(f.GetName(), "stdout.log") || strings.HasSuffix(f.GetName(), ".stdout")
-	})
-}
+func (s *Server) taskManagerStdout(r *http.Request) (any, error) { return s.newest(r, ".out") }
 
-func (s *Server) newest(r *http.Request, match func(*pb.LogFile) bool) (any, error) {
+func (s *Server) newest(r *http.Request, suffix string) (any, error) {
 	tm, err := s.manager(r)
 	if err != nil {
 		return nil, err
@@ -220,12 +216,12 @@ func (s *Server) newest(r *http.Request, match func(*pb.LogFile) bool) (any, err
 	}
 	var best *pb.LogFile
 	for _, f := range files {
-		if match(f) && (best == nil || f.GetModifiedMs() > best.GetModifiedMs()) {
+		if strings.HasSuffix(f.GetName(), suffix) && (best == nil || f.GetModifiedMs() > best.GetModifiedMs()) {
 			best = f
 		}
 	}
 	if best == nil {
-		return nil, api.Errorf(api.LogNotFound, "task manager %s has no such log", tm.GetId())
+		return nil, api.Errorf(api.LogNotFound, "task manager %s has no log *%s", tm.GetId(), suffix)
 	}
 	return s.managerFileOf(r, tm.GetId(), best.GetName())
 }
