@@ -84,11 +84,11 @@ func live(cat *pb.Catalog, id string) bool {
 	return slices.ContainsFunc(cat.GetHosts(), func(h *pb.ShardHost) bool { return h.GetId() == id && h.GetAddress() != "" })
 }
 
-// place gives each shard of a stream that has none, or one that is away, to
-// the live host with the fewest shards, the first by id among equals. It
-// changes nothing where there is no host.
+// place gives each shard of a stream that has no host, or one that is away, to
+// the live host with the fewest shards of that stream, then of all streams,
+// then the first by id. It changes nothing where there is no host.
 func place(cat *pb.Catalog, s *pb.Stream) error {
-	load := make(map[string]int)
+	load, own := make(map[string]int), make(map[string]int)
 	for _, other := range cat.GetStreams() {
 		for _, sh := range other.GetShards() {
 			load[sh.GetOwner()]++
@@ -106,10 +106,14 @@ func place(cat *pb.Catalog, s *pb.Stream) error {
 	slices.Sort(hosts)
 	for _, sh := range s.GetShards() {
 		if sh.GetOwner() != "" && slices.Contains(hosts, sh.GetOwner()) {
+			own[sh.GetOwner()]++
 			continue
 		}
-		best := slices.MinFunc(hosts, func(a, b string) int { return cmp.Compare(load[a], load[b]) })
+		best := slices.MinFunc(hosts, func(a, b string) int {
+			return cmp.Or(cmp.Compare(own[a], own[b]), cmp.Compare(load[a], load[b]))
+		})
 		load[best]++
+		own[best]++
 		sh.Owner, sh.OwnerEpoch = best, sh.GetOwnerEpoch()+1
 	}
 	s.ChangedVersion = cat.GetVersion()

@@ -3,7 +3,9 @@ package shardlog
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -265,4 +267,9 @@ func awaitWaiting(t *testing.T, l *Log, id ID, n int) {
 			runtime.Gosched()
 		}
 	}
+}
+
+// parseSeed is the seed that MILLRACE_SEED asks for.
+func parseSeed() (uint64, error) {
+	return strconv.ParseUint(os.Getenv("MILLRACE_SEED"), 10, 64)
 }

@@ -159,7 +159,8 @@ func (l *Log) placeAt(id ID, trim, tip uint64, millis int64) (uint64, error) {
 		if e.arrival < millis {
 			low = e.last + 1
 		} else {
-			high = max(e.first, trim)
+			// Not e.first alone: what a trim removed meanwhile would lead beyond mid.
+			high = min(max(e.first, trim), mid)
 		}
 	}
 	return low, nil

@@ -1,7 +1,9 @@
 package shardlog
 
 import (
+	"cmp"
 	"encoding/binary"
+	"slices"
 
 	"github.com/millrace/millrace/stream"
 )
@@ -91,7 +93,7 @@ type commit struct {
 type sinkMeta struct {
 	lineage, sink string
 	fence         uint64
-	commits       []commit // oldest first
+	commits       []commit // ascending
 }
 
 func (m *sinkMeta) encode() []byte {
@@ -130,25 +132,27 @@ func decodeSinkMeta(b []byte) (*sinkMeta, error) {
 	return m, nil
 }
 
-// remember adds a commit and forgets the oldest above the bound.
-func (m *sinkMeta) remember(c commit) {
-	if len(m.commits) == rememberedCommits {
-		m.commits = append(m.commits[:0], m.commits[1:]...)
-	}
-	m.commits = append(m.commits, c)
+func (c commit) compare(epoch, checkpoint uint64) int {
+	return cmp.Or(cmp.Compare(c.epoch, epoch), cmp.Compare(c.checkpoint, checkpoint))
 }
 
-// find returns the commit of a transaction. old says that it is not remembered
-// because it is older than what is.
+// remember adds a commit and forgets the lowest above the bound, so that what
+// is forgotten is below all that is remembered.
+func (m *sinkMeta) remember(c commit) {
+	i, _ := slices.BinarySearchFunc(m.commits, c, func(have, c commit) int { return have.compare(c.epoch, c.checkpoint) })
+	m.commits = slices.Insert(m.commits, i, c)
+	if len(m.commits) > rememberedCommits {
+		m.commits = slices.Delete(m.commits, 0, 1)
+	}
+}
+
+// find returns the commit of a transaction. old says that it is below all that
+// is remembered: it was committed or dropped long ago.
 func (m *sinkMeta) find(epoch, checkpoint uint64) (c commit, found, old bool) {
 	for _, c := range m.commits {
-		if c.epoch == epoch && c.checkpoint == checkpoint {
+		if c.compare(epoch, checkpoint) == 0 {
 			return c, true, false
 		}
 	}
-	if len(m.commits) == rememberedCommits {
-		first := m.commits[0]
-		old = epoch < first.epoch || epoch == first.epoch && checkpoint < first.checkpoint
-	}
-	return commit{}, false, old
+	return commit{}, false, len(m.commits) == rememberedCommits && m.commits[0].compare(epoch, checkpoint) > 0
 }

@@ -1,0 +1,6 @@
+//go:build race
+
+package shardlog
+
+// raceEnabled makes long tests shorter under the race detector.
+const raceEnabled = true
