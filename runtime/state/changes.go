@@ -69,7 +69,7 @@ func (c *changes[K, V]) write(w *snapshot.Writer, groups keygroup.Range) error {
 type image[K comparable, V any] struct {
 	of   *kind[K, V]
 	ns   int64
-	root *page
+	root ref
 }
 
 func (m *image[K, V]) place() place { return place{m.of.name, m.ns} }
@@ -81,7 +81,7 @@ func (m *image[K, V]) write(w *snapshot.Writer, groups keygroup.Range) error {
 	if m.root == nil {
 		return nil
 	}
-	for pages := (walk{stack: []*page{m.root}}); ; {
+	for pages := (walk{stack: []ref{m.root}}); ; {
 		p := pages.next()
 		if p == nil {
 			return nil

@@ -33,7 +33,6 @@ type page struct {
 	bitmaps    uint32 // offset of the bitmaps
 	slots      uint32 // offset of the slots
 	depth      uint8  // leading bits that all relative hashes share
-	inner      bool   // this is a node of the tree, not a page
 	retired    bool   // out of the tree: a copy took its place
 	dirty      uint64 // the bitmaps of pages with up to 64 slots
 	fresh      uint64
@@ -121,9 +120,16 @@ func slotOf(group uint32, marks uint64) uint32 {
 	return group*groupSize + uint32(bits.TrailingZeros64(marks))>>3
 }
 
+// home is the slot that an entry has if it is free when the entry comes.
+func (p *page) home(hash uint64) uint32 { return uint32(hash>>7) & (p.groups*groupSize - 1) }
+
 // free finds a slot for a new entry; there is one by invariant 4.
 func (p *page) free(hash uint64) uint32 {
-	for g := uint32(hash>>7) & (p.groups - 1); ; g = (g + 1) & (p.groups - 1) {
+	home := p.home(hash)
+	if *p.tag(home) < tagFull {
+		return home
+	}
+	for g := home / groupSize; ; g = (g + 1) & (p.groups - 1) {
 		// Slots that are not full have no high bit.
 		if m := ^p.tags(g) & highBits; m != 0 {
 			return slotOf(g, m)
@@ -142,8 +148,7 @@ func (p *page) end() uint64 {
 // layout makes pages for a pair of types and recycles them. It is shared by
 // all tables of a state.
 type layout[K comparable, V any] struct {
-	s    *Store
-	cell uintptr // size of a slot
+	s *Store
 	// full is the capacity of a page that splits, in slots.
 	full int
 	// plain says that slots hold no pointers. Only plain pages are recycled:
@@ -157,8 +162,8 @@ type layout[K comparable, V any] struct {
 }
 
 func newLayout[K comparable, V any](s *Store) *layout[K, V] {
-	l := &layout[K, V]{s: s, cell: unsafe.Sizeof(slot[K, V]{}), full: 64}
-	for l.full > groupSize && uintptr(l.full)*l.cell > 4096 {
+	l := &layout[K, V]{s: s, full: 64}
+	for l.full > groupSize && uintptr(l.full)*unsafe.Sizeof(slot[K, V]{}) > 4096 {
 		l.full /= 2
 	}
 	l.plain = !hasPointers(reflect.TypeFor[slot[K, V]]())
@@ -166,7 +171,7 @@ func newLayout[K comparable, V any](s *Store) *layout[K, V] {
 }
 
 func (l *layout[K, V]) at(p *page, i uint32) *slot[K, V] {
-	return (*slot[K, V])(unsafe.Add(unsafe.Pointer(p), uintptr(p.slots)+uintptr(i)*l.cell))
+	return (*slot[K, V])(unsafe.Add(unsafe.Pointer(p), uintptr(p.slots)+uintptr(i)*unsafe.Sizeof(slot[K, V]{})))
 }
 
 // run is all slots of a page.
@@ -175,7 +180,9 @@ func (l *layout[K, V]) run(p *page) []slot[K, V] {
 }
 
 // size is the memory that a page takes.
-func (l *layout[K, V]) size(p *page) int { return int(p.slots) + p.capacity()*int(l.cell) }
+func (l *layout[K, V]) size(p *page) int {
+	return int(p.slots) + p.capacity()*int(unsafe.Sizeof(slot[K, V]{}))
+}
 
 // make returns an empty page.
 func (l *layout[K, V]) make(capacity int, prefix uint64, depth uint8) *page {

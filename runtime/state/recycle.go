@@ -27,14 +27,14 @@ func (l *layout[K, V]) recycle(p *page) {
 
 // drop takes the pages of a table that is gone. If too many wait, the oldest
 // goes to the collector.
-func (l *layout[K, V]) drop(root *page) {
+func (l *layout[K, V]) drop(root ref) {
 	if !l.plain || root == nil {
 		return
 	}
 	if len(l.dropped) == keepDropped {
 		l.dropped = append(l.dropped[:0], l.dropped[1:]...)
 	}
-	l.dropped = append(l.dropped, walk{stack: []*page{root}})
+	l.dropped = append(l.dropped, walk{stack: []ref{root}})
 }
 
 // release takes the pages of changes that a durable checkpoint holds, in place
@@ -86,8 +86,8 @@ func (l *layout[K, V]) recycled(class int) *page {
 
 // walk goes through the pages of a tree.
 type walk struct {
-	stack []*page
-	last  *page
+	stack []ref
+	last  ref
 }
 
 // next returns the next page, nil at the end.
@@ -100,10 +100,10 @@ func (d *walk) next() *page {
 			continue
 		}
 		d.last = p
-		if !p.inner {
-			return p
+		if width(p) == 0 {
+			return (*page)(p)
 		}
-		d.stack = append(d.stack, children(p)...)
+		d.stack = append(d.stack, placesOf(p)...)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"math"
+	"unsafe"
 
 	"github.com/millrace/millrace/runtime/codec"
 	"github.com/millrace/millrace/runtime/keygroup"
@@ -12,7 +13,9 @@ type Table[K comparable, V any] struct {
 	tree
 	base   uint64 // lowest hash of the store
 	shift  uint8
-	owning bool // values are mutable: see page, invariant 3
+	owning bool   // values are mutable: see page, invariant 3
+	groups uint32 // of a page of full size, and
+	slots  uint32 // where its slots begin
 	count  int
 	bytes  int
 	now    *changes[K, V] // those of the current epoch, or older ones
@@ -50,6 +53,7 @@ func newKind[K comparable, V any](s *Store, name string, hash func(*K) uint64) (
 
 func (k *kind[K, V]) table(s *Store, ns int64) *Table[K, V] {
 	return &Table[K, V]{
+		groups: uint32(k.full / groupSize), slots: uint32(headSize + k.full + 8*k.full),
 		tree: tree{s: s}, base: s.base, shift: s.shift, owning: k.values.Mutable(),
 		born: s.epoch, ns: ns, of: k,
 	}
@@ -84,20 +88,11 @@ func (t *Table[K, V]) Bytes() int { return t.bytes }
 // that the tree's depth depends on the state and not on the parallelism.
 func (t *Table[K, V]) relative(hash uint64) uint64 { return (hash - t.base) << (t.shift & 63) }
 
-// leaf returns the page for a relative hash, nil if the table has none.
-func (t *Table[K, V]) leaf(rel uint64) *page {
-	p := t.root
-	for p != nil && p.inner {
-		p = *child(p, rel)
-	}
-	return p
-}
-
 // find returns the slot of a key in a page.
 func (t *Table[K, V]) find(p *page, hash uint64, key *K) (uint32, bool) {
 	l := t.of.layout
 	tag := uint8(hash) | tagFull
-	for g := uint32(hash>>7) & (p.groups - 1); ; g = (g + 1) & (p.groups - 1) {
+	for g := p.home(hash) / groupSize; ; g = (g + 1) & (p.groups - 1) {
 		w := p.tags(g)
 		for m := matching(w, tag); m != 0; m &= m - 1 {
 			if i := slotOf(g, m); l.at(p, i).key == *key {
@@ -117,6 +112,12 @@ func (t *Table[K, V]) Get(hash uint64, key K) (*V, bool) {
 	if p == nil {
 		return nil, false
 	}
+	if p.groups == t.groups && !t.owning {
+		i := uint32(hash>>7) & (t.groups*groupSize - 1)
+		if s := t.slot(p, i); *p.tag(i) == uint8(hash)|tagFull && s.key == key {
+			return &s.val, true
+		}
+	}
 	i, ok := t.find(p, hash, &key)
 	if !ok {
 		return nil, false
@@ -131,6 +132,27 @@ func (t *Table[K, V]) Get(hash uint64, key K) (*V, bool) {
 // says that the key had none and the value is zero.
 func (t *Table[K, V]) Upsert(hash uint64, key K) (v *V, fresh bool) {
 	p := t.leaf(t.relative(hash))
+	if p != nil && p.epoch == t.s.epoch && p.groups == t.groups && !t.owning {
+		// Mostly the key is at home in a page of full size. Where that is
+		// follows from the table, so the page's head, the tag and the slot come
+		// from memory at the same time.
+		i := uint32(hash>>7) & (t.groups*groupSize - 1)
+		s := t.slot(p, i)
+		if *p.tag(i) == uint8(hash)|tagFull && s.key == key {
+			p.dirty |= 1 << (i & 63)
+			return &s.val, false
+		}
+	}
+	return t.search(p, hash, key)
+}
+
+// slot is that of a page of full size.
+func (t *Table[K, V]) slot(p *page, i uint32) *slot[K, V] {
+	return (*slot[K, V])(unsafe.Add(unsafe.Pointer(p), uintptr(t.slots)+uintptr(i)*unsafe.Sizeof(slot[K, V]{})))
+}
+
+// search is Upsert in whatever page, at whatever slot.
+func (t *Table[K, V]) search(p *page, hash uint64, key K) (v *V, fresh bool) {
 	if p == nil {
 		p = t.plant()
 	}
@@ -212,7 +234,7 @@ func (t *Table[K, V]) insert(p *page, hash uint64, key *K) *V {
 func (t *Table[K, V]) plant() *page {
 	p := t.of.make(groupSize, 0, 0)
 	t.bytes += t.of.size(p)
-	t.root = p
+	t.root = ref(p)
 	t.list(p)
 	return p
 }

@@ -6,115 +6,157 @@ import (
 	"unsafe"
 )
 
-// The pages of a table hang in a tree over the relative hash. A node covers the
-// hashes of a prefix; it has 2^bits places for the next bits, and a page that
-// needs fewer stands in several places side by side. A node whose bits do not
-// tell two pages apart doubles, up to nodeBits; beyond that a place holds a
-// node. So the tree grows a place or a small node at a time, whatever its size.
+// The pages of a table hang in a tree over the relative hash. A node has 2^width
+// places for the next bits of the hash, and a page that needs fewer stands in
+// several places side by side. A node whose bits do not tell two pages apart
+// doubles, up to nodeBits; beyond that a place holds a node, whose depth is then
+// nodeBits more. So the tree grows a place or a small node at a time, whatever
+// its size.
 //
 // Like a page, a node that a full snapshot reads is copied before it changes.
 
-// nodeBits bounds a node: 1024 places, 8 KiB.
-const nodeBits = 10
+const (
+	// nodeBits bounds a node: 1024 places, 8 KiB.
+	nodeBits = 10
+	// leastBits are those of a new node: 16 places.
+	leastBits = 4
+)
 
-// node is the head of a node; the places follow it. Its page fields mean:
-// depth, prefix and epoch (of its last copy) as ever, groups the bits.
-type node = page
+// node is the head of a node; the places follow it.
+type node struct {
+	epoch uint32 // in which it was made
+	depth uint8
+}
+
+const nodeHead = 16
+
+// ref is a place: a pointer to a page, or to the inside of a node's head, one
+// byte in for leastBits, two for one bit more, and so on. So a search needs
+// neither the head of a node nor a flag that says what it has come to. Memory
+// is aligned to 8 bytes, which leaves these offsets unused by pages; the pointer
+// is within its object always, so the collector sees it.
+type ref = unsafe.Pointer
+
+// width is the number of bits of a node, 0 for a page.
+func width(r ref) uint {
+	if w := uint(uintptr(r) & 7); w > 0 {
+		return w + leastBits - 1
+	}
+	return 0
+}
+
+func nodeOf(r ref) *node { return (*node)(unsafe.Add(r, -int(uintptr(r)&7))) }
 
 var nodeTypes [nodeBits + 1]reflect.Type
 
 func init() {
 	for b := range nodeTypes {
 		nodeTypes[b] = reflect.StructOf([]reflect.StructField{
-			{Name: "Head", Type: reflect.TypeFor[page]()},
-			{Name: "Places", Type: reflect.ArrayOf(1<<b, reflect.TypeFor[*page]())},
+			{Name: "Head", Type: reflect.TypeFor[[nodeHead / 8]uint64]()},
+			{Name: "Places", Type: reflect.ArrayOf(1<<b, reflect.TypeFor[ref]())},
 		})
 	}
 }
 
-func newNode(epoch uint32, width uint32, prefix uint64, depth uint8) *node {
-	n := (*node)(reflect.New(nodeTypes[width]).UnsafePointer())
-	n.inner, n.groups, n.prefix, n.depth, n.epoch = true, width, prefix, depth, epoch
-	return n
+func newNode(epoch uint32, width uint, depth uint8) ref {
+	at := reflect.New(nodeTypes[width]).UnsafePointer()
+	n := (*node)(at)
+	n.epoch, n.depth = epoch, depth
+	return unsafe.Add(at, width-leastBits+1)
 }
 
-func children(n *node) []*page {
-	return unsafe.Slice((**page)(unsafe.Add(unsafe.Pointer(n), headSize)), 1<<n.groups)
-}
-
-// child is the place for a relative hash.
-func child(n *node, rel uint64) **page {
-	i := rel << (n.depth & 63) >> ((64 - n.groups) & 63)
-	return (**page)(unsafe.Add(unsafe.Pointer(n), headSize+i*8))
+func placesOf(r ref) []ref {
+	return unsafe.Slice((*ref)(unsafe.Add(unsafe.Pointer(nodeOf(r)), nodeHead)), 1<<width(r))
 }
 
 // tree is the part of a table that does not depend on its types.
 type tree struct {
 	s    *Store
-	root *page
+	root ref
+}
+
+// leaf returns the page for a relative hash, nil if the table has none.
+func (t *tree) leaf(rel uint64) *page {
+	r := t.root
+	for {
+		w := uintptr(r) & 7
+		if w == 0 {
+			return (*page)(r)
+		}
+		i := uintptr(rel >> ((64 - leastBits + 1 - w) & 63))
+		rel <<= nodeBits
+		r = *(*ref)(unsafe.Add(r, nodeHead-w+i*8))
+	}
 }
 
 // path makes the nodes on the way to a relative hash the table's own, and
-// returns the last of them and the pointer to it; nil if the root is a page.
-func (t *tree) path(rel uint64) (n *node, link **page) {
-	at := &t.root
-	for (*at).inner {
-		if t.s.shared(*at) {
-			c := newNode(t.s.epoch, (*at).groups, (*at).prefix, (*at).depth)
-			copy(children(c), children(*at))
+// returns the pointer to the last of them; nil if the root is a page.
+func (t *tree) path(rel uint64) (link *ref) {
+	for at := &t.root; width(*at) > 0; {
+		if n := nodeOf(*at); t.s.shared(n) {
+			c := newNode(t.s.epoch, width(*at), n.depth)
+			copy(placesOf(c), placesOf(*at))
 			*at = c
 		}
-		n, link = *at, at
-		at = child(n, rel)
+		link = at
+		at = &placesOf(*at)[rel<<(nodeOf(*at).depth&63)>>(64-width(*at))]
 	}
-	return n, link
+	return link
 }
 
 // replace puts page q in the places of p, which covers the same hashes.
 func (t *tree) replace(p, q *page) {
-	n, _ := t.path(p.prefix)
-	if n == nil {
-		t.root = q
+	link := t.path(p.prefix)
+	if link == nil {
+		t.root = ref(q)
 		return
 	}
-	places := placesOf(n, p)
+	places := placesFor(*link, p)
 	for i := range places {
-		places[i] = q
+		places[i] = ref(q)
 	}
 }
 
-func placesOf(n *node, p *page) []*page {
-	first := p.prefix << (n.depth & 63) >> ((64 - n.groups) & 63)
-	return children(n)[first : first+1<<(n.groups-uint32(p.depth-n.depth))]
+// placesFor are the places of a page in a node.
+func placesFor(r ref, p *page) []ref {
+	depth := nodeOf(r).depth
+	first := p.prefix << (depth & 63) >> (64 - width(r))
+	return placesOf(r)[first : first+1<<(width(r)-uint(p.depth-depth))]
 }
 
 // divide puts two pages in the places of p, each for half of its hashes.
 func (t *tree) divide(p, left, right *page) {
-	n, link := t.path(p.prefix)
-	switch {
-	case n == nil:
-		link = &t.root
-		fallthrough
-	case uint32(p.depth-n.depth) == nodeBits:
-		if n != nil {
-			link = child(n, p.prefix)
-		}
-		c := newNode(t.s.epoch, 1, p.prefix, p.depth)
-		copy(children(c), []*page{left, right})
-		*link = c
+	link := t.path(p.prefix)
+	if link == nil {
+		t.root = t.fork(p, left, right)
 		return
-	case uint32(p.depth-n.depth) == n.groups:
-		wide := newNode(t.s.epoch, n.groups+1, n.prefix, n.depth)
-		for i, c := range children(n) {
-			children(wide)[2*i], children(wide)[2*i+1] = c, c
-		}
-		*link, n = wide, wide
 	}
-	places := placesOf(n, p)
+	switch depth := nodeOf(*link).depth; uint(p.depth - depth) {
+	case nodeBits:
+		placesFor(*link, p)[0] = t.fork(p, left, right)
+		return
+	case width(*link):
+		wide := newNode(t.s.epoch, width(*link)+1, depth)
+		for i, r := range placesOf(*link) {
+			placesOf(wide)[2*i], placesOf(wide)[2*i+1] = r, r
+		}
+		*link = wide
+	}
+	halve(placesFor(*link, p), left, right)
+}
+
+// fork is a node for the two halves of a page.
+func (t *tree) fork(p, left, right *page) ref {
+	r := newNode(t.s.epoch, leastBits, p.depth)
+	halve(placesOf(r), left, right)
+	return r
+}
+
+func halve(places []ref, left, right *page) {
 	for i := range places {
-		places[i] = left
+		places[i] = ref(left)
 		if i >= len(places)/2 {
-			places[i] = right
+			places[i] = ref(right)
 		}
 	}
 }
