@@ -76,6 +76,8 @@ func (c *inbound) run(ctx context.Context) error {
 	c.mu.Unlock()
 	signal(c.wake)
 
+	stop := hurry(ctx, c.conn)
+	defer stop()
 	read := make(chan error, 1)
 	go func() { read <- c.read() }()
 	err := c.write(ctx, read)

@@ -235,6 +235,39 @@ func farewellCase(t *testing.T, end string, polite bool) {
 	<-peer
 }
 
+// TestCancelDoesNotWaitForAHungPeer: the other side never reads.
+func TestCancelDoesNotWaitForAHungPeer(t *testing.T) {
+	for _, end := range []string{"inbound", "outbound"} {
+		t.Run(end, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				here, there := net.Pipe()
+				defer there.Close()
+				n := &Network{config: Config{Workers: []*pb.WorkerAddress{{}, {}}, Self: 1}}
+				ended := make(chan error, 1)
+				go func() {
+					if end == "inbound" {
+						ended <- newInbound(n, 0, here).run(ctx)
+						return
+					}
+					o := newOutbound(n, 0)
+					o.send([]byte("a frame"))
+					ended <- o.carry(ctx, here)
+				}()
+				synctest.Wait()
+				cancel()
+				from := time.Now()
+				if err := <-ended; err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(from); took > 2*endPatience {
+					t.Fatalf("it took %v", took)
+				}
+			})
+		})
+	}
+}
+
 func TestNobodyListensNamesBothWorkers(t *testing.T) {
 	ln, err := Listen("job", "127.0.0.1:0")
 	if err != nil {

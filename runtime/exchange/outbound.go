@@ -115,6 +115,8 @@ func (o *outbound) run(ctx context.Context, accepted func()) error {
 
 // carry runs an accepted connection.
 func (o *outbound) carry(ctx context.Context, conn net.Conn) error {
+	stop := hurry(ctx, conn)
+	defer stop()
 	read := make(chan error, 1)
 	go func() { read <- o.read(bufio.NewReader(conn)) }()
 	err := o.write(ctx, conn, read)
@@ -252,6 +254,12 @@ func (o *outbound) lost(ctx context.Context, what string, err error) error {
 	}
 	return fmt.Errorf("data plane: %s from worker %s to worker %s (%s): %w", what,
 		o.n.workerName(o.n.config.Self), o.n.workerName(o.worker), o.n.config.Workers[o.worker].GetDataAddress(), err)
+}
+
+// hurry makes a write that is under way when ctx ends give up soon, even if the
+// other side hangs.
+func hurry(ctx context.Context, conn net.Conn) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now().Add(endPatience)) })
 }
 
 // farewell tells the other side that this end of the attempt is over.
