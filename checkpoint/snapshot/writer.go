@@ -20,6 +20,7 @@ type Writer struct {
 	full        bool
 	arena       []byte
 	changes     []change
+	scratch     []change
 	names       []string
 	nameIndex   map[string]uint32
 	lastName    uint32
@@ -29,10 +30,12 @@ type Writer struct {
 // change is free of pointers, so that the collector never walks the list.
 type change struct {
 	ns     int64
+	prefix uint64 // first 8 bytes of the key, in an order like theirs
 	at     uint64 // of the key in the arena, the value follows
 	keyLen uint32
 	valLen uint32
 	name   uint32
+	seq    uint32 // later changes have higher ones
 	group  uint16
 	delete bool
 }
@@ -101,7 +104,7 @@ func (w *Writer) add(c change, group int) {
 	if group < w.first || group > w.last {
 		panic(fmt.Sprintf("snapshot: change in key group %d of a run for %d to %d", group, w.first, w.last))
 	}
-	c.group = uint16(group)
+	c.group, c.seq, c.prefix = uint16(group), uint32(len(w.changes)), prefixOf(w.key(c))
 	w.changes = append(w.changes, c)
 }
 
@@ -160,14 +163,25 @@ func (w *Writer) rankNames() (rank []uint32, sorted []string, err error) {
 	return rank, sorted, nil
 }
 
-// sortChanges sorts and keeps the last change of each key: the arena grows, so
-// the later of two changes has the higher place in it, except that changes
-// of empty keys and values may share one; the sort is stable for those.
+// sortChanges sorts and keeps the last change of each key.
 func (w *Writer) sortChanges(rank []uint32) {
-	slices.SortStableFunc(w.changes, func(a, b change) int { return w.compare(rank, a, b) })
+	w.groupChanges()
+	for from := 0; from < len(w.changes); {
+		to := from + 1
+		for to < len(w.changes) && w.changes[to].group == w.changes[from].group {
+			to++
+		}
+		slices.SortFunc(w.changes[from:to], func(a, b change) int {
+			if c := w.compare(rank, a, b); c != 0 {
+				return c
+			}
+			return cmp.Compare(a.seq, b.seq)
+		})
+		from = to
+	}
 	kept := w.changes[:0]
 	for i, c := range w.changes {
-		if i+1 < len(w.changes) && w.compare(rank, c, w.changes[i+1]) == 0 {
+		if i+1 < len(w.changes) && c.group == w.changes[i+1].group && w.compare(rank, c, w.changes[i+1]) == 0 {
 			continue
 		}
 		kept = append(kept, c)
@@ -175,17 +189,50 @@ func (w *Writer) sortChanges(rank []uint32) {
 	w.changes = kept
 }
 
-func (w *Writer) compare(rank []uint32, a, b change) int {
-	if a.group != b.group {
-		return cmp.Compare(a.group, b.group)
+// groupChanges brings changes into the order of their key groups, by counting.
+// A store that walks its tables in that order leaves nothing to do.
+func (w *Writer) groupChanges() {
+	if slices.IsSortedFunc(w.changes, func(a, b change) int { return cmp.Compare(a.group, b.group) }) {
+		return
 	}
+	starts := make([]int, w.groups+1)
+	for _, c := range w.changes {
+		starts[c.group+1]++
+	}
+	for g := range w.groups {
+		starts[g+1] += starts[g]
+	}
+	w.scratch = slices.Grow(w.scratch[:0], len(w.changes))[:len(w.changes)]
+	for _, c := range w.changes {
+		w.scratch[starts[c.group]] = c
+		starts[c.group]++
+	}
+	w.changes, w.scratch = w.scratch, w.changes
+}
+
+// compare orders changes of one key group by state, namespace and key.
+func (w *Writer) compare(rank []uint32, a, b change) int {
 	if a.name != b.name {
 		return cmp.Compare(rank[a.name], rank[b.name])
 	}
 	if a.ns != b.ns {
 		return cmp.Compare(a.ns, b.ns)
 	}
+	if a.prefix != b.prefix {
+		return cmp.Compare(a.prefix, b.prefix)
+	}
 	return bytes.Compare(w.key(a), w.key(b))
+}
+
+// prefixOf orders like the first 8 bytes of a key. Short keys are padded, so
+// that equal prefixes say nothing.
+func prefixOf(key []byte) uint64 {
+	if len(key) >= 8 {
+		return binary.BigEndian.Uint64(key)
+	}
+	var b [8]byte
+	copy(b[:], key)
+	return binary.BigEndian.Uint64(b[:])
 }
 
 func (w *Writer) key(c change) []byte { return w.arena[c.at : c.at+uint64(c.keyLen)] }
