@@ -72,10 +72,14 @@ const maxMeta = memberlist.MetaMaxSize
 type Cluster struct {
 	config  Config
 	list    *memberlist.Memberlist
+	node    string // memberlist's name of this member
 	changed chan struct{}
 	mu      struct {
 		sync.Mutex
-		self   Member
+		self Member
+		// nodes are the members by memberlist's names, this one among them. It
+		// is our own copy: what memberlist lists changes while it is read.
+		nodes  map[string]Member
 		closed bool
 	}
 }
@@ -101,6 +105,7 @@ func join(config Config) (*Cluster, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Cluster{config: config, changed: make(chan struct{}, 1)}
+	c.mu.nodes = map[string]Member{}
 	c.mu.self = Member{Name: config.Name, Role: config.Role, Meta: config.Meta}
 	if _, err := c.encodeSelf(); err != nil {
 		return nil, err
@@ -109,6 +114,7 @@ func join(config Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.node = gossip.Name
 	if c.list, err = memberlist.Create(gossip); err != nil {
 		return nil, err
 	}
@@ -281,7 +287,11 @@ func (c *Cluster) Update(meta Meta) error {
 }
 
 // GossipAddress is where other members can join this one.
-func (c *Cluster) GossipAddress() string { return c.list.LocalNode().Address() }
+func (c *Cluster) GossipAddress() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.nodes[c.node].GossipAddress
+}
 
 // Changes delivers a token after members came, went or changed. Tokens do not
 // queue: one says to look at Members again.
@@ -298,18 +308,14 @@ func (c *Cluster) notify() {
 func (c *Cluster) Members() []Member {
 	c.mu.Lock()
 	self := c.mu.self
-	c.mu.Unlock()
-	var members []Member
-	for _, node := range c.list.Members() {
-		m, ok := decode(node)
-		if node.Name == c.list.LocalNode().Name {
-			m = self
-			m.GossipAddress = node.Address()
-		} else if !ok || m.ClusterID != "" && self.ClusterID != "" && m.ClusterID != self.ClusterID {
-			continue
+	self.GossipAddress = c.mu.nodes[c.node].GossipAddress
+	members := []Member{self}
+	for name, m := range c.mu.nodes {
+		if name != c.node && (m.ClusterID == "" || self.ClusterID == "" || m.ClusterID == self.ClusterID) {
+			members = append(members, m)
 		}
-		members = append(members, m)
 	}
+	c.mu.Unlock()
 	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 	return members
 }
@@ -338,15 +344,6 @@ func (c *Cluster) encodeSelf() ([]byte, error) {
 	return data, err
 }
 
-func decode(node *memberlist.Node) (Member, bool) {
-	var m Member
-	if json.Unmarshal(node.Meta, &m) != nil || m.Name == "" {
-		return m, false
-	}
-	m.GossipAddress = node.Address()
-	return m, true
-}
-
 // delegate answers memberlist on its goroutines; nothing here blocks.
 type delegate struct{ c *Cluster }
 
@@ -363,6 +360,28 @@ func (delegate) GetBroadcasts(_, _ int) [][]byte { return nil }
 func (delegate) LocalState(bool) []byte          { return nil }
 func (delegate) MergeRemoteState([]byte, bool)   {}
 
-func (d delegate) NotifyJoin(*memberlist.Node)   { d.c.notify() }
-func (d delegate) NotifyLeave(*memberlist.Node)  { d.c.notify() }
-func (d delegate) NotifyUpdate(*memberlist.Node) { d.c.notify() }
+// The nodes given here are stable only during the call.
+
+func (d delegate) NotifyJoin(n *memberlist.Node)   { d.c.note(n) }
+func (d delegate) NotifyUpdate(n *memberlist.Node) { d.c.note(n) }
+
+func (d delegate) NotifyLeave(n *memberlist.Node) {
+	d.c.mu.Lock()
+	delete(d.c.mu.nodes, n.Name)
+	d.c.mu.Unlock()
+	d.c.notify()
+}
+
+// note takes over what a node says about itself. One that says nothing that we
+// understand is not ours.
+func (c *Cluster) note(n *memberlist.Node) {
+	var m Member
+	if json.Unmarshal(n.Meta, &m) != nil || m.Name == "" {
+		return
+	}
+	m.GossipAddress = n.Address()
+	c.mu.Lock()
+	c.mu.nodes[n.Name] = m
+	c.mu.Unlock()
+	c.notify()
+}
