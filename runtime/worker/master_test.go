@@ -188,7 +188,8 @@ func (m *master) attempt(parallelism int) error {
 		return err
 	}
 	for {
-		last := len(m.exhausted) == len(m.workers)
+		// Only workers that have slots have sources.
+		last := len(m.exhausted) == min(parallelism, len(m.workers))
 		if err := m.checkpoint(last); err != nil {
 			return err
 		}
