@@ -1,0 +1,272 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/runtime/codec"
+	"github.com/millrace/millrace/runtime/keygroup"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+var small = keygroup.RangeOf(0, 1, 16)
+
+func table[K comparable, V any](t *testing.T, s *Store, name string) *Table[K, V] {
+	t.Helper()
+	tab, err := NewTable[K, V](s, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tab
+}
+
+func frozenRun(t *testing.T, s *Store) *snapshot.Reader {
+	t.Helper()
+	run, err := writeRun(s.Freeze(false), s.groups)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := snapshot.Open("run", run.Bytes, s.groups.First, s.groups.Last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestRestoreReadsOlderTypesAndThenWritesInFull(t *testing.T) {
+	type before struct {
+		Count uint32
+		Old   string
+	}
+	type after struct {
+		New   []int64
+		Count uint64
+	}
+	s := NewStore(small)
+	old := table[uint32, before](t, s, "accounts")
+	key := uint32(7)
+	h := hasher[uint32]()(&key)
+	v, _ := old.Upsert(h, key)
+	*v = before{Count: 3, Old: "x"}
+
+	next := NewStore(small)
+	tab := table[uint64, after](t, next, "accounts")
+	if err := next.Load([]*snapshot.Reader{frozenRun(t, s)}, Restore{Declared: s.Declared()}); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := tab.Get(h, 7); !ok || got.Count != 3 || got.New != nil {
+		t.Fatalf("restored %v %v", got, ok)
+	}
+	if f := next.Freeze(false); !f.Full() {
+		t.Fatal("keys have other bytes now, but the next checkpoint is a delta")
+	}
+}
+
+func TestRestoreRefusesWhatDoesNotFit(t *testing.T) {
+	s := NewStore(small)
+	tab := table[uint64, int64](t, s, "count")
+	tab.Upsert(hashOf(1), 1)
+	run := frozenRun(t, s)
+
+	var unmatched *UnmatchedError
+	empty := NewStore(small)
+	if err := empty.Load([]*snapshot.Reader{run}, Restore{}); !errors.As(err, &unmatched) || unmatched.State != "count" {
+		t.Errorf("unmatched state: %v", err)
+	}
+	again, _ := snapshot.Open("run", mustRun(t, s), 0, 15)
+	if err := empty.Load([]*snapshot.Reader{again}, Restore{AllowUnmatched: true}); err != nil {
+		t.Errorf("allowed: %v", err)
+	}
+	if !empty.Freeze(false).Full() {
+		t.Error("state that was dropped stays in the chain: the next checkpoint is a delta")
+	}
+
+	var differs *codec.IncompatibleError
+	narrow := NewStore(small)
+	table[uint64, int32](t, narrow, "count")
+	again, _ = snapshot.Open("run", mustRun(t, s), 0, 15)
+	if err := narrow.Load([]*snapshot.Reader{again}, Restore{Declared: s.Declared()}); !errors.As(err, &differs) {
+		t.Errorf("narrower: %v", err)
+	}
+	spaces := &pb.StateDecl{Name: "a", NamespaceSchema: "int64", KeySchema: "string", ValueSchema: "int8"}
+	plain := &pb.StateDecl{Name: "a", KeySchema: "string", ValueSchema: "int8"}
+	if CompatibleState(spaces, plain) == nil || CompatibleState(plain, plain) != nil {
+		t.Error("CompatibleState passes over namespaces")
+	}
+}
+
+// mustRun is a full run of a store.
+func mustRun(t *testing.T, s *Store) []byte {
+	t.Helper()
+	f := s.Freeze(true)
+	run, err := writeRun(f, s.groups)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Abort()
+	return run.Bytes
+}
+
+func TestDeclarationsAreThoseOfTheStore(t *testing.T) {
+	var cur Current[string]
+	s := NewStore(small)
+	_, e1 := NewMap[string, int64, []byte](s, &cur, "m")
+	_, e2 := NewList[string, float64](s, &cur, "l")
+	_, e3 := NewValue[string, bool](s, &cur, "v")
+	m, e4 := DeclareMap[string, int64, []byte]("m")
+	l, e5 := DeclareList[string, float64]("l")
+	v, e6 := DeclareValue[string, bool]("v")
+	if err := errors.Join(e1, e2, e3, e4, e5, e6); err != nil {
+		t.Fatal(err)
+	}
+	byName := map[string]*pb.StateDecl{}
+	for _, d := range append(append(m, l...), v...) {
+		byName[d.GetName()] = d
+	}
+	for _, d := range s.Declared() {
+		if err := CompatibleState(byName[d.GetName()], d); err != nil || byName[d.GetName()].GetKeySchema() != d.GetKeySchema() {
+			t.Errorf("%v declared as %v: %v", d, byName[d.GetName()], err)
+		}
+	}
+	if _, err := NewValue[string, bool](s, &cur, "v"); err == nil {
+		t.Error("two states of one name")
+	}
+	if _, err := DeclareValue[string, func()]("f"); err == nil || !strings.Contains(err.Error(), `"f"`) {
+		t.Errorf("a func as state: %v", err)
+	}
+}
+
+func TestCrowdedHashesMakeLargePagesNotDeepTrees(t *testing.T) {
+	s := NewStore(everything)
+	const n = 100_000
+	// All keys share 32 bits of hash, as the entries of one large map do.
+	hash := func(k *uint64) uint64 { return 0xabcdef01<<32 | hash8(k)>>32 }
+	tab, err := NewTableHashed[uint64, int64](s, "t", hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range uint64(n) {
+		tab.Upsert(hash(&k), k)
+	}
+	nodes, pages := 0, 0
+	seen := map[ref]bool{}
+	var count func(r ref)
+	count = func(r ref) {
+		if seen[r] {
+			return
+		}
+		if seen[r] = true; width(r) == 0 {
+			pages++
+			return
+		}
+		nodes += nodeHead + 8*len(placesOf(r))
+		for _, c := range placesOf(r) {
+			count(c)
+		}
+	}
+	count(tab.root)
+	if nodes > tab.Bytes()/2 {
+		t.Errorf("%d bytes of nodes for %d pages of %d bytes", nodes, pages, tab.Bytes())
+	}
+	for k := range uint64(n) {
+		if _, ok := tab.Get(hash(&k), k); !ok {
+			t.Fatalf("key %d is lost", k)
+		}
+	}
+	// One hash for all: nothing can part them, and they are found still.
+	same, err := NewTableHashed[uint64, int64](s, "same", func(*uint64) uint64 { return 42 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range uint64(500) {
+		same.Upsert(42, k)
+	}
+	if same.Len() != 500 || !same.Delete(42, 499) {
+		t.Error("keys of one hash are lost")
+	}
+}
+
+func TestSteadyUpdatesDoNotAllocate(t *testing.T) {
+	s, tab, keys, hashes := filled(t, 20_000, number)
+	names := NewStore(small)
+	strs := table[string, int64](t, names, "s")
+	for i := range uint64(1000) {
+		k := name(i)
+		strs.Upsert(hashString(&k), k)
+	}
+	k := name(77)
+	i := 0
+	if n := testing.AllocsPerRun(5000, func() {
+		i++
+		v, _ := tab.Upsert(hashes[i], keys[i])
+		v.Count++
+		tab.Get(hashes[i+1], keys[i+1])
+		strs.Upsert(hashString(&k), k)
+	}); n != 0 {
+		t.Errorf("%v allocations an update", n)
+	}
+	// Nor do copies beside a snapshot, once a first round has left its pages.
+	for range 3 {
+		f := s.Freeze(false)
+		for j := range keys {
+			tab.Upsert(hashes[j], keys[j])
+		}
+		f.Release()
+	}
+	if len(tab.of.released) == 0 {
+		t.Error("pages that copies replaced are not offered again")
+	}
+}
+
+func TestAKeyOfAnotherSubtaskIsAnError(t *testing.T) {
+	s := NewStore(keygroup.RangeOf(0, 4, 16))
+	tab := table[uint64, int64](t, s, "t")
+	k := uint64(0)
+	for s.groups.Contains(keygroup.Of(hashOf(k), 16)) {
+		k++
+	}
+	tab.Upsert(hashOf(k), k)
+	if _, err := writeRun(s.Freeze(false), s.groups); err == nil || !strings.Contains(err.Error(), fmt.Sprint("key ", k)) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type broken struct{ X int }
+
+func (broken) MarshalBinary() ([]byte, error)  { return nil, errors.New("cannot") }
+func (*broken) UnmarshalBinary(b []byte) error { return nil }
+
+func TestAValueThatCannotBeEncodedFailsTheSnapshot(t *testing.T) {
+	s := NewStore(small)
+	table[uint64, broken](t, s, "t").Upsert(hashOf(1), 1)
+	var bad *codec.MarshalError
+	if _, err := writeRun(s.Freeze(false), small); !errors.As(err, &bad) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestGivenUpSnapshotsAreNotWritten(t *testing.T) {
+	s := NewStore(small)
+	table[uint64, int64](t, s, "t").Upsert(hashOf(1), 1)
+	f := s.Freeze(false)
+	f.Abort()
+	if _, err := writeRun(f, small); !errors.Is(err, ErrAborted) {
+		t.Errorf("got %v", err)
+	}
+	// Ever more failures end in a full snapshot, and hold no more memory.
+	for range 3 * maxHeld {
+		f = s.Freeze(false)
+		f.Abort()
+	}
+	if f = s.Freeze(false); !f.Full() || len(s.held) > maxHeld || len(s.layers) > maxHeld+1 {
+		t.Errorf("full %v, %d held, %d layers", f.Full(), len(s.held), len(s.layers))
+	}
+	f.Release()
+	if f = s.Freeze(false); f.Full() {
+		t.Error("full again after a full one was released")
+	}
+}
