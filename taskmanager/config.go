@@ -17,6 +17,9 @@ import (
 type Config struct {
 	// Data is the folder for shards, binaries and logs; required.
 	Data string
+	// Lock of that folder, where the caller has taken it and will free it after
+	// Run; nil lets New take one.
+	Lock *FolderLock
 	// Slots to offer (number of cores), and memory of one in bytes (1 GiB).
 	Slots      int
 	SlotMemory uint64
@@ -29,14 +32,15 @@ type Config struct {
 	KinesisAddress string
 
 	// JobManager is the control address of the job manager, where it is known
-	// beforehand. Else it is looked for in the cluster that Join leads to.
+	// beforehand: host:port, or an http or https URL. Else it is looked for in the cluster that Join leads to.
 	JobManager string
 	// Join are gossip addresses of members, normally of job managers.
 	Join []string
 	// Gossip is host:port for gossip (Bind, a free port). It is used only
 	// without JobManager.
 	Gossip string
-	// TLS is used for the control link; default clear text.
+	// TLS is used for the control link. Without it an address is spoken to in
+	// clear text, an https URL with the system's certificates.
 	TLS *tls.Config
 	// Token is sent to the job manager as a bearer token, where set.
 	Token string

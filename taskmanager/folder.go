@@ -27,7 +27,7 @@ const (
 // folder is the data folder, locked: no second process uses it meanwhile.
 type folder struct {
 	path string
-	lock *os.File
+	lock *FolderLock // nil when the caller of New keeps it
 	id   string
 	mu   struct {
 		sync.Mutex
@@ -35,18 +35,21 @@ type folder struct {
 	}
 }
 
-// openFolder makes and locks a folder, and reads or makes the id in it.
-func openFolder(path string) (*folder, error) {
+// openFolder makes and locks a folder, unless it is locked already, and reads
+// or makes the id in it.
+func openFolder(path string, lock *FolderLock) (*folder, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(path, "taskmanager"), 0o755); err != nil {
-		return nil, fmt.Errorf("make data folder: %w", err)
-	}
 	f := &folder{path: path}
-	if f.lock, err = lockFolder(path); err != nil {
-		return nil, err
+	if lock == nil {
+		if f.lock, err = LockFolder(path); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(path, "taskmanager"), 0o755); err != nil {
+		return nil, errors.Join(fmt.Errorf("make data folder: %w", err), f.close())
 	}
 	if f.id, err = f.readOrMake("id", func() string { return "tm-" + randomHex(8) }); err != nil {
 		return nil, errors.Join(err, f.close())
@@ -57,9 +60,22 @@ func openFolder(path string) (*folder, error) {
 	return f, nil
 }
 
-// lockFolder takes the lock. The kernel frees it when the process ends, in
-// whatever way; the number in the file is for people.
-func lockFolder(path string) (*os.File, error) {
+// FolderLock keeps other processes, and other task managers of this one, out
+// of a data folder.
+type FolderLock struct{ file *os.File }
+
+// Close frees the folder.
+func (l *FolderLock) Close() error { return l.file.Close() }
+
+// LockFolder makes a data folder and locks it, for a process that does more in
+// it than a task manager: it locks first of all and sets Config.Lock. The error
+// names the process that has the folder, with the code folder-in-use. The
+// kernel frees the lock when the process ends, in whatever way; the number in
+// the file is for people.
+func LockFolder(path string) (*FolderLock, error) {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
 	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock data folder: %w", err)
@@ -86,7 +102,7 @@ func lockFolder(path string) (*os.File, error) {
 		lock.Close()
 		return nil, fmt.Errorf("lock data folder %s: %w", path, err)
 	}
-	return lock, nil
+	return &FolderLock{lock}, nil
 }
 
 // readOrMake reads a small file beneath taskmanager; one that is not there is
@@ -152,7 +168,12 @@ func (f *folder) belongTo(cluster string) error {
 	return nil
 }
 
-func (f *folder) close() error { return f.lock.Close() }
+func (f *folder) close() error {
+	if f.lock == nil {
+		return nil
+	}
+	return f.lock.Close()
+}
 
 func randomHex(bytes int) string {
 	b := make([]byte, bytes)

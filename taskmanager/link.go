@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	goruntime "runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,16 +53,24 @@ type dialer struct {
 func (t *TaskManager) client(address string) (pbconnect.ControlClient, *dialer) {
 	d := &dialer{token: t.config.Token, dial: net.Dialer{Timeout: t.config.Timeout}}
 	d.transport = &http.Transport{DialContext: d.connect, DisableCompression: true, Protocols: &http.Protocols{}}
-	scheme := "http://"
-	if t.config.TLS != nil {
-		scheme = "https://"
-		d.transport.TLSClientConfig = t.config.TLS.Clone()
-		d.transport.TLSClientConfig.MinVersion = max(t.config.TLS.MinVersion, tls.VersionTLS12)
+	url := address
+	if !strings.Contains(url, "://") {
+		scheme := "http://"
+		if t.config.TLS != nil {
+			scheme = "https://"
+		}
+		url = scheme + address
+	}
+	if strings.HasPrefix(url, "https:") {
+		d.transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		if t.config.TLS != nil {
+			d.transport.TLSClientConfig = t.config.TLS.Clone()
+		}
 		d.transport.Protocols.SetHTTP2(true)
 	} else {
 		d.transport.Protocols.SetUnencryptedHTTP2(true)
 	}
-	return pbconnect.NewControlClient(&http.Client{Transport: d}, scheme+address,
+	return pbconnect.NewControlClient(&http.Client{Transport: d}, url,
 		connect.WithReadMaxBytes(maxMessage), connect.WithAcceptCompression("gzip", nil, nil)), d
 }
 

@@ -61,7 +61,7 @@ func New(config Config) (*TaskManager, error) {
 
 func (t *TaskManager) open() error {
 	var err error
-	if t.folder, err = openFolder(t.config.Data); err != nil {
+	if t.folder, err = openFolder(t.config.Data, t.config.Lock); err != nil {
 		return err
 	}
 	if t.shards, err = openShards(t.config, t.folder.id, t.streamCommand); err != nil {

@@ -114,7 +114,7 @@ func ask(a *attachment, r *pb.Request) *pb.Reply {
 func TestRequestsAreAnswered(t *testing.T) {
 	url, digest := bucketWithJob(t)
 	jm := newLeader(t, 1, url)
-	run(t, Config{JobManager: jm.address})
+	run(t, Config{JobManager: "http://" + jm.address})
 	a := jm.await()
 	plan := ask(a, &pb.Request{Id: 1, Body: &pb.Request_Plan{Plan: &pb.RunPlan{Binary: digest}}})
 	if plan.GetPlan().GetGraph().GetName() != "planned" {
@@ -211,6 +211,19 @@ func TestFolderBelongsToOneCluster(t *testing.T) {
 		t.Errorf("second task manager on a folder: %v", err)
 	}
 	stop()
+	lock, err := LockFolder(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Config{JobManager: jm.address, Data: data}); !errors.As(err, &fault) || fault.Code != codeFolderInUse {
+		t.Errorf("task manager on a locked folder: %v", err)
+	}
+	if mine, err := New(Config{JobManager: jm.address, Data: data, Lock: lock}); err != nil || mine.Close() != nil {
+		t.Errorf("task manager under the caller's lock: %v", err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
 	other := newLeader(t, 1, "mem://")
 	other.registered.ClusterId = "cluster-2"
 	tm, _ = run(t, Config{JobManager: other.address, Data: data})
