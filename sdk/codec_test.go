@@ -112,10 +112,12 @@ func TestCodecsRefuseTypesInPlanMode(t *testing.T) {
 		codec any
 		want  string
 	}{
-		"CSV of a number":       {CSV[int](), "no struct"},
-		"CSV of a slice":        {CSV[struct{ S []int }](), "cannot hold []int"},
-		"CSV without columns":   {CSV[struct{ s int }](), "no exported field"},
-		"CSV option":            {CSV[struct{ S int `csv:"s,opt"` }](), "unknown tag option"},
+		"CSV of a number":     {CSV[int](), "no struct"},
+		"CSV of a slice":      {CSV[struct{ S []int }](), "cannot hold []int"},
+		"CSV without columns": {CSV[struct{ s int }](), "no exported field"},
+		"CSV option": {CSV[struct {
+			S int `csv:"s,opt"`
+		}](), "unknown tag option"},
 		"JSON of a function":    {JSON[nested](), "nested.Deep.F"},
 		"JSON of a channel":     {JSON[chan int](), "cannot hold chan int"},
 		"JSON of a bool key":    {JSON[map[bool]int](), "key bool"},

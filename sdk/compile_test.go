@@ -1,14 +1,15 @@
 package sdk
 
-import (
-	"testing"
-	"time"
-)
+import "time"
 
 // everyMethod calls every generic method of the package on every kind of
 // result, so that the compiler refuses an instantiation cycle here, and not in
 // a user's job: a method whose result type wraps T or K compiles alone, and ends
-// in a cycle as soon as it meets itself.
+// in a cycle as soon as it meets itself. The compiler looks for cycles in
+// generic code as it is declared, so nothing calls this function: to generate
+// code for all of its operators would take minutes.
+//
+//nolint:unused // see above
 func everyMethod[T comparable](s DataStream[T]) {
 	streamMethods(s)
 	streamMethods(s.Map(func(v T) []T { return []T{v} }))
@@ -19,6 +20,7 @@ func everyMethod[T comparable](s DataStream[T]) {
 	keyedMethods(s.Map(func(v T) *T { return &v }).KeyBy(func(v *T) T { return *v }))
 }
 
+//nolint:unused // see everyMethod
 func streamMethods[T any](s DataStream[T]) {
 	tag := NewTag[T]("side")
 	_ = s.Map(func(v T) T { return v })
@@ -43,6 +45,7 @@ func streamMethods[T any](s DataStream[T]) {
 	_ = s.KeyBy(func(T) string { return "" })
 }
 
+//nolint:unused // see everyMethod
 func keyedMethods[K comparable, T any](k KeyedStream[K, T]) {
 	_ = k.Reduce("r", func(a, _ T) T { return a })
 	_ = k.Aggregate("a", Count[T](), func(K, int64) K { var k K; return k })
@@ -71,15 +74,5 @@ func keyedMethods[K comparable, T any](k KeyedStream[K, T]) {
 		_ = w.Aggregate("wc", Collect[T](), func(_ Window, _ K, all []T) []T { return all })
 		_ = w.Aggregate("wm", Min(func(T) string { return "" }), func(_ Window, k K, _ Extreme[string]) []K { return nil })
 		_ = w.Reduce("wr", func(a, _ T) T { return a }, func(_ Window, k K, v T) map[K]T { return nil })
-	}
-}
-
-func TestEveryMethodCompilesOnEveryKindOfResult(t *testing.T) {
-	env := newEnv(nil, true)
-	everyMethod(From(env, Slice("a", "b")))
-	everyMethod(From(env, Generate(10, func(i int64) [2]int64 { return [2]int64{i} })))
-	streamMethods(From(env, Slice([]float64{1}), SkipUndecodable()))
-	if len(env.nodes) == 0 {
-		t.Error("no operators were made")
 	}
 }

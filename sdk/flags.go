@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -118,26 +119,37 @@ func (f *flags) given(name string, isSwitch bool) []string {
 	return values
 }
 
-// finish refuses arguments that no declared flag takes. The strict parse must
-// find what the declarations found: it differs only where a value looks like
+// finish refuses arguments that no declared flag takes. A strict parse must give
+// each flag what its declaration found: it differs only where a value looks like
 // another flag, as in --name --other.
 func (f *flags) finish() error {
-	before := map[string]string{}
-	f.set.VisitAll(func(g *flag.Flag) { before[g.Name] = g.Value.String() })
-	if err := f.set.Parse(f.args); err != nil {
+	strict := flag.NewFlagSet("", flag.ContinueOnError)
+	strict.SetOutput(io.Discard)
+	f.set.VisitAll(func(g *flag.Flag) { strict.Var(&recorder{isSwitch: isSwitch(g.Value)}, g.Name, "") })
+	if err := strict.Parse(f.args); err != nil {
 		return &UsageError{fmt.Errorf("%w (--help lists the flags)", err)}
 	}
-	if f.set.NArg() > 0 {
-		return &UsageError{fmt.Errorf("unexpected argument %q (--help lists the flags)", f.set.Arg(0))}
+	if strict.NArg() > 0 {
+		return &UsageError{fmt.Errorf("unexpected argument %q (--help lists the flags)", strict.Arg(0))}
 	}
 	var err error
-	f.set.VisitAll(func(g *flag.Flag) {
-		if g.Value.String() != before[g.Name] {
+	strict.VisitAll(func(g *flag.Flag) {
+		if r := g.Value.(*recorder); !slices.Equal(r.values, f.given(g.Name, r.isSwitch)) {
 			err = &UsageError{fmt.Errorf("flag --%s: the value of another flag looks like it: write --flag=value", g.Name)}
 		}
 	})
 	return err
 }
+
+// recorder keeps what a flag is given.
+type recorder struct {
+	isSwitch bool
+	values   []string
+}
+
+func (r *recorder) Set(s string) error { r.values = append(r.values, s); return nil }
+func (r *recorder) String() string     { return "" }
+func (r *recorder) IsBoolFlag() bool   { return r.isSwitch }
 
 // usage prints the flags, one a line.
 func (f *flags) usage(w io.Writer) {

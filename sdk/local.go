@@ -3,8 +3,50 @@ package sdk
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
 
+	"github.com/millrace/millrace/local"
 	"github.com/millrace/millrace/runtime/graph"
 )
 
-func runLocal(context.Context, *graph.Graph, int) error { return errors.New("not yet") }
+// exitInterrupted is what shells show for a process that Ctrl-C ended.
+const exitInterrupted = 130
+
+// runByHand runs the job inside this process. Its graph is built anew for each
+// attempt, as in a worker, so that an operator never sees what another attempt
+// left in its closures.
+func runByHand(ctx context.Context, build func(*Env) error, hand byHand, stderr io.Writer) int {
+	g, err := Plan(build, hand.args, true)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		var usage *UsageError
+		if errors.As(err, &usage) {
+			return 2
+		}
+		return 1
+	}
+	err = local.Run(ctx, local.Config{
+		Graph:       func() (*graph.Graph, error) { return Plan(build, hand.args, true) },
+		Parallelism: parallelismOf(g, hand.parallelism),
+		Log:         slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, local.ErrCanceled):
+		return exitInterrupted
+	}
+	fmt.Fprintf(stderr, "job %s failed: %v\n", g.Name, err)
+	return 1
+}
+
+// parallelismOf is that of operators that set none: what the run asks for, else
+// what the job does.
+func parallelismOf(g *graph.Graph, asked int) int {
+	if asked > 0 {
+		return asked
+	}
+	return int(g.Config.DefaultParallelism)
+}

@@ -26,7 +26,8 @@ import (
 // Started by hand it runs the whole job inside its own process, until bounded
 // sources end or Ctrl-C; then it takes -p N (--parallelism N) besides the job's
 // own flags, and --help, which prints them. It exits with 0 when the job has
-// finished, 1 when it failed and 2 when its arguments are wrong.
+// finished, 1 when it failed, 2 when its arguments are wrong, and 130 after
+// Ctrl-C.
 func Main(build func(env *Env) error) {
 	os.Exit(run(build, os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -40,27 +41,13 @@ func run(build func(*Env) error, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
-	env := newEnv(hand.args, true)
 	if hand.help {
-		help(env, build, stdout)
+		help(newEnv(hand.args, true), build, stdout)
 		return 0
-	}
-	g, err := plan(env, build)
-	if err != nil {
-		fmt.Fprintln(stderr, err)
-		var usage *UsageError
-		if errors.As(err, &usage) {
-			return 2
-		}
-		return 1
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := runLocal(ctx, g, hand.parallelism); err != nil {
-		fmt.Fprintf(stderr, "job %s: %v\n", g.Name, err)
-		return 1
-	}
-	return 0
+	return runByHand(ctx, build, hand, stderr)
 }
 
 // Plan makes the graph of a job from its build function and arguments, with all

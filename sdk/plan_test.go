@@ -191,17 +191,17 @@ func TestAPlanDescribesTheJob(t *testing.T) {
 		}
 		for _, o := range v.GetOperators() {
 			for _, s := range o.GetStates() {
-				line += " " + s.GetName() + ":" + s.GetKind()
+				line += " " + s.GetName()
 			}
 		}
 		got = append(got, line)
 	}
 	want := []string{
 		"from-slice -> filter-1",
-		"counts <hash> window:window",
+		"counts <hash> window",
 		"out <rebalance>",
-		"to-func <rebalancelate>",
-		"totals -> to-func-2 <hash> total:value",
+		"to-func-2 <rebalancelate>",
+		"totals -> to-func-3 <hash> total",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("vertices (-want +got):\n%s", diff)
