@@ -32,10 +32,11 @@ type event struct {
 	N     int64
 }
 
-// The job: splits of numbered events, counted by key, into a ledger.
+// The job: splits of numbered events, counted by key, into a ledger. There are
+// many keys, so that a checkpoint changes few of them.
 const (
 	testSplits = 5
-	testKeys   = 97
+	testKeys   = 2003
 )
 
 func (e event) key() string { return fmt.Sprint("key-", (e.N*31+e.Split)%testKeys) }
