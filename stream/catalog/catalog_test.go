@@ -15,11 +15,11 @@ import (
 
 var t0 = time.Unix(1_795_000_000, 0)
 
-func create(name string, shards uint32) *pb.StreamCommand {
+func creation(name string, shards uint32) *pb.StreamCommand {
 	return &pb.StreamCommand{Body: &pb.StreamCommand_Create{Create: &pb.CreateStream{Name: name, Shards: shards}}}
 }
 
-func remove(name string) *pb.StreamCommand {
+func deletion(name string) *pb.StreamCommand {
 	return &pb.StreamCommand{Body: &pb.StreamCommand_Delete{Delete: &pb.DeleteStream{Name: name}}}
 }
 
@@ -58,7 +58,7 @@ func owners(t *testing.T, cat *pb.Catalog, name string) string {
 }
 
 func TestLifeOfAStream(t *testing.T) {
-	cat := must(t, withHosts("a", "b"), create("s", 4))
+	cat := must(t, withHosts("a", "b"), creation("s", 4))
 	if got := owners(t, cat, "s"); got != "a@1 b@1 a@1 b@1" {
 		t.Errorf("placed on %s", got)
 	}
@@ -71,8 +71,8 @@ func TestLifeOfAStream(t *testing.T) {
 		t.Fatalf("status %v, want ACTIVE", s.GetStatus())
 	}
 	generation := cat.GetLastGeneration()
-	cat = must(t, cat, remove("s"))
-	if _, err := Decide(cat, create("s", 1), t0); stream.KindOf(err) != stream.InUse {
+	cat = must(t, cat, deletion("s"))
+	if _, err := Decide(cat, creation("s", 1), t0); stream.KindOf(err) != stream.InUse {
 		t.Errorf("created while being deleted: %v", err)
 	}
 	// A host that is away does not hold up the deletion.
@@ -81,14 +81,14 @@ func TestLifeOfAStream(t *testing.T) {
 	if _, err := Find(cat, "s"); stream.KindOf(err) != stream.NotFound {
 		t.Errorf("after its deletion: %v", err)
 	}
-	cat = must(t, cat, create("s", 1))
+	cat = must(t, cat, creation("s", 1))
 	if s, _ := Find(cat, "s"); s.GetGeneration() <= generation {
 		t.Errorf("the new stream has generation %d, the old one had %d", s.GetGeneration(), generation)
 	}
 }
 
 func TestShardsStayWithAHostThatIsAwayOnceTheyHoldRecords(t *testing.T) {
-	cat := must(t, withHosts("a", "b"), create("s", 2))
+	cat := must(t, withHosts("a", "b"), creation("s", 2))
 	creating := SetHost(cat, "b", "")
 	if got := owners(t, Settle(creating, nil), "s"); got != "a@1 a@2" {
 		t.Errorf("a stream that is created without its host is on %s", got)
@@ -104,7 +104,7 @@ func TestShardsStayWithAHostThatIsAwayOnceTheyHoldRecords(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	cat := must(t, withHosts("a"), create("s", 1))
+	cat := must(t, withHosts("a"), creation("s", 1))
 	cat = Settle(cat, map[string]uint64{"a": cat.GetVersion()})
 	many := make(map[string]string)
 	for i := range stream.MaxTags + 1 {
@@ -114,12 +114,12 @@ func TestRefusals(t *testing.T) {
 		cmd  *pb.StreamCommand
 		kind stream.Kind
 	}{
-		"taken":         {create("s", 1), stream.Exists},
-		"no name":       {create("", 1), stream.InvalidArgument},
-		"long name":     {create(strings.Repeat("x", 129), 1), stream.InvalidArgument},
-		"bad name":      {create("a b", 1), stream.InvalidArgument},
-		"no shards":     {create("x", 0), stream.InvalidArgument},
-		"unknown":       {remove("x"), stream.NotFound},
+		"taken":         {creation("s", 1), stream.Exists},
+		"no name":       {creation("", 1), stream.InvalidArgument},
+		"long name":     {creation(strings.Repeat("x", 129), 1), stream.InvalidArgument},
+		"bad name":      {creation("a b", 1), stream.InvalidArgument},
+		"no shards":     {creation("x", 0), stream.InvalidArgument},
+		"unknown":       {deletion("x"), stream.NotFound},
 		"too short":     {retain("s", 23, false), stream.InvalidArgument},
 		"too long":      {retain("s", 8761, true), stream.InvalidArgument},
 		"not less":      {retain("s", 25, false), stream.InvalidArgument},
@@ -130,10 +130,10 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v, want kind %q", name, err, c.kind)
 		}
 	}
-	if _, err := Decide(nil, create("s", 1), t0); stream.KindOf(err) != stream.NoHosts {
+	if _, err := Decide(nil, creation("s", 1), t0); stream.KindOf(err) != stream.NoHosts {
 		t.Errorf("created without hosts: %v", err)
 	}
-	if _, err := Decide(must(t, cat, remove("s")), retain("s", 48, true), t0); stream.KindOf(err) != stream.InUse {
+	if _, err := Decide(must(t, cat, deletion("s")), retain("s", 48, true), t0); stream.KindOf(err) != stream.InUse {
 		t.Errorf("retention of a stream that is being deleted: %v", err)
 	}
 }
@@ -154,9 +154,9 @@ func TestRandomHistories(t *testing.T) {
 		var next *pb.Catalog
 		switch rng.IntN(5) {
 		case 0:
-			next, _ = Decide(cat, create(name, 1+rng.Uint32N(9)), t0.Add(time.Duration(step)*time.Millisecond))
+			next, _ = Decide(cat, creation(name, 1+rng.Uint32N(9)), t0.Add(time.Duration(step)*time.Millisecond))
 		case 1:
-			next, _ = Decide(cat, remove(name), t0)
+			next, _ = Decide(cat, deletion(name), t0)
 		case 2:
 			next = SetHost(cat, host, []string{"", host + ":1"}[rng.IntN(2)])
 		case 3:
