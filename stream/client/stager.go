@@ -136,11 +136,11 @@ func (s *Stager) Finish(next uint64) (tx *pb.Transaction, wait func(context.Cont
 		}
 	}
 	wait = func(ctx context.Context) ([]ShardCount, error) {
-		acknowledged := make(chan struct{})
+		// Giving up on one transaction gives up the stager: its blocks are of no
+		// use without the others.
 		stop := context.AfterFunc(ctx, s.cancel)
-		go func() { done.pending.Wait(); close(acknowledged) }()
-		<-acknowledged
-		stop()
+		defer stop()
+		done.pending.Wait()
 		if err := s.Err(); err != nil {
 			return nil, err
 		}
