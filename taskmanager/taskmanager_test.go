@@ -130,7 +130,7 @@ func TestRequestsAreAnswered(t *testing.T) {
 	if x := a.next().GetWorkerExited(); !x.GetRequested() || x.GetSignal() != "SIGKILL" {
 		t.Errorf("exited: %v", x)
 	}
-	if logs := ask(a, &pb.Request{Id: 3, Body: &pb.Request_ListLogs{ListLogs: &pb.ListLogs{}}}); logs.GetError() != nil || logs.GetLogs() == nil {
+	if logs := ask(a, &pb.Request{Id: 3, Body: &pb.Request_ListLogs{ListLogs: &pb.ListLogs{}}}); logs.GetError() != nil || len(logs.GetLogs().GetFiles()) != 2 {
 		t.Errorf("logs: %v", logs)
 	}
 	log := ask(a, &pb.Request{Id: 4, Body: &pb.Request_ReadLog{ReadLog: &pb.ReadLog{Name: "../taskmanager/id"}}})

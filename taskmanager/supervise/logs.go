@@ -52,16 +52,30 @@ func (c *capture) Write(p []byte) (int, error) {
 		// If the older part cannot be replaced, the new one starts over it.
 		_ = c.root.Rename(c.name, c.name+".1")
 	}
-	if c.mu.file == nil {
-		f, err := c.root.OpenFile(c.name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-		if err != nil {
-			return len(p), nil
-		}
-		c.mu.file, c.mu.size = f, 0
+	if c.mu.file == nil && !c.openLocked() {
+		return len(p), nil
 	}
 	n, _ := c.mu.file.Write(p)
 	c.mu.size += int64(n)
 	return len(p), nil
+}
+
+// openLocked begins an empty file.
+func (c *capture) openLocked() bool {
+	f, err := c.root.OpenFile(c.name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return false
+	}
+	c.mu.file, c.mu.size = f, 0
+	return true
+}
+
+// begin makes the file, so that people see that there was no output.
+func (c *capture) begin(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.name = name
+	c.openLocked()
 }
 
 // end returns the last lines.

@@ -176,7 +176,8 @@ func (s *Supervisor) exec(ctx context.Context, l launch) (*process, error) {
 	p.out = &capture{root: s.logs, limit: s.config.LogLimit}
 	p.err = &capture{root: s.logs, limit: s.config.LogLimit}
 	if l.log != "" {
-		p.out.name, p.err.name = l.log+".out", l.log+".err"
+		p.out.begin(l.log + ".out")
+		p.err.begin(l.log + ".err")
 	}
 	s.processes.Go(func() { s.tend(p, readers) })
 	return p, nil
