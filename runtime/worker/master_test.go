@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace/millrace/blob"
 	"github.com/millrace/millrace/checkpoint"
+	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/runtime/exchange"
 	"github.com/millrace/millrace/runtime/graph"
 
@@ -42,6 +43,8 @@ type master struct {
 	crash     func() bool
 	exhausted map[int]bool
 	savepoint bool
+	metrics   chan *pb.MetricsReport
+	failed    *pb.Error
 	// pace is called at every trigger.
 	pace func()
 }
@@ -49,7 +52,13 @@ type master struct {
 var errCrash = errors.New("the attempt was cancelled on purpose")
 
 func newMaster(t *testing.T, build func() (*graph.Graph, error), bucket blob.Bucket, workers, inline int) *master {
-	m := &master{t: t, build: build, bucket: bucket, reports: make(chan sent, 1024), crash: func() bool { return false }, pace: func() {}}
+	return newMasterWith(t, build, bucket, workers, inline, clock.System)
+}
+
+func clone(m *pb.Manifest) *pb.Manifest { return proto.CloneOf(m) }
+
+func newMasterWith(t *testing.T, build func() (*graph.Graph, error), bucket blob.Bucket, workers, inline int, clk clock.Clock) *master {
+	m := &master{metrics: make(chan *pb.MetricsReport, 100), t: t, build: build, bucket: bucket, reports: make(chan sent, 1024), crash: func() bool { return false }, pace: func() {}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for i := range workers {
@@ -64,10 +73,15 @@ func newMaster(t *testing.T, build func() (*graph.Graph, error), bucket blob.Buc
 		}
 		w, err := New(Config{
 			Graph: build, Bucket: bucket, JobID: "job", JobName: "test", WorkerID: m.address[i].GetWorkerId(),
-			DataListener: listener, InlineLimit: inline,
+			DataListener: listener, InlineLimit: inline, Clock: clk,
 			Send: func(r *pb.WorkerReport) {
 				if r.GetMetrics() == nil {
 					m.reports <- sent{i, r}
+					return
+				}
+				select {
+				case m.metrics <- r.GetMetrics():
+				default: // the test has seen enough
 				}
 			},
 		})
@@ -109,8 +123,10 @@ func (m *master) next() (sent, error) {
 		}
 		switch {
 		case r.GetFailed() != nil:
+			m.failed = r.GetFailed().GetError()
 			return r, fmt.Errorf("task failed: %v", r.GetFailed())
 		case r.GetDeclined() != nil:
+			m.failed = r.GetDeclined().GetError()
 			return r, fmt.Errorf("declined: %v", r.GetDeclined())
 		case r.GetExhausted() != nil:
 			m.exhausted[r.from] = true
@@ -250,12 +266,12 @@ func (m *master) roles() (*pb.Start, error) {
 
 func (m *master) checkpoint(last bool) error {
 	m.id++
-	man := &pb.Manifest{CheckpointId: m.id, Epoch: m.epoch, Graph: m.graph}
+	m.pace()
+	man := &pb.Manifest{CheckpointId: m.id, Epoch: m.epoch, Graph: m.graph, Savepoint: m.savepoint}
 	cmd := &pb.TriggerCheckpoint{CheckpointId: m.id, Terminal: last, Savepoint: m.savepoint, Full: m.savepoint}
 	if m.savepoint {
 		cmd.StatePrefix = fmt.Sprintf("savepoints/%d/state-", m.id)
 	}
-	m.pace()
 	m.all(&pb.WorkerCommand{Body: &pb.WorkerCommand_Trigger{Trigger: cmd}})
 	err := m.await(len(m.workers), func(r sent) bool {
 		if r.GetAck().GetCheckpointId() != m.id {
