@@ -300,7 +300,11 @@ func (l *Log) Fence(ctx context.Context, id ID, lineage, sink string, epoch uint
 			return err
 		},
 	})
-	return dropped, err
+	if err != nil {
+		// The committer may not be done with dropped.
+		return 0, err
+	}
+	return dropped, nil
 }
 
 func (s *shard) fence(b *pebble.Batch, name sinkName, epoch uint64, keep []*pb.Transaction) (uint64, error) {
