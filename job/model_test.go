@@ -181,6 +181,11 @@ func (w *world) tell(ev Event) {
 		w.do(a)
 	}
 	w.sawState(w, w.m.State())
+	if w.r.IntN(20) == 0 {
+		if st := w.m.Status(w.now); st.State != w.m.State() || len(st.Vertices) != 2 || st.Epoch != w.m.epoch {
+			w.fatalf("status %+v", st)
+		}
+	}
 }
 
 // entry is a line of the log, formatted only if somebody reads it.
