@@ -366,3 +366,26 @@ func drain(t *testing.T, readers []*client.Reader, wake <-chan struct{}, n int) 
 	}
 	return seen
 }
+
+func TestOwnershipIsCheckedWithItsEpoch(t *testing.T) {
+	c := newCluster(t, "a", "b")
+	a := c.hosts["a"].broker
+	if err := a.Command(t.Context(), create("s", 2)); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := a.Describe(t.Context(), "s")
+	for _, sh := range s.GetShards() {
+		ref := &pb.ShardRef{Stream: "s", Generation: s.GetGeneration(), Shard: sh.GetIndex(), OwnerEpoch: sh.GetOwnerEpoch()}
+		if _, err := c.hosts[sh.GetOwner()].broker.Local(ref); err != nil {
+			t.Errorf("the owner refuses: %v", err)
+		}
+		other := map[string]string{"a": "b", "b": "a"}[sh.GetOwner()]
+		_, err := c.hosts[other].broker.Local(ref)
+		wantKind(t, err, stream.NotOwner)
+		ref.OwnerEpoch++
+		_, err = c.hosts[sh.GetOwner()].broker.Local(ref)
+		wantKind(t, err, stream.NotOwner)
+	}
+	_, err := a.Local(&pb.ShardRef{Stream: "s", Generation: s.GetGeneration() + 1})
+	wantKind(t, err, stream.NotOwner)
+}
