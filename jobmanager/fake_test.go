@@ -100,6 +100,8 @@ type cluster struct {
 	bucket blob.Bucket
 	net    *network
 	http   *http.Client
+	// configure, where set, changes the configuration of leaders.
+	configure func(*Config)
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -124,8 +126,12 @@ func (c *cluster) lead(rest, control string) *leader {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(c.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	}
-	m, err := New(Config{Bucket: c.bucket, REST: rest, Control: control, Log: log, UploadDir: c.t.TempDir(),
-		Version: "v1", Settings: map[string]string{"slots": "2"}, Hosts: []string{"jm.test"}})
+	cfg := Config{Bucket: c.bucket, REST: rest, Control: control, Log: log, UploadDir: c.t.TempDir(),
+		Version: "v1", Settings: map[string]string{"slots": "2"}, Hosts: []string{"jm.test"}}
+	if c.configure != nil {
+		c.configure(&cfg)
+	}
+	m, err := New(cfg)
 	if err != nil {
 		c.t.Fatal(err)
 	}

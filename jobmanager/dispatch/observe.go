@@ -48,7 +48,9 @@ func (r *recoveries) list() []Recovery {
 	return append([]Recovery(nil), r.mu.all...)
 }
 
-func (r *recoveries) observe(o job.Observation, now time.Time) {
+// observe returns when the failure was seen that o ends the recovery of; zero
+// for any other observation.
+func (r *recoveries) observe(o job.Observation, now time.Time) (failed time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var last *Recovery
@@ -65,6 +67,7 @@ func (r *recoveries) observe(o job.Observation, now time.Time) {
 	case job.AttemptRunning:
 		if last != nil && last.Restarted.IsZero() {
 			last.Restarted = now
+			return last.Failed
 		}
 	case job.FirstOutput:
 		if last != nil && last.FirstOutput.IsZero() {
@@ -79,12 +82,13 @@ func (r *recoveries) observe(o job.Observation, now time.Time) {
 			last.Visible = now
 		}
 	}
+	return time.Time{}
 }
 
 // observe logs, traces and keeps what the master saw.
 func (j *Job) observe(ctx context.Context, o job.Observation) {
 	now := j.d.Now()
-	j.log.observe(o, now)
+	failed := j.log.observe(o, now)
 	log := j.d.cfg.Log.With("job", j.ID, "name", j.Submitted.GetName())
 	switch o := o.(type) {
 	case job.StateChanged:
@@ -94,8 +98,8 @@ func (j *Job) observe(ctx context.Context, o job.Observation) {
 	case job.AttemptRunning:
 		log.Info("attempt running", "epoch", o.Epoch, "deployed_in", o.Deploy, "recovered_in", o.Recovery)
 		j.span(ctx, "deployment", now.Add(-o.Deploy), now, nil, attribute.Int64("epoch", int64(o.Epoch)))
-		if o.Recovery > 0 {
-			j.span(ctx, "recovery", now.Add(-o.Recovery), now, nil, attribute.Int64("epoch", int64(o.Epoch)))
+		if !failed.IsZero() {
+			j.span(ctx, "recovery", failed, now, nil, attribute.Int64("epoch", int64(o.Epoch)))
 		}
 	case job.AttemptFailed:
 		e := o.Exception

@@ -37,16 +37,35 @@ func Scope(name string) string {
 	}, name)
 }
 
+// Counter reads a counter of a task; false where the task does not measure it.
+type Counter func(*pb.TaskMetrics) (uint64, bool)
+
+// Always is a counter that every task measures.
+func Always(get func(*pb.TaskMetrics) uint64) Counter {
+	return func(m *pb.TaskMetrics) (uint64, bool) { return get(m), true }
+}
+
+// BytesIn and BytesOut count encoded bytes. Records that stay in their process
+// are never encoded, so records without bytes mean that nobody knows.
+func BytesIn(m *pb.TaskMetrics) (uint64, bool) {
+	return m.GetBytesIn(), m.GetBytesIn() > 0 || m.GetRecordsIn() == 0
+}
+
+// BytesOut is BytesIn's counterpart.
+func BytesOut(m *pb.TaskMetrics) (uint64, bool) {
+	return m.GetBytesOut(), m.GetBytesOut() > 0 || m.GetRecordsOut() == 0
+}
+
 var taskCounters = []struct {
 	name string
-	get  func(*pb.TaskMetrics) uint64
+	get  Counter
 }{
-	{"numRecordsIn", (*pb.TaskMetrics).GetRecordsIn},
-	{"numRecordsOut", (*pb.TaskMetrics).GetRecordsOut},
-	{"numBytesIn", (*pb.TaskMetrics).GetBytesIn},
-	{"numBytesOut", (*pb.TaskMetrics).GetBytesOut},
-	{"numBuffersIn", (*pb.TaskMetrics).GetBatchesIn},
-	{"numBuffersOut", (*pb.TaskMetrics).GetBatchesOut},
+	{"numRecordsIn", Always((*pb.TaskMetrics).GetRecordsIn)},
+	{"numRecordsOut", Always((*pb.TaskMetrics).GetRecordsOut)},
+	{"numBytesIn", BytesIn},
+	{"numBytesOut", BytesOut},
+	{"numBuffersIn", Always((*pb.TaskMetrics).GetBatchesIn)},
+	{"numBuffersOut", Always((*pb.TaskMetrics).GetBatchesOut)},
 }
 
 var taskTimes = []struct {
@@ -67,8 +86,13 @@ func (t *Task) Values(now time.Time) []Value {
 	var all []Value
 	gauge := func(name string, v float64) { all = append(all, Value{Name: name, Value: v}) }
 	for _, c := range taskCounters {
-		all = append(all, Value{Name: c.name, Value: float64(c.get(t.Last)), Counter: true})
-		if rate, ok := t.PerSecond(c.get, now); ok {
+		v, ok := c.get(t.Last)
+		if !ok {
+			continue
+		}
+		all = append(all, Value{Name: c.name, Value: float64(v), Counter: true})
+		total := func(m *pb.TaskMetrics) uint64 { n, _ := c.get(m); return n }
+		if rate, ok := t.PerSecond(total, now); ok {
 			gauge(c.name+"PerSecond", rate)
 		}
 	}

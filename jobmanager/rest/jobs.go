@@ -101,7 +101,7 @@ func (s *Server) jobsOverview(r *http.Request) (any, error) {
 			"jid": v.ID, "name": v.Submitted.GetName(), "jobType": "STREAMING", "schedulerType": "Default",
 			"state": v.State.String(), "start-time": v.started().UnixMilli(), "end-time": ms(v.Ended),
 			"duration": v.duration(), "last-modification": v.lastModification().UnixMilli(),
-			"pending-operators": 0, "tasks": tasks,
+			"tasks": tasks,
 		})
 	}
 	return obj{"jobs": list}, nil
@@ -127,7 +127,7 @@ func (s *Server) jobDetails(r *http.Request) (any, error) {
 		"job-type": "STREAMING", "schedulerType": "Default",
 		"start-time": v.started().UnixMilli(), "end-time": ms(v.Ended), "duration": v.duration(), "now": v.now.UnixMilli(),
 		"maxParallelism": maxParallelism, "timestamps": timestamps, "status-counts": countTasks(v.Vertices...),
-		"pending-operators": 0, "plan": plan(v.ID, v.Submitted.GetGraph()), "vertices": vertices,
+		"plan": plan(v.ID, v.Submitted.GetGraph()), "vertices": vertices,
 		"binary": v.Submitted.GetBinary(), "args": append([]string{}, v.Submitted.GetArgs()...),
 		"epoch": v.Epoch, "restarts": v.Restarts,
 	}

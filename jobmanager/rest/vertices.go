@@ -98,19 +98,16 @@ func (s *Server) vertexSummary(v view, g *pb.Vertex, st job.VertexStatus) obj {
 // reported it; "-complete" says the same in Flink's words.
 func ioMetrics(tasks []*rates.Task) obj {
 	o := obj{}
-	all := len(tasks) > 0
-	for _, t := range tasks {
-		all = all && t != nil
-	}
 	for _, f := range []struct {
 		name string
-		get  func(*pb.TaskMetrics) uint64
+		get  rates.Counter
 	}{
-		{"read-bytes", (*pb.TaskMetrics).GetBytesIn}, {"write-bytes", (*pb.TaskMetrics).GetBytesOut},
-		{"read-records", (*pb.TaskMetrics).GetRecordsIn}, {"write-records", (*pb.TaskMetrics).GetRecordsOut},
+		{"read-bytes", rates.BytesIn}, {"write-bytes", rates.BytesOut},
+		{"read-records", rates.Always((*pb.TaskMetrics).GetRecordsIn)}, {"write-records", rates.Always((*pb.TaskMetrics).GetRecordsOut)},
 	} {
-		o[f.name+"-complete"] = all
-		if n, ok := sum(tasks, f.get); ok {
+		n, reported := sum(tasks, f.get)
+		o[f.name+"-complete"] = reported == len(tasks)
+		if reported > 0 {
 			o[f.name] = n
 		}
 	}
@@ -121,20 +118,25 @@ func ioMetrics(tasks []*rates.Task) obj {
 		{"accumulated-backpressured-time", (*pb.TaskMetrics).GetBackpressuredNs},
 		{"accumulated-idle-time", (*pb.TaskMetrics).GetIdleNs}, {"accumulated-busy-time", (*pb.TaskMetrics).GetBusyNs},
 	} {
-		if n, ok := sum(tasks, f.get); ok {
+		if n, reported := sum(tasks, rates.Always(f.get)); reported > 0 {
 			o[f.name] = n / 1e6
 		}
 	}
 	return o
 }
 
-func sum(tasks []*rates.Task, get func(*pb.TaskMetrics) uint64) (n uint64, ok bool) {
+// sum adds up a counter over the tasks that have reported it.
+func sum(tasks []*rates.Task, get rates.Counter) (n uint64, reported int) {
 	for _, t := range tasks {
-		if t != nil {
-			n, ok = n+get(t.Last), true
+		if t == nil {
+			continue
+		}
+		if v, ok := get(t.Last); ok {
+			n += v
+			reported++
 		}
 	}
-	return n, ok
+	return n, reported
 }
 
 func (s *Server) task(v vertexView, subtask int) *rates.Task {
