@@ -80,7 +80,8 @@ func (d *Dispatcher) Upload(ctx context.Context, name string, r io.Reader) (Jar,
 		return Jar{}, err
 	}
 	jar := Jar{ID: NewID() + "_" + name, Name: name, Size: n, SHA256: hex.EncodeToString(digest.Sum(nil)), UploadedMs: d.Now().UnixMilli()}
-	return jar, d.keep(ctx, jar, f)
+	// All of it is here: a client that leaves now has uploaded it.
+	return jar, d.keep(context.WithoutCancel(ctx), jar, f)
 }
 
 // keep writes the binary, unless the bucket has it, and then its jar.
@@ -106,6 +107,9 @@ func (d *Dispatcher) keep(ctx context.Context, jar Jar, f *os.File) error {
 		return fmt.Errorf("encode jar %s: %w", jar.ID, err)
 	}
 	if _, err := d.cfg.Bucket.PutIfAbsent(ctx, jarPrefix+jar.ID, data); err != nil {
+		if err := d.collectBinary(ctx, jar.SHA256); err != nil {
+			d.cfg.Log.Warn("binary was not deleted", "binary", jar.SHA256, "error", err)
+		}
 		return api.Errorf(api.BucketUnavailable, "store jar %s: %w", jar.ID, err)
 	}
 	return nil

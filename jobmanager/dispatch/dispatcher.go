@@ -126,12 +126,10 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 	d.running.Go(func() { d.deleteObjects(ctx) })
 	for _, r := range state.GetJobs() {
 		if r.GetEnded() != nil {
-			d.mu.Lock()
-			d.mu.jobs[r.GetSubmitted().GetJobId()] = endedJob(d, r)
-			d.mu.Unlock()
+			d.addEnded(r)
 			continue
 		}
-		if err := d.launch(ctx, r, job.Recovered{}); err != nil {
+		if err := d.takeOver(ctx, r); err != nil {
 			return fmt.Errorf("take over job %s: %w", r.GetSubmitted().GetJobId(), err)
 		}
 	}

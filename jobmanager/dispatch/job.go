@@ -77,13 +77,14 @@ func endedJob(d *Dispatcher, r *pb.JobRecord) *Job {
 	return j
 }
 
+// newMaster makes the master of a job's record.
+func (d *Dispatcher) newMaster(r *pb.JobRecord) (*job.Master, error) {
+	return job.New(job.Config{Record: r, EpochFloor: d.epochFloor(r.GetSubmitted()), SlotWait: d.cfg.SlotWait})
+}
+
 // launch registers a job and starts its driver.
-func (d *Dispatcher) launch(ctx context.Context, r *pb.JobRecord, first job.Event) error {
+func (d *Dispatcher) launch(ctx context.Context, r *pb.JobRecord, master *job.Master, first job.Event) error {
 	j := newJob(d, r)
-	master, err := job.New(job.Config{Record: r, EpochFloor: d.epochFloor(r.GetSubmitted()), SlotWait: d.cfg.SlotWait})
-	if err != nil {
-		return err
-	}
 	j.master = master
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -93,6 +94,28 @@ func (d *Dispatcher) launch(ctx context.Context, r *pb.JobRecord, first job.Even
 	d.mu.jobs[j.ID] = j
 	d.running.Go(func() { j.run(ctx, first) })
 	return nil
+}
+
+// takeOver goes on with a job of the journal. One that this version cannot
+// drive ends FAILED; the others go on.
+func (d *Dispatcher) takeOver(ctx context.Context, r *pb.JobRecord) error {
+	master, err := d.newMaster(r)
+	if err == nil {
+		return d.launch(ctx, r, master, job.Recovered{})
+	}
+	d.cfg.Log.Error("job cannot be taken over", "job", r.GetSubmitted().GetJobId(), "error", err)
+	r.Ended = &pb.JobEnded{JobId: r.GetSubmitted().GetJobId(), State: job.Failed.String(), Error: asError(err).Proto(), EndedMs: d.Now().UnixMilli()}
+	if err := d.journal.Append(ctx, &pb.JournalRecord{Body: &pb.JournalRecord_JobEnded{JobEnded: r.GetEnded()}}); err != nil {
+		return err
+	}
+	d.addEnded(r)
+	return nil
+}
+
+func (d *Dispatcher) addEnded(r *pb.JobRecord) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.jobs[r.GetSubmitted().GetJobId()] = endedJob(d, r)
 }
 
 // epochFloor is the highest epoch of any job of the same lineage: sinks refuse

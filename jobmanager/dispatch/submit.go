@@ -138,13 +138,19 @@ func (d *Dispatcher) start(ctx context.Context, record *pb.JobSubmitted) (*Job, 
 		}
 		return nil, api.Errorf(api.BucketUnavailable, "look for binary %s: %w", record.GetBinary(), err)
 	}
+	// The journal holds no job that has no master.
+	created := &pb.JobRecord{Submitted: proto.Clone(record).(*pb.JobSubmitted)}
+	master, err := d.newMaster(created)
+	if err != nil {
+		return nil, asError(err)
+	}
 	// The append and the launch are one: a client that leaves in between must
 	// not leave a job that is journalled and not driven.
 	result := make(chan error, 1)
 	ok := d.background(func(run context.Context) {
 		err := d.journal.Append(run, &pb.JournalRecord{Body: &pb.JournalRecord_JobSubmitted{JobSubmitted: record}})
 		if err == nil {
-			err = d.launch(run, &pb.JobRecord{Submitted: proto.Clone(record).(*pb.JobSubmitted)}, job.Submitted{})
+			err = d.launch(run, created, master, job.Submitted{})
 		}
 		result <- err
 	})

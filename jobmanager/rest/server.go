@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -235,6 +234,3 @@ func (s *Server) job(r *http.Request) (*dispatch.Job, error) {
 	}
 	return s.d.Job(id)
 }
-
-// detached is a context that goes on when the client leaves.
-func detached(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
