@@ -49,7 +49,7 @@ func (d *Dispatcher) Plan(ctx context.Context, jar string, args []string, parall
 		return nil, err
 	}
 	reply, err := d.control.Ask(ctx, tm, &pb.Request{Body: &pb.Request_Plan{Plan: &pb.RunPlan{
-		Binary: b.SHA256, Args: args, DefaultParallelism: uint32(max(1, parallelism))}}})
+		Binary: b.SHA256, Args: args, DefaultParallelism: uint32(parallelism)}}})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -15,8 +16,8 @@ const MaxName = 256
 
 // Plan checks the graph and returns it as the job graph that the job manager
 // knows: chained, named and hashed, without code. Nodes without a parallelism
-// of their own get defaultParallelism. The same graph gives the same plan,
-// byte for byte. An error names the operator and what to do about it.
+// of their own get defaultParallelism, or the job's own default where that is 0.
+// The same graph gives the same plan, byte for byte. An error names the operator and what to do about it.
 func Plan(g *Graph, defaultParallelism int) (*pb.JobGraph, error) {
 	vertices, err := Chains(g, defaultParallelism)
 	if err != nil {
@@ -67,8 +68,14 @@ func config(g *Graph, defaultParallelism int) *pb.JobConfig {
 	if g.Config != nil {
 		c = proto.CloneOf(g.Config)
 	}
-	c.DefaultParallelism = uint32(defaultParallelism)
+	c.DefaultParallelism = uint32(g.parallelism(defaultParallelism))
 	return c
+}
+
+// parallelism is that of nodes that set none: what is asked for, else the job's
+// own default, else 1.
+func (g *Graph) parallelism(asked int) int {
+	return max(1, cmp.Or(asked, int(g.Config.GetDefaultParallelism())))
 }
 
 func describe(v *Vertex, vertices []*Vertex) *pb.Vertex {

@@ -95,9 +95,7 @@ func settle(g *Graph, n *Node, position, defaultParallelism int) (*member, error
 		return nil, fmt.Errorf("max parallelism %d of operator %s: it is 1 to %d", m.maxParallelism, m.name, keygroup.Max)
 	}
 	if m.parallelism == 0 {
-		if m.parallelism = defaultParallelism; m.parallelism == 0 {
-			m.parallelism = 1
-		}
+		m.parallelism = g.parallelism(defaultParallelism)
 	}
 	if m.parallelism < 1 || m.parallelism > m.maxParallelism {
 		return nil, fmt.Errorf("parallelism %d of operator %s: it is 1 to its max parallelism, %d", m.parallelism, m.name, m.maxParallelism)
