@@ -12,4 +12,5 @@
 //   - graph: the operator graph that a job's build makes, chained to vertices.
 //   - task: one goroutine that runs one chain, with its mailbox.
 //   - worker: the tasks of one job in one process, and the link to its master.
+//   - launch: a job binary's side of the control socket.
 package runtime

@@ -1,5 +1,8 @@
 // Package operator is the contract between a task and the operators of its
-// chain, and the plain operators: map, filter, flat map, process, key.
+// chain, and the operators that need no more than it: map, filter, flat map,
+// process, keyed process with timers, running reduction, timestamps, source and
+// sink. What a constructor returns is one subtask's; the functions it was given
+// are shared by all subtasks of the process.
 //
 // An operator instance belongs to one subtask. The task calls it from one
 // goroutine, in this order:

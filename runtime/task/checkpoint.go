@@ -172,8 +172,8 @@ func (t *Task) checkpoint(b barrier.Barrier, delay, alignment time.Duration) err
 			}
 			part.Entries, e.deferred[i] = snap.Entries, snap.Deferred
 		}
-		if i == 0 && t.source == nil && t.input != batch.NoTime && t.input != batch.EndOfTime {
-			part.Entries = append(part.Entries, operator.WatermarkEntry(operator.KeyInput, t.input))
+		if i == 0 && t.source == nil && t.kept != batch.NoTime {
+			part.Entries = append(part.Entries, operator.WatermarkEntry(operator.KeyInput, t.kept))
 		}
 		e.out.Operators = append(e.out.Operators, part)
 	}

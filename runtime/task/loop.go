@@ -179,6 +179,9 @@ func (t *Task) take(gate int, item exchange.Item) error {
 func (t *Task) told() error {
 	if w := t.combiner.Current(); w > t.input {
 		t.input = w
+		if w != batch.EndOfTime {
+			t.kept = w
+		}
 		return t.tell(0, w)
 	}
 	return nil

@@ -124,8 +124,10 @@ type Task struct {
 	aligner  *barrier.Aligner
 	combiner *watermark.Combiner
 	idle     bool
-	// input is the watermark that the chain has been told of.
-	input int64
+	// input is the watermark that the chain has been told of; kept is the last
+	// one before the end of time, which is what checkpoints hold: a job that
+	// goes on after a drain goes on in time.
+	input, kept int64
 
 	encode   chan *encoding
 	held     []frozen
@@ -158,7 +160,7 @@ func New(cfg Config) (*Task, error) {
 	}
 	t := &Task{
 		cfg: cfg, box: cfg.Mailbox, start: make(chan Beginning, 1), gates: cfg.Gates,
-		input: batch.NoTime, encode: make(chan *encoding, encodeQueue),
+		input: batch.NoTime, kept: batch.NoTime, encode: make(chan *encoding, encodeQueue),
 	}
 	t.ops = make([]chained, len(cfg.Operators))
 	for i, op := range cfg.Operators {
@@ -310,6 +312,7 @@ func (t *Task) open(ctx context.Context) error {
 			if t.input, err = operator.RestoredWatermark(r.Entries, operator.KeyInput); err != nil {
 				return err
 			}
+			t.kept = t.input
 		}
 		if restorer, ok := op.Operator.Operator.(operator.Restorer); ok {
 			if err := restorer.Restore(r.Entries); err != nil {
