@@ -14,6 +14,9 @@ import (
 
 const seeds = 10_000
 
+// few is how many of the seeds a short run takes.
+const few = 500
+
 // world plays everything around a coordinator: workers that answer late,
 // never, twice or for another epoch, a bucket and a journal that fail. It
 // knows the invariants of Coordinator by number.
@@ -409,6 +412,10 @@ func (w *world) finish() {
 
 func TestCoordinatorSeeds(t *testing.T) {
 	completed, aborted, triggered := 0, 0, 0
+	seeds := seeds
+	if testing.Short() {
+		seeds = few
+	}
 	for seed := range uint64(seeds) {
 		w := newWorld(t, seed)
 		w.run(120)

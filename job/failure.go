@@ -25,7 +25,6 @@ const (
 	codeSavepointForeign    = "savepoint-of-another-job"
 	codeStateUnmatched      = "state-unmatched"
 	codeStateIncompatible   = "state-incompatible"
-	codeCheckpointFailed    = "checkpoint-failed"
 	codeSavepointFailed     = "savepoint-failed"
 	codeBucketUnavailable   = "bucket-unavailable"
 	codeParallelismTooLarge = "parallelism-too-large"

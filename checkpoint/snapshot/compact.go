@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 
@@ -113,8 +114,8 @@ func Fetch(ctx context.Context, b blob.Bucket, ref *pb.RunRef) ([]byte, error) {
 
 // flipped finds the part of a damaged run that does not check, 0 if each does.
 func flipped(data []byte) int64 {
-	_, err := Open("", data, 0, maxGroups)
-	if c, ok := err.(*CorruptError); ok { //nolint:errorlint // Open returns it unwrapped
+	var c *CorruptError
+	if _, err := Open("", data, 0, maxGroups); errors.As(err, &c) {
 		return c.Offset
 	}
 	return 0
