@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
