@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/blob"
 	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/graph"
 	"github.com/millrace/millrace/runtime/operator"
 
@@ -147,6 +148,17 @@ func TestSavepoint(t *testing.T) {
 	}
 	if err := m.attempt(2); err != nil {
 		t.Fatal(err)
+	}
+	// The last checkpoint was taken at the end of time; what it keeps of event
+	// time is where a job that goes on from it goes on.
+	for _, s := range m.complete.GetOperators() {
+		if s.GetUid() != "count" {
+			continue
+		}
+		w, err := operator.RestoredWatermark(s.GetEntries(), operator.KeyInput)
+		if err != nil || w == batch.NoTime || w >= src.n {
+			t.Errorf("subtask %d keeps watermark %d, %v", s.GetSubtask(), w, err)
+		}
 	}
 	chained := false
 	for _, man := range manifests {
