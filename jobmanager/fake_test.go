@@ -279,6 +279,7 @@ const (
 )
 
 func graph(parallelism uint32) *pb.JobGraph {
+	parallelism = max(1, parallelism) // the job's own default
 	return &pb.JobGraph{
 		Name: "delays", PlanHash: []byte("plan"),
 		Config: &pb.JobConfig{CheckpointIntervalMs: 1000, CheckpointTimeoutMs: 60000, RetainedCheckpoints: 1, DefaultParallelism: parallelism,
@@ -424,7 +425,11 @@ func (h *host) reply(r *pb.Request) {
 			a.Error = &pb.Error{Code: "build-failed", Message: "build: no such file"}
 			break
 		}
-		a.Body = &pb.Reply_Plan{Plan: &pb.PlanResult{Graph: graph(b.Plan.GetDefaultParallelism())}}
+		g := graph(b.Plan.GetDefaultParallelism())
+		if len(b.Plan.GetArgs()) > 0 && b.Plan.GetArgs()[0] == "--other" {
+			g.Vertices[1].Operators[0].Uid = "another"
+		}
+		a.Body = &pb.Reply_Plan{Plan: &pb.PlanResult{Graph: g}}
 	case *pb.Request_ListLogs:
 		a.Body = &pb.Reply_Logs{Logs: &pb.LogList{Files: []*pb.LogFile{{Name: "w.out", Size: 5, ModifiedMs: 1}, {Name: "w.err", Size: 5, ModifiedMs: 1}}}}
 	case *pb.Request_ReadLog:
@@ -460,7 +465,8 @@ func (h *host) obey(job, worker string, c *pb.WorkerCommand) {
 		ack := &pb.CheckpointAck{CheckpointId: b.Trigger.GetCheckpointId()}
 		for i := range h.subtasks() {
 			for _, uid := range []string{"flights", "delays"} {
-				ack.Operators = append(ack.Operators, &pb.OperatorSnapshot{Uid: uid, Subtask: i, Parallelism: h.subtasks(), MaxParallelism: 128})
+				ack.Operators = append(ack.Operators, &pb.OperatorSnapshot{Uid: uid, Subtask: i, Parallelism: h.subtasks(), MaxParallelism: 128,
+					Entries: []*pb.OperatorEntry{{Kind: "test", Key: "k", Value: []byte("v")}}})
 			}
 			for _, v := range []string{sourceVertex, sinkVertex} {
 				ack.Stats = append(ack.Stats, &pb.TaskCheckpointStats{VertexId: v, Subtask: i, CheckpointedBytes: 10, StateBytes: 20})

@@ -85,6 +85,11 @@ func TestJobFromUploadToStop(t *testing.T) {
 			t.Errorf("overview after the end: %v", o)
 		}
 
+		// It is refused to a job without the operators that its state is of.
+		refused := c.call("POST", rest1+"/jars/"+jar+"/run", map[string]any{"savepointPath": path, "programArgsList": []string{"--other"}}, 422)
+		if code := refused["code"]; code != "state-unmatched" && code != "savepoint-of-another-job" {
+			t.Errorf("savepoint of another job: code %v", code)
+		}
 		// The savepoint starts another job, which keeps its lineage.
 		again := c.call("POST", rest1+"/jars/"+jar+"/run", map[string]any{"savepointPath": path}, 200)["jobid"].(string)
 		c.state(again, "RUNNING")

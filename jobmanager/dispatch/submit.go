@@ -24,7 +24,8 @@ type Submission struct {
 	Args []string
 	// JobID is chosen here where empty.
 	JobID string
-	// Parallelism is the default of operators that set none; 0 for 1.
+	// Parallelism is that of operators that set none; 0 for the default that the
+	// job itself names.
 	Parallelism int
 	// Savepoint is the path of a savepoint or checkpoint to start from.
 	Savepoint string
@@ -106,16 +107,24 @@ func (d *Dispatcher) Submit(ctx context.Context, s Submission) (*Job, error) {
 		JobId: s.JobID, Binary: jar.SHA256, Args: s.Args,
 		AllowUnmatchedState: s.AllowUnmatched, Lineage: s.JobID,
 	}
+	var restore *pb.Manifest
 	if s.Savepoint != "" {
 		key, m, err := d.findManifest(ctx, s.Savepoint)
 		if err != nil {
 			return nil, err
 		}
+		restore = m
 		record.RestoreManifest, record.Lineage = key, m.GetLineage()
 	}
 	graph, err := d.Plan(ctx, s.Jar, s.Args, s.Parallelism)
 	if err != nil {
 		return nil, err
+	}
+	if restore != nil {
+		// The master checks it again; here its submitter is told.
+		if err := job.CheckRestore(graph, restore, s.AllowUnmatched); err != nil {
+			return nil, asError(err)
+		}
 	}
 	record.Graph, record.Name, record.SubmittedMs = graph, graph.GetName(), d.Now().UnixMilli()
 	return d.start(ctx, record)
