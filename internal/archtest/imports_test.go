@@ -29,7 +29,7 @@ var rooms = []room{
 	{"runtime/...", []string{"checkpoint", "blob", "proto"}},
 	{"job/...", []string{"checkpoint", "proto"}},
 	{"local/...", []string{"job", "runtime", "checkpoint", "blob", "proto"}},
-	{"sdk/...", []string{"runtime", "local", "job", "blob", "proto"}},
+	{"sdk/...", []string{"runtime", "local", "job", "checkpoint", "blob", "proto"}},
 	{"connector/shards/...", []string{"sdk", "runtime", "stream", "proto"}},
 	{"connector/...", []string{"sdk", "runtime"}},
 	{"taskmanager/...", []string{"stream", "cluster", "blob", "proto"}},
