@@ -31,6 +31,10 @@ type Env struct {
 }
 
 func newEnv(args []string, local bool) *Env {
+	restart := RestartWithBackoff(0)
+	if local {
+		restart = RestartWithBackoff(handRestarts)
+	}
 	return &Env{
 		g: &graph.Graph{
 			MaxParallelism: keygroup.Default,
@@ -38,7 +42,7 @@ func newEnv(args []string, local bool) *Env {
 				CheckpointIntervalMs: time.Second.Milliseconds(),
 				CheckpointTimeoutMs:  time.Minute.Milliseconds(),
 				RetainedCheckpoints:  1,
-				Restart:              RestartWithBackoff(0).pb,
+				Restart:              restart.pb,
 				DefaultParallelism:   1,
 				User:                 map[string]string{},
 			},
@@ -48,6 +52,10 @@ func newEnv(args []string, local bool) *Env {
 		kinds: map[string]int{},
 	}
 }
+
+// handRestarts bounds the restarts of a job that runs by hand: who started it is
+// waiting.
+const handRestarts = 3
 
 // fail collects an error of the graph; plan mode reports all of them.
 func (e *Env) fail(err error) { e.errs = append(e.errs, err) }
@@ -124,7 +132,8 @@ func (e *Env) RetainCheckpoints(n int) {
 func (e *Env) Set(key, value string) { e.g.Config.User[key] = value }
 
 // Restart says what happens after a failure; see RestartWithBackoff, which is
-// the default, RestartAfter and NoRestart.
+// the default (without limit on a cluster, three times by hand), RestartAfter
+// and NoRestart.
 func (e *Env) Restart(r RestartStrategy) {
 	if r.pb == nil {
 		e.fail(errors.New("restart strategy: use RestartWithBackoff, RestartAfter or NoRestart"))
