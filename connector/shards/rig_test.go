@@ -1,0 +1,139 @@
+package shards_test
+
+import (
+	"context"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
+
+	"github.com/millrace/millrace/stream"
+	"github.com/millrace/millrace/stream/broker"
+	"github.com/millrace/millrace/stream/catalog"
+	"github.com/millrace/millrace/stream/server"
+	"github.com/millrace/millrace/stream/shardlog"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rig is one host of shards with a catalog of its own, behind a real socket.
+type rig struct {
+	t       *testing.T
+	broker  *broker.Broker
+	address string
+
+	mu  sync.Mutex
+	cat *pb.Catalog
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	log, err := shardlog.Open("log", shardlog.Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, address: ln.Addr().String()}
+	r.broker = broker.New(broker.Config{ID: "host", Log: log, Command: r.command})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = log.Run(ctx) })
+	wg.Go(func() { _ = server.New(r.broker, log, nil).Serve(ctx, ln) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		_ = r.broker.Close()
+		_ = log.Close()
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.set(catalog.SetHost(r.cat, "host", r.address))
+	return r
+}
+
+func (r *rig) set(cat *pb.Catalog) {
+	for cat != nil {
+		r.cat = cat
+		applied := map[string]uint64{}
+		if err := r.broker.SetCatalog(context.Background(), cat); err == nil {
+			applied["host"] = cat.GetVersion()
+		}
+		cat = catalog.Settle(cat, applied)
+	}
+}
+
+func (r *rig) command(_ context.Context, cmd *pb.StreamCommand) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next, err := catalog.Decide(r.cat, cmd, time.Now())
+	if err != nil {
+		return err
+	}
+	r.set(next)
+	return nil
+}
+
+func (r *rig) create(name string, shards uint32) {
+	r.t.Helper()
+	r.check(r.broker.Command(context.Background(), &pb.StreamCommand{Body: &pb.StreamCommand_Create{Create: &pb.CreateStream{Name: name, Shards: shards}}}))
+}
+
+func (r *rig) drop(name string) {
+	r.t.Helper()
+	r.check(r.broker.Command(context.Background(), &pb.StreamCommand{Body: &pb.StreamCommand_Delete{Delete: &pb.DeleteStream{Name: name}}}))
+}
+
+func (r *rig) check(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// put sends records with their own text as the partition key.
+func (r *rig) put(name string, data ...string) {
+	r.t.Helper()
+	for part := range slices.Chunk(data, stream.MaxPutRecords) {
+		var entries []stream.Entry
+		for _, d := range part {
+			entries = append(entries, stream.Entry{PartitionKey: d, Hash: stream.HashOf(d), Data: []byte(d)})
+		}
+		results, err := r.broker.Put(context.Background(), name, entries)
+		r.check(err)
+		for _, res := range results {
+			r.check(res.Err)
+		}
+	}
+}
+
+// read returns all records of a stream, shard after shard.
+func (r *rig) read(name string) []string {
+	r.t.Helper()
+	s, err := r.broker.Describe(context.Background(), name)
+	r.check(err)
+	var all []string
+	for _, sh := range s.GetShards() {
+		at := stream.Position{From: stream.FromTrimHorizon}
+		for {
+			res, err := r.broker.Read(context.Background(), name, sh.GetIndex(), at, 1000, 1<<20, 0)
+			r.check(err)
+			if len(res.Records) == 0 {
+				break
+			}
+			for _, rec := range res.Records {
+				all = append(all, string(rec.Data))
+			}
+			at = res.Next
+		}
+	}
+	return all
+}
