@@ -42,6 +42,20 @@ func runByHand(ctx context.Context, build func(*Env) error, hand byHand, stderr 
 	return 1
 }
 
+// Run runs a job inside this process, as Main does by hand, until its bounded
+// sources have ended and its sinks have committed, or ctx ends it. Tests that
+// want virtual time use package sdktest.
+func Run(ctx context.Context, build func(env *Env) error, args ...string) error {
+	g, err := Plan(build, args, true)
+	if err != nil {
+		return err
+	}
+	return local.Run(ctx, local.Config{
+		Graph:       func() (*graph.Graph, error) { return Plan(build, args, true) },
+		Parallelism: parallelismOf(g, 0),
+	})
+}
+
 // parallelismOf is that of operators that set none: what the run asks for, else
 // what the job does.
 func parallelismOf(g *graph.Graph, asked int) int {

@@ -1,0 +1,72 @@
+// Package sdk is how jobs are written: typed streams from sources through
+// operators to sinks, in event time, with state that survives failures.
+//
+//	func main() { sdk.Main(build) }
+//
+//	func build(env *sdk.Env) error {
+//		env.Name("hot-pages")
+//		bound := env.Duration("bound", time.Minute, "how late a visit may be")
+//		sdk.From(env, shards.Source("visits", sdk.JSON[Visit]())).
+//			WithTimestamps(sdk.BoundedOutOfOrderness(bound, func(v Visit) time.Time { return v.At })).
+//			KeyBy(func(v Visit) string { return v.Page }).
+//			Window(sdk.Sliding(time.Hour, time.Minute)).
+//			Aggregate("hits", sdk.Count[Visit](), func(w sdk.Window, page string, n int64) Hits {
+//				return Hits{page, w.End, n}
+//			}).
+//			To(shards.Sink("hits", sdk.JSON[Hits](), func(h Hits) string { return h.Page }))
+//		return nil
+//	}
+//
+// # A binary is a job
+//
+// Main makes a program a job. `go run` it, and the whole job runs inside that
+// process; give the binary to `millrace run`, and its subtasks run on a cluster,
+// on as many task managers as there are. The build function only describes the
+// job: it is run again in every worker, must come to the same graph each time,
+// and sees nothing but the job's flags (Env.String, Env.Duration and others).
+//
+// # Streams
+//
+// From makes a DataStream of a source. Map, TryMap, FlatMap, Filter, Union and
+// Process make further ones, Rebalance and Broadcast spread them, KeyBy
+// partitions them by key, and To ends them in a sink. On a KeyedStream, Reduce,
+// Aggregate and Process keep state for each key, and Window cuts it into windows
+// of time: Tumbling, Sliding or Session.
+//
+// Operators are typed all the way: a record is never put into an interface,
+// and between operators of one chain it is passed on by a function call. Records
+// are immutable once emitted, and must not be changed by who receives them.
+//
+// # Time
+//
+// WithTimestamps says what the event time of a record is and how far records may
+// be out of order. Event time moves on as records come, window results and timers
+// fire when it has passed them, and what comes later than that is late: it goes
+// to a side output (Late) or is counted, never silently lost. Processing time is
+// there where event time is not (Windows.InProcessingTime, SetProcessingTimer).
+//
+// # State, names and failures
+//
+// A checkpoint is taken every second (Env.CheckpointEvery). After a failure the
+// job restarts from the last one: sources go back to their positions, state and
+// timers are as they were, and sinks that are Transactional show each result
+// exactly once. Sinks that are not, such as WriteFiles and Func, see the records
+// since the checkpoint again.
+//
+// What keeps state has a name, by which a restore finds it: operators on keyed
+// streams take theirs as an argument, sources and sinks have one from what they
+// read and write, and Named changes it. State types and record types may be any
+// Go types made of numbers, strings, structs, slices, arrays, maps, pointers and
+// time.Time; fields may be added, removed and widened between versions of a job.
+//
+// # What is refused
+//
+// A wrong job is refused when it is planned, before a record flows, with the
+// operator's name and a remedy: types that cannot be encoded or be keys, state
+// without a name, two operators with one name, event time where there are no
+// timestamps, a stream that ends nowhere, an unknown flag. See Plan.
+//
+// # Testing
+//
+// Package sdktest runs jobs and operators in virtual time.
+package sdk
