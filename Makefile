@@ -24,8 +24,9 @@ build: ## bin/millrace and bin/flights
 	$(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/flights ./examples/flights
 
 .PHONY: demo
-demo: build ## the main job on real input, embedded, with a worker killed on the way
-	$(BIN)/millrace demo --millrace $(BIN)/millrace --job $(BIN)/flights --input examples/flights/flights.csv
+demo: build ## the main job on real input, with a worker killed half-way (16 s)
+	$(GO) build -trimpath -o $(BIN)/demo ./cmd/demo
+	@$(BIN)/demo --millrace $(BIN)/millrace --job $(BIN)/flights --input examples/flights/flights.csv
 
 .PHONY: test
 test: ## every test

@@ -48,7 +48,8 @@ func (d *demo) because(ctx context.Context, err error) error {
 
 // look reads the streams and REST and shows what they say.
 func (d *demo) look(ctx context.Context) error {
-	for _, t := range []*tail{d.flights, d.delays, d.late} {
+	// What was sent is read last: it is never less than what came out.
+	for _, t := range []*tail{d.delays, d.late, d.flights} {
 		if _, err := t.read(ctx); err != nil {
 			return err
 		}
