@@ -144,11 +144,8 @@ func (r *fileReader) start(header bool, position []byte) error {
 	if r.offset > r.size {
 		return fmt.Errorf("it has %d bytes, and %d were read before the checkpoint: it was cut or replaced", r.size, r.offset)
 	}
-	if _, err = r.file.Seek(r.offset, io.SeekStart); err != nil {
-		return err
-	}
-	r.buf.Reset(r.file)
-	return nil
+	_, err = r.file.Seek(r.offset, io.SeekStart)
+	return err
 }
 
 func (r *fileReader) Poll(b *Batch[Record], max int) (ReadStatus, error) {

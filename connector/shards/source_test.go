@@ -124,8 +124,11 @@ func TestASourceBeginsWhereItsOptionsSay(t *testing.T) {
 		r.check(err)
 		r.put("in", "new")
 		// The splits of a restored checkpoint stay as they are.
-		splits, err = src.Splits(context.Background(), env, splits)
+		again, err := src.Splits(context.Background(), env, splits)
 		r.check(err)
+		if diff := cmp.Diff(splits, again); diff != "" {
+			t.Errorf("%s: known splits changed (-before +after):\n%s", name, diff)
+		}
 		reader, err := src.Open(context.Background(), env, splits[0], nil)
 		r.check(err)
 		var b sdk.Batch[string]

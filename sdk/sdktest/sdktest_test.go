@@ -3,6 +3,8 @@ package sdktest_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -211,5 +213,44 @@ func TestARunThatFailsNamesTheOperator(t *testing.T) {
 	}, "--n=7")
 	if err.Error() != "n is 7" {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestWhatDoesNotDecodeIsLeftOutOrKept: and event time goes on past it.
+func TestWhatDoesNotDecodeIsLeftOutOrKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "numbers")
+	if err := os.WriteFile(path, []byte("1\n2\nthree\n3600\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dead := sdk.NewTag[sdk.Record]("dead")
+	for name, policy := range map[string]sdk.FromOption{"skip": sdk.SkipUndecodable(), "dead letters": sdk.DeadLetters(dead)} {
+		out, letters := sdktest.Collect[int64](), sdktest.Collect[sdk.Record]()
+		sdktest.Run(t, func(env *sdk.Env) error {
+			in := sdk.From(env, sdk.Files(path, sdk.JSON[int64]()), policy).Named("numbers").
+				WithTimestamps(sdk.Monotonous(func(n int64) time.Time { return time.Unix(n, 0) }))
+			in.KeyBy(func(int64) bool { return true }).Window(sdk.Tumbling(time.Hour)).
+				Aggregate("sums", sdk.Sum(func(n int64) int64 { return n }), func(_ sdk.Window, _ bool, sum int64) int64 { return sum }).
+				To(out).Named("sums out")
+			if name == "dead letters" {
+				in.Side(dead).To(letters).Named("letters")
+			}
+			return nil
+		})
+		want(t, out.Values(), 3, 3600)
+		got := letters.Values()
+		if name == "skip" && len(got) == 0 {
+			continue
+		}
+		if len(got) != 1 || string(got[0].Data) != "three" || !strings.Contains(got[0].Where, path+", line at byte 4") {
+			t.Errorf("%s: letters %+v", name, got)
+		}
+	}
+	err := sdktest.RunError(t, func(env *sdk.Env) error {
+		env.Restart(sdk.NoRestart())
+		sdk.From(env, sdk.Files(path, sdk.JSON[int64]())).To(sdktest.Collect[int64]())
+		return nil
+	})
+	if !strings.Contains(err.Error(), "byte 4") || !strings.Contains(err.Error(), "SkipUndecodable") {
+		t.Errorf("without a policy: %v", err)
 	}
 }
