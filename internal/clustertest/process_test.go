@@ -160,6 +160,21 @@ func alive(pid int) bool {
 	return len(fields) > 0 && fields[0] != "Z" && fields[0] != "X"
 }
 
+// gone waits until processes have ended that others had to end.
+func gone(t *testing.T, pids []int) {
+	t.Helper()
+	eventually(t, "processes end with those that started them", func() (bool, string) {
+		left := slices.DeleteFunc(slices.Clone(pids), func(pid int) bool { return !alive(pid) })
+		return len(left) == 0, fmt.Sprint(left)
+	})
+}
+
+// lastLine is what a command printed last.
+func lastLine(out string) string {
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	return lines[len(lines)-1]
+}
+
 // command runs millrace to its end and returns its exit code and what it wrote.
 func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()

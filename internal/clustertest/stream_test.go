@@ -176,6 +176,11 @@ type feeder struct {
 	key    func(line string) string
 }
 
+// newFeeder feeds flights to a stream.
+func newFeeder(at *endpoint, stream string) *feeder {
+	return &feeder{at: at, stream: contentsOf(at, stream), key: origin}
+}
+
 // put returns when every line is stored. Lines of one shard keep their order
 // but for those that were refused.
 func (f *feeder) put(ctx context.Context, lines []string) error {
