@@ -93,7 +93,7 @@ func (b *File) probe() error {
 		return fmt.Errorf("the file system has no hard links, use another: %w", err)
 	}
 	if err := b.root.Link(t.name, link); !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("the file system lets a hard link replace a file (%v), use another", err)
+		return fmt.Errorf("the file system lets a hard link replace a file (%w), use another", err)
 	}
 	info, err := b.root.Stat(link)
 	if err != nil {

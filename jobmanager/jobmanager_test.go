@@ -235,7 +235,7 @@ func TestRefusedUploads(t *testing.T) {
 			}
 		}
 		// Cut off half way: the form never ends.
-		req, err := http.NewRequestWithContext(t.Context(), "POST", rest1+"/jars/upload",
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, rest1+"/jars/upload",
 			io.MultiReader(strings.NewReader("--x\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"a\"\r\n\r\n"), strings.NewReader(string(elf[:1<<16]))))
 		if err != nil {
 			t.Fatal(err)

@@ -210,7 +210,7 @@ func quotedCell(data []byte) (cell, rest []byte, err error) {
 // quoteCSV quotes the cell that begins at from, where it must be.
 func quoteCSV(dst []byte, from int) []byte {
 	cell := dst[from:]
-	if bytes.IndexAny(cell, ",\"\r\n") < 0 {
+	if !bytes.ContainsAny(cell, ",\"\r\n") {
 		return dst
 	}
 	quoted := bytes.ReplaceAll(cell, []byte{'"'}, []byte{'"', '"'})

@@ -411,7 +411,10 @@ func losesNoSwap(t *testing.T, b, again blob.Bucket) {
 					return
 				}
 				var n int
-				fmt.Sscan(string(data), &n)
+				if _, err := fmt.Sscan(string(data), &n); err != nil {
+					t.Errorf("counter holds %q", data)
+					return
+				}
 				_, err = bucket.CompareAndSwap(ctx, "counter", v, fmt.Append(nil, n+1))
 				if err == nil {
 					done++

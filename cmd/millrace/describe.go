@@ -72,13 +72,15 @@ type checkpoints struct {
 	} `json:"latest"`
 }
 
-type recovery struct {
+// recoveries are the attempts after failures; times are milliseconds after the
+// failure was seen, absent where that has not happened.
+type recoveries struct {
 	Recoveries []struct {
-		FailedAt    int64 `json:"failed-at"`
-		StartedMs   int64 `json:"started-after"`
-		OutputMs    int64 `json:"first-output-after"`
-		VisibleMs   int64 `json:"visible-after"`
-		FromRestore int64 `json:"checkpoint"`
+		Failed      int64  `json:"failed"`
+		Cause       string `json:"cause"`
+		Restarted   *int64 `json:"restarted-after-ms"`
+		FirstOutput *int64 `json:"first-output-after-ms"`
+		Visible     *int64 `json:"visible-after-ms"`
 	} `json:"recoveries"`
 }
 
@@ -126,7 +128,33 @@ func (d *describeCmd) Run(ctx context.Context, c *console) error {
 	if err := d.checkpoints(ctx, c, api, job.ID); err != nil {
 		return err
 	}
+	if err := d.recoveries(ctx, c, api, job.ID); err != nil {
+		return err
+	}
 	return d.failures(ctx, c, api, job.ID)
+}
+
+// recoveries prints how long the job took to come back, oldest first.
+func (d *describeCmd) recoveries(ctx context.Context, c *console, api *rest, id string) error {
+	var all recoveries
+	if _, err := api.get(ctx, "/jobs/"+id+"/recovery", &all); err != nil {
+		return err
+	}
+	after := func(ms *int64) string {
+		if ms == nil {
+			return "-"
+		}
+		return duration(*ms)
+	}
+	var rows [][]string
+	for _, r := range all.Recoveries {
+		rows = append(rows, []string{ago(r.Failed), after(r.Restarted), after(r.FirstOutput), after(r.Visible)})
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(c.out)
+		c.table("FAILED(UTC) RUNNING-AFTER OUTPUT-AFTER VISIBLE-AFTER", rows)
+	}
+	return nil
 }
 
 func (d *describeCmd) checkpoints(ctx context.Context, c *console, api *rest, id string) error {

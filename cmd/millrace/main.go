@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/millrace/millrace/api"
 )
 
 // version is set when the program is linked (Makefile).
@@ -92,9 +94,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func exitCode(err error, stderr io.Writer) int {
 	var usage usageError
+	var known *api.Error
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &known):
+		fmt.Fprintln(stderr, "millrace:", known.Text())
+		return exitFailed
 	case errors.As(err, &usage):
 		fmt.Fprintln(stderr, "millrace:", err)
 		return exitUsage

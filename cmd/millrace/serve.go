@@ -43,6 +43,12 @@ Examples:
 
 func (u *upCmd) Run(ctx context.Context, c *console) error {
 	log := u.logger()
+	// First of all: a second process on the folder must not take the lead.
+	lock, err := taskmanager.LockFolder(u.Data)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	l, err := u.listen(u.Insecure)
 	if err != nil {
 		return err
@@ -63,7 +69,7 @@ func (u *upCmd) Run(ctx context.Context, c *console) error {
 		return usageError{fmt.Errorf("--bind %s: %w", u.Bind, err)}
 	}
 	tm, err := taskmanager.New(taskmanager.Config{
-		Data: u.Data, Slots: u.Slots, SlotMemory: uint64(u.SlotMemory), Bind: host, Advertise: u.Advertise,
+		Data: u.Data, Lock: lock, Slots: u.Slots, SlotMemory: uint64(u.SlotMemory), Bind: host, Advertise: u.Advertise,
 		KinesisAddress: l.Addr().String(), JobManager: jm.ControlURL(), Token: jm.token, TLS: jm.clientTLS(),
 		Version: version, Log: log,
 	})

@@ -27,10 +27,11 @@ func (j *Job) act(ctx context.Context, beside *sync.WaitGroup, a job.Action) {
 	case job.StartWorker:
 		j.startWorker(a)
 	case job.StopWorker:
-		j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_StopWorker{
+		// Lost with the link, which ends the workers behind it for us.
+		_ = j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_StopWorker{
 			StopWorker: &pb.StopWorker{WorkerId: a.Worker, GraceMs: a.Grace.Milliseconds()}}})
 	case job.SendWorker:
-		j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_ToWorker{
+		_ = j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_ToWorker{
 			ToWorker: &pb.ToWorker{WorkerId: a.Worker, Command: a.Command}}})
 	case job.Journal:
 		j.records.put(a)

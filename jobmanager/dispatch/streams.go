@@ -92,7 +92,9 @@ func (s *streams) call(tm string, c *pb.StreamCall) {
 func (s *streams) run(ctx context.Context) {
 	// No host is here yet, whatever the journal says.
 	for _, h := range s.current.Load().GetHosts() {
-		s.commit(ctx, catalog.SetHost(s.current.Load(), h.GetId(), ""))
+		if s.commit(ctx, catalog.SetHost(s.current.Load(), h.GetId(), "")) != nil {
+			return
+		}
 	}
 	for {
 		select {
@@ -114,15 +116,16 @@ func (s *streams) handle(ctx context.Context, ev any) {
 	case hostAttached:
 		s.applied[ev.reg.GetId()] = 0
 		next := catalog.SetHost(s.current.Load(), ev.reg.GetId(), ev.reg.GetShardAddress())
-		if s.commit(ctx, next); next == nil {
+		if err := s.commit(ctx, next); err == nil && next == nil {
 			// It may have a catalog of long ago, or none. One that is gone
 			// again needs none.
 			_ = s.d.control.Send(ev.reg.GetId(), catalogMessage(s.current.Load()))
 		}
 	case hostDetached:
 		delete(s.applied, ev.id)
-		s.commit(ctx, catalog.SetHost(s.current.Load(), ev.id, ""))
-		s.settle(ctx)
+		if s.commit(ctx, catalog.SetHost(s.current.Load(), ev.id, "")) == nil {
+			s.settle(ctx)
+		}
 	case hostApplied:
 		if e := api.FromProto(ev.at.GetError()); e != nil {
 			s.d.cfg.Log.Error("task manager could not apply the catalog", "task_manager", ev.id, "version", ev.at.GetVersion(), "code", e.Code, "error", e)

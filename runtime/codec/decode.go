@@ -296,7 +296,7 @@ func (s *step) convert(src []byte, q unsafe.Pointer) ([]byte, error) {
 // pass returns what follows a value that nobody wants.
 func (n *node) pass(src []byte) ([]byte, error) {
 	var err error
-	count := 1
+	var count int
 	switch n.kind {
 	case kindStruct:
 		for _, f := range n.fields {

@@ -108,7 +108,7 @@ func checkName(what, name string) error {
 	case name == "":
 		return fmt.Errorf("%s is empty", what)
 	case len(name) > MaxName:
-		return fmt.Errorf("%s has %d bytes, at most %d are allowed: %.40q...", what, len(name), MaxName, name)
+		return fmt.Errorf("%s has %d bytes, at most %d are allowed; it begins with %.40q", what, len(name), MaxName, name)
 	case !utf8.ValidString(name):
 		return fmt.Errorf("%s is not UTF-8: %.40q", what, name)
 	}

@@ -88,9 +88,8 @@ func benchmarkUpdate(b *testing.B, a Assigner, subtract bool) {
 		}
 		began := time.Now()
 		for more, t := true, int64(n/perMilli-1); more; {
-			var err error
-			reached := int64(0)
-			if reached, err = op.Watermark(t); err != nil {
+			reached, err := op.Watermark(t)
+			if err != nil {
 				b.Fatal(err)
 			}
 			more = reached < t

@@ -97,31 +97,29 @@ func (c *Client) ask(ctx context.Context, address string, req *pb.ShardRequest, 
 
 // connect returns the connection to an address, dialing if there is none.
 func (c *Client) connect(ctx context.Context, address string) (*conn, error) {
-	for {
-		c.mu.Lock()
-		if c.mu.closed {
-			c.mu.Unlock()
-			return nil, stream.Errorf(stream.Unavailable, "the client of the shards is closed")
-		}
-		slot := c.mu.conns[address]
-		if slot == nil {
-			slot = &connSlot{ready: make(chan struct{})}
-			c.mu.conns[address] = slot
-			c.mu.Unlock()
-			if !c.start(func() { c.serve(address, slot) }) {
-				slot.err = stream.Errorf(stream.Unavailable, "the client of the shards is closed")
-				close(slot.ready)
-			}
-		} else {
-			c.mu.Unlock()
-		}
-		select {
-		case <-slot.ready:
-		case <-ctx.Done():
-			return nil, stream.Errorf(stream.Unavailable, "connect to %s: %w", address, ctx.Err())
-		}
-		return slot.conn, slot.err
+	c.mu.Lock()
+	if c.mu.closed {
+		c.mu.Unlock()
+		return nil, stream.Errorf(stream.Unavailable, "the client of the shards is closed")
 	}
+	slot := c.mu.conns[address]
+	if slot == nil {
+		slot = &connSlot{ready: make(chan struct{})}
+		c.mu.conns[address] = slot
+		c.mu.Unlock()
+		if !c.start(func() { c.serve(address, slot) }) {
+			slot.err = stream.Errorf(stream.Unavailable, "the client of the shards is closed")
+			close(slot.ready)
+		}
+	} else {
+		c.mu.Unlock()
+	}
+	select {
+	case <-slot.ready:
+	case <-ctx.Done():
+		return nil, stream.Errorf(stream.Unavailable, "connect to %s: %w", address, ctx.Err())
+	}
+	return slot.conn, slot.err
 }
 
 // serve dials, publishes the connection in its slot and runs it to its end.
@@ -271,7 +269,7 @@ func (cn *conn) read() error {
 	for {
 		resp := &pb.ShardResponse{}
 		records, err := r.Next(resp)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return errors.New("closed by the host")
 		}
 		if err != nil {

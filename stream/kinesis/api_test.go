@@ -11,14 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"crypto/tls"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/net/http2"
-	"net"
 )
 
 func create(t *testing.T, k *kinesis.Client, name string, shards int32) {
@@ -402,9 +399,8 @@ func TestRateLimitsKeepTheOrderOfAShard(t *testing.T) {
 // Some SDKs speak HTTP/2 with prior knowledge in clear text.
 func TestClearTextHTTP2(t *testing.T) {
 	r := newRig(t, nil)
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, addr)
-	}}
+	tr := &http.Transport{Protocols: new(http.Protocols)}
+	tr.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(tr.CloseIdleConnections)
 	var proto string
 	k := r.client(func(o *kinesis.Options) {

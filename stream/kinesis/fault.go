@@ -1,6 +1,7 @@
 package kinesis
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -38,7 +39,8 @@ const (
 
 // toFault maps an error of the service.
 func toFault(err error) *fault {
-	if f, ok := err.(*fault); ok {
+	var f *fault
+	if errors.As(err, &f) {
 		return f
 	}
 	switch stream.KindOf(err) {

@@ -107,7 +107,7 @@ func (t *timestamp) UnmarshalCBOR(b []byte) error {
 // taggedNumber takes the number out of CBOR tag 1.
 func taggedNumber(b []byte) (any, bool) {
 	var raw cbor.RawTag
-	if raw.UnmarshalCBOR(b) != nil || raw.Number != 1 {
+	if cbor.Unmarshal(b, &raw) != nil || raw.Number != 1 {
 		return nil, false
 	}
 	var v any

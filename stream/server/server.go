@@ -140,7 +140,7 @@ func (c *session) read(handlers *sync.WaitGroup) error {
 	for {
 		req := &pb.ShardRequest{}
 		records, err := r.Next(req)
-		if err == io.EOF || c.ctx.Err() != nil {
+		if errors.Is(err, io.EOF) || c.ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {

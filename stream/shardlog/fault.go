@@ -1,6 +1,7 @@
 package shardlog
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -25,8 +26,8 @@ type fault struct {
 
 func (f *fault) raise(err error) {
 	f.once.Do(func() {
-		e, ok := err.(*stream.Error)
-		if !ok {
+		var e *stream.Error
+		if !errors.As(err, &e) {
 			e = stream.Errorf(stream.StoreFailed, "%w", err)
 		}
 		f.why.Store(e)

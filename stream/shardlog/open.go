@@ -237,7 +237,7 @@ func (l *Log) scan(kind byte, id *ID) (*scanner, error) {
 }
 
 func (s *scanner) next() bool {
-	ok := false
+	var ok bool
 	if s.begun {
 		ok = s.it.Next()
 	} else {
