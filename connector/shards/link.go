@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 	"github.com/millrace/millrace/stream"
@@ -73,15 +74,43 @@ func (l *link) describe(ctx context.Context, name string) (*pb.Stream, error) {
 	return s, err
 }
 
-// ensure returns a stream and creates it if it is missing.
-func (l *link) ensure(ctx context.Context, name string, shards int) (*pb.Stream, error) {
-	s, err := l.Describe(ctx, name)
-	if err == nil || stream.KindOf(err) != stream.NotFound {
-		return s, err
+// streams is what ensure asks of a client.
+type streams interface {
+	Describe(ctx context.Context, name string) (*pb.Stream, error)
+	Command(ctx context.Context, cmd *pb.StreamCommand) error
+}
+
+const (
+	// hostsWait is how long a stream may take from its creation until all of
+	// its hosts have opened it.
+	hostsWait = 30 * time.Second
+	hostsPoll = 5 * time.Millisecond
+)
+
+// ensure returns a stream that can be written, created if it is missing. All
+// subtasks of a sink do this at once: one creates the stream, and the others may
+// be told that it exists before this host has heard of it.
+func ensure(ctx context.Context, c streams, name string, shards int) (*pb.Stream, error) {
+	s, err := c.Describe(ctx, name)
+	if err != nil && stream.KindOf(err) == stream.NotFound {
+		create := &pb.StreamCommand{Body: &pb.StreamCommand_Create{Create: &pb.CreateStream{Name: name, Shards: uint32(shards)}}}
+		if err := c.Command(ctx, create); err != nil && stream.KindOf(err) != stream.Exists {
+			return nil, fmt.Errorf("create stream %s with %d shards: %w", name, shards, err)
+		}
+		s, err = c.Describe(ctx, name)
 	}
-	create := &pb.StreamCommand{Body: &pb.StreamCommand_Create{Create: &pb.CreateStream{Name: name, Shards: uint32(shards)}}}
-	if err := l.Command(ctx, create); err != nil && stream.KindOf(err) != stream.Exists {
-		return nil, fmt.Errorf("create stream %s with %d shards: %w", name, shards, err)
+	for began := time.Now(); ; s, err = c.Describe(ctx, name) {
+		waits := err == nil && s.GetStatus() == pb.Stream_STATUS_CREATING || err != nil && stream.KindOf(err) == stream.NotFound
+		if !waits {
+			return s, err
+		}
+		if time.Since(began) > hostsWait {
+			return nil, stream.Errorf(stream.Unavailable, "stream %s was created, but not all of its hosts have opened it within %v: are all task managers up?", name, hostsWait)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(hostsPoll):
+		}
 	}
-	return l.Describe(ctx, name)
 }

@@ -81,7 +81,7 @@ func (t *target[T]) open(ctx context.Context, env sdk.SinkEnv) (*link, *pb.Strea
 	if err != nil {
 		return nil, nil, fmt.Errorf("write stream %s: %w", t.stream, err)
 	}
-	s, err := l.ensure(ctx, t.stream, t.shards)
+	s, err := ensure(ctx, l, t.stream, t.shards)
 	if err != nil {
 		return nil, nil, errors.Join(err, l.release())
 	}
