@@ -49,8 +49,8 @@ func graph(parallelism uint32) *pb.JobGraph {
 	}
 }
 
-// join attaches a fake task manager.
-func (c *cluster) join(l *leader, id string, slots uint32) *host {
+// join attaches a fake task manager, which may still run workers.
+func (c *cluster) join(l *leader, id string, slots uint32, workers ...*pb.WorkerStarted) *host {
 	c.t.Helper()
 	var p http.Protocols
 	p.SetUnencryptedHTTP2(true)
@@ -58,10 +58,13 @@ func (c *cluster) join(l *leader, id string, slots uint32) *host {
 	c.t.Cleanup(tr.CloseIdleConnections)
 	h := &host{c: c, id: id, done: make(chan struct{})}
 	h.mu.workers = map[string]string{}
+	for _, w := range workers {
+		h.mu.workers[w.GetWorkerId()] = w.GetJobId()
+	}
 	h.stream = pbconnect.NewControlClient(&http.Client{Transport: tr}, l.ControlURL()).Attach(c.t.Context())
 	h.say(&pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_Register{Register: &pb.Register{
 		Id: id, ProtocolMin: 1, ProtocolMax: 1, Slots: slots, SlotMemory: 1 << 20, Host: "127.0.0.1",
-		ShardAddress: "127.0.0.1:1", Hardware: &pb.Hardware{Cores: 2, MemoryBytes: 1 << 30}, Version: "v1"}}})
+		ShardAddress: "127.0.0.1:1", Hardware: &pb.Hardware{Cores: 2, MemoryBytes: 1 << 30}, Version: "v1", Workers: workers}}})
 	m, err := h.stream.Receive()
 	if err != nil || m.GetRegistered().GetError() != nil {
 		c.t.Fatalf("register: %v, %v", m, err)
@@ -146,8 +149,8 @@ func (h *host) run() {
 			h.say(&pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_WorkerStarted{WorkerStarted: &pb.WorkerStarted{
 				JobId: w.GetJobId(), WorkerId: w.GetWorkerId(), DataAddress: "127.0.0.1:2", Pid: 4711}}})
 		case *pb.JobManagerMessage_StopWorker:
-			h.note("stop-worker")
 			id := b.StopWorker.GetWorkerId()
+			h.note("stop-worker %s", id)
 			h.mu.Lock()
 			job, ok := h.mu.workers[id]
 			delete(h.mu.workers, id)

@@ -161,6 +161,30 @@ func TestJobMovesToAnotherTaskManager(t *testing.T) {
 	})
 }
 
+// A task manager that was taken for lost comes back with the worker of an
+// attempt that is over.
+func TestAWorkerOfAnEarlierAttemptIsStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h1 := c.join(l, "tm1", 1)
+		_, job := c.start(h1)
+		_, zombie := h1.worker()
+		h1.leave()
+		h2 := c.join(l, "tm2", 1)
+		c.await("the job on the other task manager", func() bool { return h2.saw("start epoch") })
+		h1 = c.join(l, "tm1", 1, &pb.WorkerStarted{JobId: job, WorkerId: zombie, DataAddress: "127.0.0.1:2", Pid: 4711})
+		c.await("the end of the zombie", func() bool { return h1.saw("stop-worker " + zombie) })
+		if _, id := h2.worker(); id == "" || h2.saw("stop-worker") {
+			t.Error("the job's worker was stopped, not the zombie")
+		}
+		c.state(job, "RUNNING")
+		h1.leave()
+		h2.leave()
+		l.kill(t)
+	})
+}
+
 func TestRestartedJobManagerGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)

@@ -8,8 +8,17 @@ import (
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
-// Attached implements control.Events.
+// Attached implements control.Events. Workers that the task manager still runs
+// belong to attempts that ended when it was lost, or when another job manager
+// led: they are zombies, which would hold memory until their job came here
+// again.
 func (d *Dispatcher) Attached(tm control.TaskManager) {
+	for _, w := range tm.GetWorkers() {
+		d.cfg.Log.Info("worker of an earlier attempt stopped", "job", w.GetJobId(), "worker", w.GetWorkerId(), "task_manager", tm.GetId())
+		// An error says that the task manager is lost again: it comes back here.
+		_ = d.control.Send(tm.GetId(), &pb.JobManagerMessage{Body: &pb.JobManagerMessage_StopWorker{
+			StopWorker: &pb.StopWorker{WorkerId: w.GetWorkerId()}}})
+	}
 	d.streams.host(hostAttached{tm.Register})
 	d.changeSlots(func(p *slots.Pool) []slots.Grant { return p.Join(tm.GetId(), int(tm.GetSlots())) })
 }
