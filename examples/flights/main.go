@@ -28,6 +28,9 @@ func build(env *sdk.Env) error {
 	file := env.String("file", defaultFile(), "file of flights, read instead of streams when run by hand")
 
 	if env.Local() {
+		if _, err := os.Stat(file); err != nil {
+			return fmt.Errorf("the input: %w: name it with --file, or run from the root of the repository", err)
+		}
 		src := sdk.From(env, sdk.Files(file, sdk.CSV[Flight](), sdk.Header()))
 		results, late := delays(src, bound)
 		results.To(sdk.Print(sdk.JSON[Delays]()))
