@@ -5,6 +5,8 @@
 export GOTOOLCHAIN := go1.27.4
 
 GO       ?= go
+# The gofmt of the same toolchain: an older one does not know generic methods.
+GOFMT    = $$($(GO) env GOROOT)/bin/gofmt
 BIN      := bin
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
@@ -43,7 +45,7 @@ lint: ## golangci-lint with .golangci.yml
 
 .PHONY: fmt
 fmt: ## gofmt over the tree
-	gofmt -w $$(git ls-files '*.go' | grep -v -E '\.pb\.go$$|\.connect\.go$$')
+	$(GOFMT) -w $$(git ls-files '*.go' | grep -v -E '\.pb\.go$$|\.connect\.go$$')
 
 .PHONY: generate
 generate: ## generated code, from proto/
@@ -54,7 +56,7 @@ generate: ## generated code, from proto/
 
 .PHONY: check
 check: ## formatting, vet, module tidiness, import table
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not gofmt-ed: make fmt'; exit 1; }
+	@found="$$($(GOFMT) -l $$(git ls-files '*.go'))"; test -z "$$found" || { echo "$$found"; echo 'not gofmt-ed: make fmt'; exit 1; }
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
 	$(GO) mod verify
