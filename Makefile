@@ -13,12 +13,14 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 BENCH    ?= .
 COUNT    ?= 6
 TESTFLAGS ?=
+ROUNDS   ?= 7
+SYSTEMFLAGS ?=
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/millrace and bin/flights
@@ -65,6 +67,10 @@ check: ## formatting, vet, module tidiness, import table
 .PHONY: bench
 bench: ## benchmarks, ready for benchstat (BENCH=regexp COUNT=6)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... | tee bench.txt
+
+.PHONY: bench-system
+bench-system: build ## the whole system: ready, memory, submit, recovery, sizes (ROUNDS=7)
+	$(GO) run ./bench/system -rounds $(ROUNDS) $(SYSTEMFLAGS)
 
 .PHONY: cover
 cover: ## test coverage, as coverage.html

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"golang.org/x/sync/errgroup"
+)
+
+// early is how many flights are in the stream before a job is submitted: the
+// first week and a bit.
+const early = 2000
+
+// round measures everything once, on a cluster of its own.
+func round(ctx context.Context, cfg config, flights []flight, r *report) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, cfg.idle+2*time.Minute)
+	defer cancel()
+	folder, err := os.MkdirTemp("", "millrace-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	c, err := start(cfg.millrace, folder)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, c.stop())
+		if err != nil || cfg.verbose {
+			fmt.Fprintf(os.Stderr, "millrace up logged:\n%s", c.stderr.String())
+		}
+	}()
+	r.took("ready", c.ready)
+	if cfg.idle > 0 {
+		if err := pause(ctx, cfg.idle); err != nil {
+			return err
+		}
+		rss, err := c.resident()
+		if err != nil {
+			return err
+		}
+		r.add("idle", "MB", float64(rss)/1e6)
+	}
+	k := openKinesis(c.kinesis)
+	if err := create(ctx, k, "flights", 4); err != nil {
+		return fmt.Errorf("create stream: %w", err)
+	}
+	if err := put(ctx, k, "flights", flights[:early]); err != nil {
+		return fmt.Errorf("put records: %w", err)
+	}
+	jar, err := firstRun(ctx, cfg, c, k, r)
+	if err != nil {
+		return err
+	}
+	return secondRun(ctx, cfg, c, k, jar, flights, r)
+}
+
+// firstRun uploads the binary and runs it until its first output is seen.
+func firstRun(ctx context.Context, cfg config, c *cluster, k *kinesis.Client, r *report) (jar string, err error) {
+	api := rest{c.rest}
+	contentType, body, err := form(cfg.job)
+	if err != nil {
+		return "", err
+	}
+	began := time.Now()
+	if jar, err = api.upload(ctx, contentType, body); err != nil {
+		return "", err
+	}
+	job, err := api.run(ctx, jar, "--output", "first", "--late", "first-late")
+	if err != nil {
+		return "", err
+	}
+	results := &reader{client: k, stream: "first"}
+	seen, err := results.until(ctx, func([]byte) bool { return true })
+	if err != nil {
+		return "", err
+	}
+	r.took("upload + run to first output read", seen.Sub(began))
+	return jar, api.cancel(ctx, job)
+}
+
+// secondRun runs the uploaded binary and kills its worker on the way.
+func secondRun(ctx context.Context, cfg config, c *cluster, k *kinesis.Client, jar string, flights []flight, r *report) error {
+	api := rest{c.rest}
+	began := time.Now()
+	job, err := api.run(ctx, jar, "--output", "second", "--late", "second-late")
+	if err != nil {
+		return err
+	}
+	results := &reader{client: k, stream: "second"}
+	seen, err := results.until(ctx, func([]byte) bool { return true })
+	if err != nil {
+		return err
+	}
+	r.took("run to first output read", seen.Sub(began))
+
+	sender := &sender{client: k, flights: flights, rate: cfg.rate}
+	sender.sent.Store(early)
+	g, gctx := errgroup.WithContext(ctx)
+	sending, stop := context.WithCancel(gctx)
+	g.Go(func() error { return sender.run(sending) })
+	g.Go(func() error {
+		defer stop()
+		return crash(gctx, api, job, sender, results, r)
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return api.cancel(ctx, job)
+}
+
+// crash kills a job's worker and reports how the job comes back.
+func crash(ctx context.Context, api rest, job string, s *sender, results *reader, r *report) error {
+	// Event time moves with the steady input now.
+	at := s.latest()
+	if _, err := results.until(ctx, func(b []byte) bool { return newAfter(b, at.Add(48*time.Hour)) }); err != nil {
+		return err
+	}
+	pid, err := api.worker(ctx, job)
+	if err != nil {
+		return err
+	}
+	killed := time.Now()
+	at = s.latest()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("kill worker %d: %w", pid, err)
+	}
+	seen, err := results.until(ctx, func(b []byte) bool { return newAfter(b, at) })
+	if err != nil {
+		return err
+	}
+	rec, err := api.recovered(ctx, job, killed)
+	if err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		name string
+		at   int64
+	}{
+		{"kill to failure noticed", rec.Failed}, {"kill to all tasks running", rec.Restarted},
+		{"kill to first record at the sink operator", rec.FirstOutput}, {"kill to first commit of new records", rec.Visible},
+	} {
+		r.took(step.name, time.UnixMilli(step.at).Sub(killed.Truncate(time.Millisecond)))
+	}
+	r.took("kill to first new record read", seen.Sub(killed))
+	return nil
+}
+
+// sender sends flights at a steady rate.
+type sender struct {
+	client  *kinesis.Client
+	flights []flight
+	rate    int
+	// sent counts flights given to the stream, those under way included.
+	sent atomic.Int64
+}
+
+// latest is the latest departure among the flights sent.
+func (s *sender) latest() time.Time {
+	var at time.Time
+	for _, f := range s.flights[:s.sent.Load()] {
+		if f.scheduled.After(at) {
+			at = f.scheduled
+		}
+	}
+	return at
+}
+
+// run sends a piece each 25 ms until ctx ends.
+func (s *sender) run(ctx context.Context) error {
+	piece := max(1, s.rate/40)
+	tick := time.NewTicker(time.Second * time.Duration(piece) / time.Duration(s.rate))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		from := int(s.sent.Load())
+		to := min(from+piece, len(s.flights))
+		if from == to {
+			return errors.New("all flights are sent and the job has not recovered: lower --rate")
+		}
+		s.sent.Store(int64(to))
+		if err := put(ctx, s.client, "flights", s.flights[from:to]); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("put records: %w", err)
+		}
+	}
+}
