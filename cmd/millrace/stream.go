@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -57,9 +58,28 @@ func (f kinesisFlags) open() (*kinesis.Client, error) {
 		Region:           "us-east-1",
 		BaseEndpoint:     aws.String(endpoint),
 		Credentials:      credentials.NewStaticCredentialsProvider(access, secret, ""),
-		HTTPClient:       client,
+		HTTPClient:       plainBodies{client},
 		RetryMaxAttempts: 3,
 	}), nil
+}
+
+// plainBodies is an HTTP client that hides the WriteTo of request bodies. The
+// SDK closes a body when the answer is there; net/http, which may still be
+// looking for its end, then gets an error from the SDK's WriteTo, closes the
+// connection under the answer, and the SDK sends the request again: records
+// that were put would be put twice. Read gives it the end of the body, as it
+// should.
+type plainBodies struct{ *http.Client }
+
+// Do implements the SDK's HTTPClient.
+func (c plainBodies) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{r.Body, r.Body}
+	}
+	return c.Client.Do(r)
 }
 
 // readKeys reads lines of "access secret" and also returns the first access
