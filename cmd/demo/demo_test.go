@@ -94,7 +94,7 @@ func TestTheWholeDemo(t *testing.T) {
 	if !strings.HasSuffix(out.String(), "\nexactly once: 20000 of 20000\n") {
 		t.Error("the last line is another one")
 	}
-	for _, want := range []string{taken.Addr().String() + " is in use", "*** KILL -9", "*** RECOVERED by itself: noticed after", "visible to readers after", "\nsavepoints/"} {
+	for _, want := range []string{taken.Addr().String() + " is in use", "*** KILL -9", "*** RECOVERED by itself: noticed", " ms after SIGKILL", "\nsavepoints/"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("nothing says %q", want)
 		}

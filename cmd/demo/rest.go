@@ -61,15 +61,12 @@ func (r recovery) since(killed int64) string {
 	for _, s := range []struct {
 		name string
 		at   int64
-	}{{"noticed", r.Failed}, {"all tasks running", r.Restarted}, {"new output at the sink", r.FirstOutput}, {"visible to readers", r.Visible}} {
+	}{{"noticed", r.Failed}, {"running", r.Restarted}, {"output at the sink", r.FirstOutput}, {"visible", r.Visible}} {
 		if s.at > 0 {
-			steps = append(steps, fmt.Sprintf("%s after %d ms", s.name, s.at-killed))
+			steps = append(steps, fmt.Sprintf("%s %d ms", s.name, s.at-killed))
 		}
 	}
-	if steps == nil {
-		return "worker killed ..."
-	}
-	return strings.Join(steps, ", ")
+	return strings.Join(steps, ", ") + " after SIGKILL"
 }
 
 // do sends a request and decodes the answer into out.

@@ -26,7 +26,7 @@ const table = `job flights: RUNNING   6.7 s
 flights  [############............]   sent 10000 of 20000
 counted  [######..................]   4990 in 1700 results, 10 late
 checkpoints: 31, the last took 12 ms   restarts: 1
-recovery: noticed after 3 ms, all tasks running after 40 ms, new output at the sink after 180 ms, visible to readers after 190 ms
+recovery: noticed 3 ms, running 40 ms, output at the sink 180 ms, visible 190 ms after SIGKILL
 
 delays, newest day first
 ORIGIN  DAY         FLIGHTS    MEAN    P95  WORST
