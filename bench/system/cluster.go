@@ -24,9 +24,10 @@ type cluster struct {
 	ready         time.Duration
 }
 
-// start returns once the process has said that it is ready.
-func start(millrace, folder string) (*cluster, error) {
-	c := &cluster{cmd: exec.Command(millrace, "up", "--data", filepath.Join(folder, "data"), "--rest", "127.0.0.1:0", "--kinesis", "127.0.0.1:0", "--log-level", "info")}
+// start returns once the process has said that it is ready. level is that of
+// its log.
+func start(millrace, folder, level string) (*cluster, error) {
+	c := &cluster{cmd: exec.Command(millrace, "up", "--data", filepath.Join(folder, "data"), "--rest", "127.0.0.1:0", "--kinesis", "127.0.0.1:0", "--log-level", level)}
 	c.cmd.Stderr = &c.stderr
 	// Should this program be killed, so are its children.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}

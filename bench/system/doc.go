@@ -19,5 +19,6 @@
 //	                 sent after the kill
 //
 // Readers poll every shard each few milliseconds, so what they see is late by
-// up to that, and costs the machine something.
+// up to that, and costs the machine something. Data goes to a folder in TMPDIR;
+// the first line of the table shows what an fsync costs there.
 package main

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,7 +27,14 @@ func round(ctx context.Context, cfg config, flights []flight, r *report) (err er
 		return err
 	}
 	defer os.RemoveAll(folder)
-	c, err := start(cfg.millrace, folder)
+	if err := probe(folder, r); err != nil {
+		return err
+	}
+	level := "warn"
+	if cfg.verbose {
+		level = "debug"
+	}
+	c, err := start(cfg.millrace, folder, level)
 	if err != nil {
 		return err
 	}
@@ -59,6 +67,26 @@ func round(ctx context.Context, cfg config, flights []flight, r *report) (err er
 		return err
 	}
 	return secondRun(ctx, cfg, c, k, jar, flights, r)
+}
+
+// probe measures the disk, which everything durable waits for.
+func probe(folder string, r *report) error {
+	f, err := os.Create(filepath.Join(folder, "probe"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for range 20 {
+		if _, err := f.Write(make([]byte, 4096)); err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		r.took("fsync of 4 KiB, for comparison", time.Since(began))
+	}
+	return nil
 }
 
 // firstRun uploads the binary and runs it until its first output is seen.
