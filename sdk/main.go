@@ -141,7 +141,7 @@ func help(e *Env, build func(*Env) error, w io.Writer) {
 	if e.doc != "" {
 		fmt.Fprintf(w, "%s\n\n", strings.TrimSpace(e.doc))
 	}
-	fmt.Fprintf(w, "Run by hand, in this process:  %s [flags]\nRun on a cluster:              millrace run [-p N] %[1]s -- [flags]\n\nFlags:\n", filepath.Base(os.Args[0]))
+	fmt.Fprintf(w, "Run by hand, in this process:  %s [flags]\nRun on a cluster:              millrace run [-p N] %[1]s [flags]\n\nFlags:\n", filepath.Base(os.Args[0]))
 	e.flags.usage(w)
 	fmt.Fprintf(w, "  -p, --parallelism n\n        subtasks of each operator, when run by hand (default %d)\n", e.g.Config.DefaultParallelism)
 	fmt.Fprintf(w, "  --help\n        prints this\n")

@@ -26,10 +26,11 @@ type jobDetail struct {
 		Status      string           `json:"status"`
 		Tasks       map[string]int64 `json:"tasks"`
 		Metrics     struct {
-			ReadRecords  int64 `json:"read-records"`
-			WriteRecords int64 `json:"write-records"`
-			ReadBytes    int64 `json:"read-bytes"`
-			WriteBytes   int64 `json:"write-bytes"`
+			// Absent where they were not measured.
+			ReadRecords  *int64 `json:"read-records"`
+			WriteRecords *int64 `json:"write-records"`
+			ReadBytes    *int64 `json:"read-bytes"`
+			WriteBytes   *int64 `json:"write-bytes"`
 		} `json:"metrics"`
 	} `json:"vertices"`
 }
@@ -122,9 +123,10 @@ func (d *describeCmd) Run(ctx context.Context, c *console) error {
 	fmt.Fprintln(c.out)
 	var rows [][]string
 	for _, v := range job.Vertices {
-		rows = append(rows, []string{v.Name, fmt.Sprint(v.Parallelism), v.Status, fmt.Sprint(v.Metrics.ReadRecords), fmt.Sprint(v.Metrics.WriteRecords), bytesOf(v.Metrics.ReadBytes), bytesOf(v.Metrics.WriteBytes)})
+		m := v.Metrics
+		rows = append(rows, []string{fmt.Sprint(v.Parallelism), v.Status, measured(m.ReadRecords, count), measured(m.WriteRecords, count), measured(m.ReadBytes, bytesOf), measured(m.WriteBytes, bytesOf), v.Name})
 	}
-	c.table("VERTEX PARALLELISM STATUS RECORDS-IN RECORDS-OUT BYTES-IN BYTES-OUT", rows)
+	c.table("PARALLELISM STATUS RECORDS-IN RECORDS-OUT BYTES-IN BYTES-OUT VERTEX", rows)
 	if err := d.checkpoints(ctx, c, api, job.ID); err != nil {
 		return err
 	}
@@ -182,12 +184,32 @@ func (d *describeCmd) failures(ctx context.Context, c *console, api *rest, id st
 		return nil
 	}
 	fmt.Fprintln(c.out, "\nfailures, newest first:")
-	for _, x := range e.History.Entries {
+	for i := 0; i < len(e.History.Entries); {
+		x := e.History.Entries[i]
+		n := 1
+		for i+n < len(e.History.Entries) && e.History.Entries[i+n].Trace == x.Trace {
+			n++
+		}
 		first, _, _ := strings.Cut(x.Trace, "\n")
-		fmt.Fprintf(c.out, "  %s  %s  %s\n", ago(x.Timestamp), x.Task, first)
+		times := ""
+		if n > 1 {
+			times = fmt.Sprintf("%d times, last ", n)
+		}
+		fmt.Fprintf(c.out, "  %s%s  %s  %s\n", times, ago(x.Timestamp), x.Task, first)
+		i += n
 	}
 	return nil
 }
+
+// measured prints a figure, or a dash where there is none.
+func measured(n *int64, print func(int64) string) string {
+	if n == nil {
+		return "-"
+	}
+	return print(*n)
+}
+
+func count(n int64) string { return fmt.Sprint(n) }
 
 // lastFailure is the newest exception of a job, for an error message.
 func (r *rest) lastFailure(ctx context.Context, id string) string {

@@ -59,6 +59,14 @@ type slotFlags struct {
 	SlotMemory size `env:"MILLRACE_SLOT_MEMORY" default:"1GiB" placeholder:"BYTES" help:"Memory of a slot; a worker that goes over its slots' sum is ended (${default})."`
 }
 
+// Validate implements kong's check of a parsed command.
+func (f slotFlags) Validate() error {
+	if f.Slots < 1 {
+		return fmt.Errorf("--slots %d: a task manager offers at least one", f.Slots)
+	}
+	return nil
+}
+
 // restServerFlags say how REST is served.
 type restServerFlags struct {
 	REST        string `name:"rest" env:"MILLRACE_REST" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of the REST API; port 0 takes a free one (${default})."`

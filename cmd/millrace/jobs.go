@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -44,7 +45,11 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	in := map[string]any{"programArgsList": r.Command[1:], "allowNonRestoredState": r.AllowUnmatchedState}
+	args := r.Command[1:]
+	if len(args) > 0 && args[0] == "--" {
+		args = args[1:] // the habit of a separator does no harm
+	}
+	in := map[string]any{"programArgsList": args, "allowNonRestoredState": r.AllowUnmatchedState}
 	if r.Parallelism > 0 {
 		in["parallelism"] = r.Parallelism
 	}
@@ -56,7 +61,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	}
 	body, err := api.post(ctx, "/jars/"+url.PathEscape(jar)+"/run", in, &out)
 	if err != nil {
-		return err
+		return fmt.Errorf("run %s: %w", r.Command[0], err)
 	}
 	if r.json() {
 		c.raw(body)
@@ -74,7 +79,7 @@ func (r *runCmd) wait(ctx context.Context, c *console, api *rest, id string) err
 	p := c.progress()
 	defer p.done()
 	var detail jobDetail
-	return poll(ctx, r.Timeout, "the job's start (it goes on: millrace describe "+id+")", func() (bool, error) {
+	err := poll(ctx, r.Timeout, "the job's start (it goes on: millrace describe "+id+")", func() (bool, error) {
 		if _, err := api.get(ctx, "/jobs/"+id, &detail); err != nil {
 			return false, err
 		}
@@ -97,6 +102,15 @@ func (r *runCmd) wait(ctx context.Context, c *console, api *rest, id string) err
 		}
 		return false, nil
 	})
+	if !errors.Is(err, errTimeout) {
+		return err
+	}
+	reason := detail.Waiting
+	if detail.State == "RESTARTING" {
+		last, _, _ := strings.Cut(api.lastFailure(ctx, id), "\n")
+		reason += "; it failed last with " + last
+	}
+	return fmt.Errorf("%w\n  %s: %s", err, detail.State, reason)
 }
 
 // upload sends a binary and returns its id.
@@ -279,119 +293,4 @@ func (s *stopCmd) Run(ctx context.Context, c *console) error {
 		in["targetDirectory"] = s.Directory
 	}
 	return api.savepoint(ctx, c, s.output, job.ID, "/stop", in, s.Timeout)
-}
-
-// savepoint triggers one, waits for it and prints where it is.
-func (r *rest) savepoint(ctx context.Context, c *console, o output, job, path string, in any, limit time.Duration) error {
-	var trigger struct {
-		ID string `json:"request-id"`
-	}
-	if _, err := r.post(ctx, "/jobs/"+job+path, in, &trigger); err != nil {
-		return err
-	}
-	p := c.progress()
-	defer p.done()
-	return poll(ctx, limit, "the savepoint of "+job, func() (bool, error) {
-		var status struct {
-			Status struct {
-				ID string `json:"id"`
-			} `json:"status"`
-			Operation struct {
-				Location string `json:"location"`
-				Failure  *struct {
-					Class string `json:"class"`
-					Trace string `json:"stack-trace"`
-				} `json:"failure-cause"`
-			} `json:"operation"`
-		}
-		body, err := r.get(ctx, "/jobs/"+job+"/savepoints/"+trigger.ID, &status)
-		if err != nil {
-			return false, err
-		}
-		if status.Status.ID != "COMPLETED" {
-			p.say("savepoint of %s: %s", job, status.Status.ID)
-			return false, nil
-		}
-		p.done()
-		if f := status.Operation.Failure; f != nil {
-			return false, fmt.Errorf("savepoint of %s: %s", job, f.Trace)
-		}
-		if o.json() {
-			c.raw(body)
-		} else {
-			fmt.Fprintln(c.out, status.Operation.Location)
-		}
-		return true, nil
-	})
-}
-
-type savepointCmd struct {
-	Create  savepointCreateCmd  `cmd:"" default:"withargs" help:"Take a savepoint of a running job."`
-	Dispose savepointDisposeCmd `cmd:"" help:"Delete a savepoint."`
-}
-
-type savepointCreateCmd struct {
-	restFlags
-	output
-	Directory string        `placeholder:"PATH" help:"Where in the bucket it goes."`
-	Timeout   time.Duration `default:"5m" help:"How long to wait (${default})."`
-	Job       string        `arg:"" help:"Id, unique prefix of one, or unique name."`
-}
-
-func (*savepointCreateCmd) Help() string {
-	return `Examples:
-  millrace savepoint flights
-  millrace run --from $(millrace savepoint flights) ./flights-2`
-}
-
-func (s *savepointCreateCmd) Run(ctx context.Context, c *console) error {
-	api, err := s.open()
-	if err != nil {
-		return err
-	}
-	job, err := api.find(ctx, s.Job)
-	if err != nil {
-		return err
-	}
-	in := map[string]any{"cancel-job": false}
-	if s.Directory != "" {
-		in["target-directory"] = s.Directory
-	}
-	return api.savepoint(ctx, c, s.output, job.ID, "/savepoints", in, s.Timeout)
-}
-
-type savepointDisposeCmd struct {
-	restFlags
-	Timeout time.Duration `default:"1m" help:"How long to wait (${default})."`
-	Path    string        `arg:"" help:"What stop or savepoint create printed."`
-}
-
-func (s *savepointDisposeCmd) Run(ctx context.Context, c *console) error {
-	api, err := s.open()
-	if err != nil {
-		return err
-	}
-	var trigger struct {
-		ID string `json:"request-id"`
-	}
-	if _, err := api.post(ctx, "/savepoint-disposal", map[string]any{"savepoint-path": s.Path}, &trigger); err != nil {
-		return err
-	}
-	return poll(ctx, s.Timeout, "disposing of "+s.Path, func() (bool, error) {
-		var status struct {
-			Status    struct{ ID string }
-			Operation struct {
-				Failure *struct {
-					Trace string `json:"stack-trace"`
-				} `json:"failure-cause"`
-			}
-		}
-		if _, err := api.get(ctx, "/savepoint-disposal/"+trigger.ID, &status); err != nil {
-			return false, err
-		}
-		if f := status.Operation.Failure; f != nil {
-			return false, fmt.Errorf("disposing of %s: %s", s.Path, f.Trace)
-		}
-		return status.Status.ID == "COMPLETED", nil
-	})
 }

@@ -31,7 +31,8 @@ type streamPutCmd struct {
 }
 
 func (*streamPutCmd) Help() string {
-	return `Each line is sent as it is, in order per shard.
+	return `Each line is sent as it is, in order per shard. A call whose answer is lost is sent again, so when the server dies on
+the way some records may be in the stream twice.
 
 Examples:
   millrace stream put flights --file examples/flights/flights.csv --key origin
