@@ -195,24 +195,35 @@ func lookup(host string) (string, error) {
 	return found[0].IP.String(), nil
 }
 
-// retry is how often a member without company looks for its seeds.
-const retry = time.Second
+const (
+	// retry is how often a member looks for seeds that it does not see.
+	retry = time.Second
+	// again is how often it does where a seed answered and is still not seen:
+	// the address is another name for a member, or the seed of no cluster of ours.
+	again = 10 * time.Second
+)
 
-// Run joins the seeds, again whenever this member is alone, until ctx ends;
-// then it leaves as Close does.
+// Run joins the seeds until ctx ends, then it leaves as Close does. Seeds that
+// are not among the members are tried again and again, so that one that comes
+// back finds all others, though it has no seeds itself; so are all of them
+// while no job manager is known.
 func (c *Cluster) Run(ctx context.Context) error {
 	defer c.Close()
 	tick := time.NewTicker(retry)
 	defer tick.Stop()
 	failed := ""
+	answered := map[string]time.Time{}
 	for {
-		if seeds := c.seeds(); len(seeds) > 0 && c.list.NumMembers() < 2 {
-			_, err := c.list.Join(seeds)
+		for _, seed := range c.missing(answered) {
+			_, err := c.list.Join([]string{seed})
 			if err == nil {
-				failed = ""
+				failed, answered[seed] = "", time.Now()
 			} else if err.Error() != failed {
 				failed = err.Error() // say it once, not every second
-				c.config.Logger.Warn("no seed answers, trying again", "seeds", seeds, "error", err)
+				c.config.Logger.Warn("a seed does not answer, trying again", "seed", seed, "error", err)
+			}
+			if ctx.Err() != nil {
+				return nil
 			}
 		}
 		select {
@@ -221,6 +232,24 @@ func (c *Cluster) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// missing are the seeds to join now. answered says when each did last.
+func (c *Cluster) missing(answered map[string]time.Time) []string {
+	led := slices.ContainsFunc(c.Members(), func(m Member) bool { return m.Role == JobManager })
+	return slices.DeleteFunc(c.seeds(), func(seed string) bool {
+		if !led {
+			return false
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, m := range c.mu.nodes {
+			if m.GossipAddress == seed {
+				return true
+			}
+		}
+		return time.Since(answered[seed]) < again
+	})
 }
 
 // Seed joins one more member now, for those who learn of it only later.

@@ -124,6 +124,42 @@ func TestSeedMayComeLater(t *testing.T) {
 	await(t, tm, 10*time.Second, sees("jm", "tm"))
 }
 
+// Two that see each other must not be content with that: the third comes back
+// without a seed and knows nobody.
+func TestRestartedSeedFindsAllOthers(t *testing.T) {
+	jm := start(t, Config{Name: "jm", Role: JobManager})
+	address := jm.GossipAddress()
+	a := start(t, Config{Name: "tm-a", Role: TaskManager, Seeds: []string{address}})
+	b := start(t, Config{Name: "tm-b", Role: TaskManager, Seeds: []string{address}})
+	for _, c := range []*Cluster{jm, a, b} {
+		await(t, c, 10*time.Second, sees("jm", "tm-a", "tm-b"))
+	}
+	if err := jm.abandon(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*Cluster{a, b} {
+		await(t, c, 10*time.Second, sees("tm-a", "tm-b"))
+	}
+	jm = start(t, Config{Name: "jm", Role: JobManager, Bind: address})
+	for _, c := range []*Cluster{jm, a, b} {
+		took := await(t, c, 10*time.Second, sees("jm", "tm-a", "tm-b"))
+		t.Logf("%s saw everybody after %v", c.config.Name, took)
+	}
+}
+
+// One of two seeds is away for good: the other one is enough, and the way back
+// stays open.
+func TestASeedThatIsMissingIsTriedAgain(t *testing.T) {
+	gone := start(t, Config{Name: "gone", Role: JobManager})
+	address := gone.GossipAddress()
+	gone.Close()
+	jm := start(t, Config{Name: "jm", Role: JobManager})
+	tm := start(t, Config{Name: "tm", Role: TaskManager, Seeds: []string{address, jm.GossipAddress()}})
+	await(t, tm, 10*time.Second, sees("jm", "tm"))
+	start(t, Config{Name: "back", Role: JobManager, Bind: address})
+	await(t, jm, 10*time.Second, sees("back", "jm", "tm"))
+}
+
 func TestOtherClustersAreNotListed(t *testing.T) {
 	one := start(t, Config{Name: "one", Role: JobManager, Meta: Meta{ClusterID: "c1", LeaderEpoch: 9}})
 	two := start(t, Config{Name: "two", Role: JobManager, Meta: Meta{ClusterID: "c2", LeaderEpoch: 1}, Seeds: []string{one.GossipAddress()}})
