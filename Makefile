@@ -37,8 +37,8 @@ test: ## every test
 	$(GO) test $(TESTFLAGS) ./...
 
 .PHONY: race
-race: ## every test under the race detector
-	$(GO) test -race $(TESTFLAGS) ./...
+race: ## tests in this process under the race detector, with fewer seeds
+	$(GO) test -race -short $(TESTFLAGS) ./...
 
 .PHONY: lint
 lint: ## golangci-lint with .golangci.yml
