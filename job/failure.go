@@ -88,6 +88,10 @@ var fatal = map[string]bool{
 	codeStateIncompatible:   true,
 	codeGraphInvalid:        true,
 	codeParallelismTooLarge: true,
+	// What is in a stream, and that there is one, is the same the next time.
+	"stream-not-found":   true,
+	"stream-deleted":     true,
+	"record-not-decoded": true,
 }
 
 // Exception is one failure in a job's history.

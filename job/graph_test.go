@@ -150,3 +150,15 @@ func TestRestoreForPicksByKeyGroup(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// What a restart cannot mend is told once, not again and again.
+func TestFailuresThatEndAJobAtOnce(t *testing.T) {
+	for code, want := range map[string]bool{
+		"stream-not-found": true, "stream-deleted": true, "record-not-decoded": true, "snapshot-corrupt": true, "plan-differs": true,
+		"user-function-failed": false, "source-failed": false, "worker-exited": false, "shard-unavailable": false,
+	} {
+		if fatal[code] != want {
+			t.Errorf("%s ends a job at once: %v, want %v", code, fatal[code], want)
+		}
+	}
+}

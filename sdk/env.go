@@ -133,7 +133,8 @@ func (e *Env) Set(key, value string) { e.g.Config.User[key] = value }
 
 // Restart says what happens after a failure; see RestartWithBackoff, which is
 // the default (without limit on a cluster, three times by hand), RestartAfter
-// and NoRestart.
+// and NoRestart. What a restart cannot mend ends the job at once: a stream that
+// is missing, a record that does not decode, state that does not fit.
 func (e *Env) Restart(r RestartStrategy) {
 	if r.pb == nil {
 		e.fail(errors.New("restart strategy: use RestartWithBackoff, RestartAfter or NoRestart"))

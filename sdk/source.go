@@ -136,11 +136,27 @@ func (d *decoding[T]) Open(ctx context.Context, env SourceEnv, split Split, posi
 	return openDecoding(ctx, d.raw, env, split, position, func(r Record, at func() string) (T, error) {
 		v, err := decode(r, at)
 		if err != nil {
-			return v, fmt.Errorf("decode %s: %w (From takes SkipUndecodable or DeadLetters to let the job go on)", at(), err)
+			return v, &undecodable{at(), err}
 		}
 		return v, nil
 	})
 }
+
+// undecodable is a record that does not decode, and where it is.
+type undecodable struct {
+	at  string
+	err error
+}
+
+func (e *undecodable) Error() string {
+	return fmt.Sprintf("decode %s: %v (From takes SkipUndecodable or DeadLetters to let the job go on)", e.at, e.err)
+}
+
+func (e *undecodable) Unwrap() error { return e.err }
+
+// ErrorCode is the failure's code in the catalogue. A restart would read the
+// same bytes again, so that it ends the job.
+func (*undecodable) ErrorCode() string { return "record-not-decoded" }
 
 // lenient is the same source, with failures as values.
 func (d *decoding[T]) lenient() Source[decoded[T]] {

@@ -2,6 +2,7 @@ package shards_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -183,6 +184,10 @@ func TestWhatDoesNotDecodeIsNamedByShardAndSequenceNumber(t *testing.T) {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("error lacks %q: %v", want, err)
 				}
+			}
+			var coded interface{ ErrorCode() string }
+			if !errors.As(err, &coded) || coded.ErrorCode() != "record-not-decoded" {
+				t.Errorf("error without the code record-not-decoded: %#v", err)
 			}
 			return
 		}
