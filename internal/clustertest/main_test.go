@@ -22,6 +22,8 @@ var binaries string
 var built = map[string]string{
 	"millrace": "./cmd/millrace",
 	"flights":  "./examples/flights",
+	"misfit":   "./internal/clustertest/testdata/misfit",
+	"nosdk":    "./internal/clustertest/testdata/nosdk",
 }
 
 const root = "../.."
