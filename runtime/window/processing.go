@@ -1,10 +1,6 @@
 package window
 
-import (
-	"time"
-
-	"github.com/millrace/millrace/runtime/batch"
-)
+import "github.com/millrace/millrace/runtime/batch"
 
 // pushNow takes records at the time that the clock shows.
 func (w *Sliced[K, T, A, R]) pushNow(b *batch.Batch[T]) error {
@@ -39,36 +35,15 @@ func (w *Sliced[K, T, A, R]) now() int64 {
 // schedule has the clock call at the earliest end that is to fire.
 func (w *Sliced[K, T, A, R]) schedule() {
 	for _, s := range w.live {
-		if w.cfg.Assigner.lastEnd(s) <= w.fired {
-			continue
+		if w.cfg.Assigner.lastEnd(s) > w.fired {
+			w.alarm.set(w.ctx, w.nextEnd(s), w.tick)
+			return
 		}
-		end := w.nextEnd(s)
-		if w.stopTimer != nil {
-			if w.timerAt == end {
-				return
-			}
-			w.stopTimer()
-		}
-		wait := time.Duration(end-w.ctx.Clock.Now().UnixMilli()) * time.Millisecond
-		w.timerAt = end
-		w.stopTimer = w.ctx.Clock.AfterFunc(max(wait, 0), func() { w.ctx.Mail(w.tick) })
-		return
 	}
 }
 
 // tick fires what the clock has passed; it runs on the task's goroutine.
 func (w *Sliced[K, T, A, R]) tick() error {
-	w.stopTimer = nil
-	// Records of this very millisecond may still come.
-	w.watermark = max(w.watermark, w.ctx.Clock.Now().UnixMilli()-1)
-	more, _, err := w.Work()
-	if err != nil {
-		return err
-	}
-	if more {
-		w.ctx.Mail(w.tick)
-		return nil
-	}
-	w.schedule()
-	return nil
+	w.alarm.off()
+	return onClock(w.ctx, &w.watermark, w.Work, w.tick, w.schedule)
 }

@@ -3,7 +3,6 @@ package window
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/operator"
@@ -33,8 +32,7 @@ type Sessions[K comparable, T, A, R any] struct {
 
 	out       batch.Batch[R]
 	lateBatch batch.Batch[T]
-	stopTimer func() bool
-	timerAt   int64
+	alarm     alarm
 }
 
 // session is [Start, End): End is a gap after the last record.
@@ -69,9 +67,7 @@ func (w *Sessions[K, T, A, R]) Open(ctx *operator.Context) error {
 
 // Close implements operator.Operator.
 func (w *Sessions[K, T, A, R]) Close() error {
-	if w.stopTimer != nil {
-		w.stopTimer()
-	}
+	w.alarm.off()
 	return nil
 }
 
@@ -266,32 +262,15 @@ func (w *Sessions[K, T, A, R]) Snapshot(s *operator.Snapshot) error {
 
 // schedule has the clock call at the earliest timer, in processing time.
 func (w *Sessions[K, T, A, R]) schedule() {
-	at, ok := w.timers.Next()
-	if !ok || w.stopTimer != nil && w.timerAt <= at {
-		return
+	if at, ok := w.timers.Next(); ok {
+		w.alarm.set(w.ctx, at+1, w.tick)
 	}
-	if w.stopTimer != nil {
-		w.stopTimer()
-	}
-	w.timerAt = at
-	wait := time.Duration(at+1-w.ctx.Clock.Now().UnixMilli()) * time.Millisecond
-	w.stopTimer = w.ctx.Clock.AfterFunc(max(wait, 0), func() { w.ctx.Mail(w.tick) })
 }
 
 // tick ends what the clock has passed; it runs on the task's goroutine.
 func (w *Sessions[K, T, A, R]) tick() error {
-	w.stopTimer = nil
-	w.watermark = max(w.watermark, w.ctx.Clock.Now().UnixMilli()-1)
-	more, _, err := w.Work()
-	if err != nil {
-		return err
-	}
-	if more {
-		w.ctx.Mail(w.tick)
-		return nil
-	}
-	w.schedule()
-	return nil
+	w.alarm.off()
+	return onClock(w.ctx, &w.watermark, w.Work, w.tick, w.schedule)
 }
 
 // flush hands on what was collected.

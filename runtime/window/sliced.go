@@ -40,8 +40,7 @@ type Sliced[K comparable, T, A, R any] struct {
 
 	out       batch.Batch[R]
 	lateBatch batch.Batch[T]
-	stopTimer func() bool
-	timerAt   int64
+	alarm     alarm
 }
 
 // sliceRef is a slice as records find it.
@@ -102,9 +101,7 @@ func (w *Sliced[K, T, A, R]) Open(ctx *operator.Context) error {
 
 // Close implements operator.Operator.
 func (w *Sliced[K, T, A, R]) Close() error {
-	if w.stopTimer != nil {
-		w.stopTimer()
-	}
+	w.alarm.off()
 	return nil
 }
 
