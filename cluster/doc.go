@@ -7,8 +7,8 @@
 //
 // Join makes a member and Run keeps it in touch; Run belongs to one goroutine,
 // all other methods may be called from any. A seed that does not answer is no
-// error: Run tries again for ever, and starts anew when every other member
-// seems gone. A process that ends by Close says so and is dropped at once; one
+// error: Run tries again for ever while it is not among the members, so that
+// one that was restarted finds everybody. A process that ends by Close says so and is dropped at once; one
 // that dies is dropped within two seconds on a network of up to about ten
 // members, somewhat later on a larger one. The package carries no messages of
 // its users and never calls them back.

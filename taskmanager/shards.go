@@ -99,7 +99,13 @@ func (t *TaskManager) applyCatalogs(ctx context.Context) error {
 	}
 }
 
-// streamCommand passes a change of the catalog to the job manager.
+// catalogWait bounds the wait for a catalog that a reply names: a host that
+// cannot apply it, for its disk is full, does not hold up who asked.
+const catalogWait = 2 * time.Second
+
+// streamCommand passes a change of the catalog to the job manager. Who asks
+// here afterwards sees the change, or, after a refusal, what it was refused
+// for.
 func (t *TaskManager) streamCommand(ctx context.Context, command *pb.StreamCommand) error {
 	l := t.link.Load()
 	if l == nil || !l.registered.Load() {
@@ -108,6 +114,11 @@ func (t *TaskManager) streamCommand(ctx context.Context, command *pb.StreamComma
 	reply, err := l.call(ctx, command)
 	if err != nil {
 		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, catalogWait)
+	defer cancel()
+	if late := t.shards.broker.Await(waiting, reply.GetCatalogVersion()); late != nil {
+		t.config.Log.Warn("a stream changed and is not seen here yet", "error", late)
 	}
 	return stream.FromProto(reply.GetError())
 }

@@ -287,6 +287,37 @@ func TestShardsAreHosted(t *testing.T) {
 	}
 }
 
+// Whose command was answered sees what it did, though the catalog comes after
+// the answer; whose stream existed already sees that one.
+func TestACommandIsSeenOnceItIsAnswered(t *testing.T) {
+	for name, refusal := range map[string]*pb.Error{"created": nil, "existed": {Code: "stream-exists", Message: "it exists"}} {
+		t.Run(name, func(t *testing.T) {
+			jm := newLeader(t, 1, "mem://")
+			tm, _ := run(t, Config{JobManager: jm.address})
+			a := jm.await()
+			empty := &pb.Catalog{Version: 4}
+			a.down <- &pb.JobManagerMessage{Body: &pb.JobManagerMessage_Catalog{Catalog: empty}}
+			a.next()
+			seen := make(chan error, 1)
+			go func() {
+				err := tm.Service().Command(t.Context(), &pb.StreamCommand{Body: &pb.StreamCommand_Create{Create: &pb.CreateStream{Name: "s", Shards: 1}}})
+				if (err != nil) != (refusal != nil) {
+					t.Errorf("command: %v", err)
+				}
+				_, err = tm.Service().Describe(t.Context(), "s")
+				seen <- err
+			}()
+			a.down <- &pb.JobManagerMessage{Body: &pb.JobManagerMessage_StreamReply{StreamReply: &pb.StreamReply{
+				Id: a.next().GetStreamCall().GetId(), CatalogVersion: 5, Error: refusal}}}
+			ask(a, &pb.Request{Id: 1, Body: &pb.Request_ListLogs{ListLogs: &pb.ListLogs{}}}) // the answer is there
+			a.down <- &pb.JobManagerMessage{Body: &pb.JobManagerMessage_Catalog{Catalog: catalog(tm.ID(), tm.ShardAddress())}}
+			if err := receive(t, seen, "sight of the stream"); err != nil {
+				t.Errorf("described after the answer: %v", err)
+			}
+		})
+	}
+}
+
 func TestTheNewestLeaderIsFound(t *testing.T) {
 	join := func(name, address string, epoch uint64, seeds ...string) *cluster.Cluster {
 		c, err := cluster.Join(cluster.Config{Name: name, Role: cluster.JobManager, Seeds: seeds,

@@ -84,6 +84,8 @@ const (
 	// hostsWait is how long a stream may take from its creation until all of
 	// its hosts have opened it.
 	hostsWait = 30 * time.Second
+	// heardWait is how long this host may take to hear of a stream that exists.
+	heardWait = 2 * time.Second
 	hostsPoll = 5 * time.Millisecond
 )
 
@@ -103,6 +105,9 @@ func ensure(ctx context.Context, c streams, name string, shards int) (*pb.Stream
 		waits := err == nil && s.GetStatus() == pb.Stream_STATUS_CREATING || err != nil && stream.KindOf(err) == stream.NotFound
 		if !waits {
 			return s, err
+		}
+		if err != nil && time.Since(began) > heardWait {
+			return nil, stream.Errorf(stream.Unavailable, "stream %s exists, but this task manager has not heard of it within %v: is it attached to the job manager, and can it write its disk?", name, heardWait)
 		}
 		if time.Since(began) > hostsWait {
 			return nil, stream.Errorf(stream.Unavailable, "stream %s was created, but not all of its hosts have opened it within %v: are all task managers up?", name, hostsWait)

@@ -2,8 +2,10 @@ package shards
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 	"github.com/millrace/millrace/stream"
@@ -63,6 +65,16 @@ func TestEnsureGivesUp(t *testing.T) {
 		_, err := ensure(context.Background(), &hearsay{knows: []pb.Stream_Status{0, creating}}, "out", 4)
 		if stream.KindOf(err) != stream.Unavailable {
 			t.Errorf("a stream that is never opened: %v, want unavailable", err)
+		}
+		began := time.Now()
+		_, err = ensure(context.Background(), &hearsay{knows: []pb.Stream_Status{0}, create: stream.Errorf(stream.Exists, "it exists")}, "out", 4)
+		if took := time.Since(began); stream.KindOf(err) != stream.Unavailable || took < heardWait || took > 2*heardWait {
+			t.Errorf("a stream that this host never hears of: %v after %v, want unavailable after %v", err, took, heardWait)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if _, err := ensure(ctx, &hearsay{knows: []pb.Stream_Status{creating}}, "out", 4); !errors.Is(err, context.Canceled) {
+			t.Errorf("a wait that is given up: %v, want canceled", err)
 		}
 		full := stream.Errorf(stream.InvalidArgument, "too many")
 		if _, err := ensure(context.Background(), &hearsay{knows: []pb.Stream_Status{0}, create: full}, "out", 4); stream.KindOf(err) != stream.InvalidArgument {

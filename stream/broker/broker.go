@@ -38,6 +38,11 @@ type Broker struct {
 	view   atomic.Pointer[view]
 
 	setting sync.Mutex // one SetCatalog at a time
+	mu      struct {
+		sync.Mutex
+		// changed is closed with the next view; nil while nobody waits for it.
+		changed chan struct{}
+	}
 }
 
 var _ stream.Service = (*Broker)(nil)
@@ -108,7 +113,35 @@ func (b *Broker) SetCatalog(ctx context.Context, cat *pb.Catalog) error {
 		return fmt.Errorf("create the shards of catalog version %d: %w", cat.GetVersion(), err)
 	}
 	b.view.Store(next)
+	b.mu.Lock()
+	if b.mu.changed != nil {
+		close(b.mu.changed)
+		b.mu.changed = nil
+	}
+	b.mu.Unlock()
 	return b.dropDeleted(ctx, cat, known)
+}
+
+// Await waits until the catalog has reached a version, or ctx ends.
+func (b *Broker) Await(ctx context.Context, version uint64) error {
+	for {
+		b.mu.Lock()
+		v := b.view.Load()
+		if v != nil && v.catalog.GetVersion() >= version || version == 0 {
+			b.mu.Unlock()
+			return nil
+		}
+		if b.mu.changed == nil {
+			b.mu.changed = make(chan struct{})
+		}
+		changed := b.mu.changed
+		b.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return stream.Errorf(stream.Unavailable, "wait for version %d of the catalog: %w", version, ctx.Err())
+		}
+	}
 }
 
 // dropDeleted drops what the catalog has deleted. What it never knew stays: it
