@@ -56,7 +56,7 @@ func CheckRestore(g *pb.JobGraph, m *pb.Manifest, allowUnmatched bool) error {
 	}
 	slices.Sort(names)
 	if stateful > 0 && matched == 0 {
-		return errorf(codeSavepointForeign, "checkpoint %d is of job %q (%s) and no operator of job %q can take up its state (%s): is it the right one?",
+		return errorf(codeSavepointForeign, "checkpoint %d is of job %q (%s) and no operator of job %q can take up its state (%s)",
 			m.GetCheckpointId(), m.GetGraph().GetName(), m.GetJobId(), g.GetName(), strings.Join(names, ", "))
 	}
 	return errorf(codeStateUnmatched, "state of %s in checkpoint %d has no counterpart in job %q: keep the names, or allow unmatched state to drop it",

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"fmt"
 	"errors"
 	"strings"
 
@@ -123,7 +124,7 @@ func (d *Dispatcher) Submit(ctx context.Context, s Submission) (*Job, error) {
 	if restore != nil {
 		// The master checks it again; here its submitter is told.
 		if err := job.CheckRestore(graph, restore, s.AllowUnmatched); err != nil {
-			return nil, asError(err)
+			return nil, asError(fmt.Errorf("start from %s: %w", s.Savepoint, err))
 		}
 	}
 	record.Graph, record.Name, record.SubmittedMs = graph, graph.GetName(), d.Now().UnixMilli()
