@@ -77,3 +77,12 @@ func random(t *testing.T) *rand.Rand {
 	})
 	return rand.New(rand.NewPCG(seed, 0))
 }
+
+// moment lets a random time go by, up to 300 ms, but no more than until ready.
+func moment(t *testing.T, rng *rand.Rand, ready <-chan string) {
+	select {
+	case <-time.After(time.Duration(rng.Int64N(int64(300 * time.Millisecond)))):
+	case <-ready:
+	case <-t.Context().Done():
+	}
+}
