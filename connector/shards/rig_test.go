@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 
+	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/stream"
 	"github.com/millrace/millrace/stream/broker"
 	"github.com/millrace/millrace/stream/catalog"
@@ -26,6 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type rig struct {
 	t       *testing.T
 	broker  *broker.Broker
+	clock   *clock.Virtual // of the log: it says what has expired
 	address string
 
 	mu  sync.Mutex
@@ -34,7 +36,8 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	log, err := shardlog.Open("log", shardlog.Options{FS: vfs.NewMem()})
+	now := clock.NewVirtual(time.Now())
+	log, err := shardlog.Open("log", shardlog.Options{FS: vfs.NewMem(), Clock: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +45,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, address: ln.Addr().String()}
+	r := &rig{t: t, clock: now, address: ln.Addr().String()}
 	r.broker = broker.New(broker.Config{ID: "host", Log: log, Command: r.command})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -90,6 +93,15 @@ func (r *rig) create(name string, shards uint32) {
 func (r *rig) drop(name string) {
 	r.t.Helper()
 	r.check(r.broker.Command(context.Background(), &pb.StreamCommand{Body: &pb.StreamCommand_Delete{Delete: &pb.DeleteStream{Name: name}}}))
+}
+
+// expire makes all records older than any retention.
+func (r *rig) expire() {
+	r.t.Helper()
+	r.clock.Advance(2 * 365 * 24 * time.Hour)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.check(r.broker.SetCatalog(context.Background(), r.cat))
 }
 
 func (r *rig) check(err error) {

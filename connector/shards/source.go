@@ -193,7 +193,7 @@ type reader struct {
 
 	records block.Iterator
 	// last is the last record polled, or the position read from; zero at the
-	// beginning of a shard.
+	// beginning of a shard. While draining it moves over expired records too.
 	last stream.Sequence
 	// stop is where a drain ends.
 	stopping bool
@@ -229,6 +229,15 @@ func (r *reader) Poll(b *sdk.Batch[sdk.Record], max int) (sdk.ReadStatus, error)
 		blk, status := r.reader.Next()
 		if err := r.checkSkipped(); err != nil {
 			return sdk.ReadEnded, err
+		}
+		if status != client.Ready && r.stopping {
+			// Retention may have removed all up to the end of the drain.
+			if passed := r.reader.Passed(); passed.Compare(r.last) > 0 {
+				r.last = passed
+			}
+			if r.ended() {
+				return sdk.ReadEnded, nil
+			}
 		}
 		switch status {
 		case client.Ready:

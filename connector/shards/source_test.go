@@ -144,6 +144,47 @@ func TestASourceBeginsWhereItsOptionsSay(t *testing.T) {
 	}
 }
 
+// Retention removes everything between the search for the tips and the read:
+// the drain has nothing to wait for.
+func TestADrainEndsWhereAllHasExpired(t *testing.T) {
+	for _, read := range []int{0, 3} {
+		r := newRig(t)
+		r.create("in", 1)
+		r.put("in", numbers(10)...)
+		env, wake := environment(r)
+		src := shards.Source("in", sdk.Lines(), shards.SkipExpired())
+		splits, err := src.Splits(context.Background(), env, nil)
+		r.check(err)
+		var b sdk.Batch[string]
+		var at []byte
+		if read > 0 {
+			first, err := src.Open(context.Background(), env, splits[0], nil)
+			r.check(err)
+			for b.Len() < read {
+				status, err := first.Poll(&b, read-b.Len())
+				if r.check(err); status == sdk.ReadWaiting {
+					<-wake
+				}
+			}
+			at = first.Position()
+			r.check(first.Close())
+		}
+		tip, err := src.(sdk.Tipper).Tip(context.Background(), env, splits[0])
+		r.check(err)
+		r.expire()
+		reader, err := src.Open(context.Background(), env, splits[0], at)
+		r.check(err)
+		reader.StopAfter(tip)
+		if status := poll(t, reader, wake, &b, sdk.ReadEnded, sdk.ReadEmpty); status != sdk.ReadEnded {
+			t.Errorf("after %d of 10 records, the rest expired: status %v, want the end", read, status)
+		}
+		if b.Len() != read || !slices.Equal(reader.Position(), tip) {
+			t.Errorf("read %d records to %x, want %d to the tip %x", b.Len(), reader.Position(), read, tip)
+		}
+		r.check(reader.Close())
+	}
+}
+
 func TestASourceSaysWhatIsMissing(t *testing.T) {
 	r := newRig(t)
 	env, _ := environment(r)

@@ -50,6 +50,7 @@ type Reader struct {
 		behind   int64 // of the last answer
 		tip      stream.Sequence
 		given    stream.Sequence // last record handed out
+		next     stream.Sequence // last record fetched or skipped
 		skipped  uint64
 	}
 }
@@ -145,6 +146,20 @@ func (r *Reader) Skipped() uint64 {
 	return r.mu.skipped
 }
 
+// Passed is the last record that Next handed out or that retention removed
+// before it; zero before the first answer.
+func (r *Reader) Passed() stream.Sequence {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.mu.blocks) == 0 {
+		return r.mu.next
+	}
+	if first, ok := r.mu.blocks[0].First(); ok && first.Sequence.Place() > 0 {
+		return first.Sequence.WithPlace(first.Sequence.Place() - 1)
+	}
+	return r.mu.given
+}
+
 func (r *Reader) fetch(ctx context.Context) {
 	at := r.cfg.At
 	for ctx.Err() == nil {
@@ -207,6 +222,7 @@ func (r *Reader) take(a ReadAnswer, err error) (wake, end bool) {
 			r.mu.bytes += len(a.Records)
 		}
 		r.mu.behind, r.mu.tip, r.mu.end = a.MillisBehind, a.Tip, a.End
+		r.mu.next = a.Next
 		r.mu.skipped += a.Skipped
 		r.mu.caughtUp = a.Next.Compare(a.Tip) >= 0
 	}
