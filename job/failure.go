@@ -28,6 +28,7 @@ const (
 	codeSavepointFailed     = "savepoint-failed"
 	codeBucketUnavailable   = "bucket-unavailable"
 	codeParallelismTooLarge = "parallelism-too-large"
+	codeStaleEpoch          = "stale-epoch"
 )
 
 // Error is a failure with a code of the catalogue.
@@ -68,6 +69,17 @@ type Unusable struct {
 
 func (u *Unusable) Error() string { return u.Err.Error() }
 func (u *Unusable) Unwrap() error { return u.Err }
+
+// EpochTaken is the driver's answer to the record of an attempt whose epoch is
+// not above all that the journal has for jobs of the same lineage: the record is
+// not there, and a higher epoch is to be tried.
+type EpochTaken struct {
+	Highest uint64
+}
+
+func (e *EpochTaken) Error() string {
+	return fmt.Sprintf("a job of the same lineage has had epoch %d", e.Highest)
+}
 
 // fatal are the codes of failures that a restart cannot mend.
 var fatal = map[string]bool{

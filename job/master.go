@@ -15,8 +15,9 @@ import (
 type Config struct {
 	// Record is the journal's fold of the job; the master copies it.
 	Record *pb.JobRecord
-	// EpochFloor is the highest epoch that any job of the same lineage has
-	// had: sinks refuse epochs that are not above it.
+	// EpochFloor is the highest epoch that any job of the same lineage is known
+	// to have had: sinks refuse epochs that are not above it. The journal has the
+	// last word: see EpochTaken.
 	EpochFloor uint64
 	// SlotWait is how long a job that never ran waits for slots; default
 	// 5 minutes.
@@ -154,6 +155,7 @@ func New(cfg Config) (*Master, error) {
 	m.restarts.strategy = strategyOf(g.GetConfig().GetRestart())
 	m.stopping.record = record.GetStopping()
 	m.stopping.drainKnown = len(record.GetDrain()) > 0
+	m.seen.exceptions = Failures(record)
 	return m, nil
 }
 

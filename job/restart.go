@@ -97,6 +97,14 @@ func (m *Master) fail(f failure) {
 		// The last commit is acknowledged: only the tasks' end was awaited.
 		return
 	}
+	if m.takenOver(f) {
+		f.fatal = true
+		f.err = &pb.Error{
+			Code: codeStaleEpoch, Operator: f.err.GetOperator(), Subtask: f.err.GetSubtask(), Stack: f.err.GetStack(),
+			Message: fmt.Sprintf("the output of job %s was taken over: something else writes with its lineage %s and an epoch above %d, the highest of this cluster's journal "+
+				"(a copy of the bucket that another cluster runs?): %s", m.job, m.lineageID, m.epoch, f.err.GetMessage()),
+		}
+	}
 	x := m.exception(f)
 	if m.seen.failed.IsZero() || m.phase == phaseRunning {
 		m.seen.failed = m.now
@@ -130,9 +138,18 @@ func (m *Master) fail(f failure) {
 		return
 	}
 	m.become(Restarting, f.err)
-	m.raise.cause = f.err
+	m.raise.failed = &x
 	m.restarts.at = m.now.Add(delay)
 	m.enter(phaseDelaying)
+}
+
+// takenOver says that a shard refused the attempt under way as stale. Epochs are
+// unique in a lineage, so this is no old attempt's report: another would be
+// fenced in its turn, and what one of the two staged be lost. Workers that
+// refuse each other's connections use the same code; those do restart.
+func (m *Master) takenOver(f failure) bool {
+	return f.err.GetCode() == codeStaleEpoch && f.err.GetOperator() != "" && f.vertex != nil &&
+		slices.ContainsFunc(m.roles.sinks, func(uid string) bool { return m.roles.vertexOf[uid] == f.vertex })
 }
 
 // exception adds a failure to the history.

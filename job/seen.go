@@ -3,6 +3,8 @@ package job
 import (
 	"slices"
 	"time"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // seen is what the master remembers for people. It decides nothing.
@@ -22,6 +24,18 @@ func (s *seen) exception(x Exception) {
 	if len(s.exceptions) > MaxExceptions {
 		s.exceptions, s.truncated = s.exceptions[:MaxExceptions], true
 	}
+}
+
+// Failures are those that the journal remembers of a job, newest first.
+func Failures(r *pb.JobRecord) []Exception {
+	var all []Exception
+	for _, f := range r.GetFailures() {
+		all = append(all, Exception{
+			At: time.UnixMilli(f.GetAtMs()), Epoch: f.GetEpoch(), Error: f.GetError(), VertexID: f.GetVertexId(), Task: f.GetTask(),
+		})
+	}
+	slices.Reverse(all)
+	return all
 }
 
 func (s *seen) started(now time.Time) {

@@ -66,7 +66,7 @@ func (m *Master) committed(r *pb.SinkCommitted) {
 		return
 	}
 	if r.GetError() != nil {
-		if c.tries >= maxSinkTries || fatal[r.GetError().GetCode()] {
+		if code := r.GetError().GetCode(); c.tries >= maxSinkTries || fatal[code] || code == codeStaleEpoch {
 			m.fail(failure{worker: m.first(), vertex: m.roles.vertexOf[r.GetUid()], err: &pb.Error{
 				Code: r.GetError().GetCode(), Operator: r.GetUid(), Stack: r.GetError().GetStack(),
 				Message: fmt.Sprintf("sink %q could not commit checkpoint %d in %d tries: %s", r.GetUid(), c.checkpoint, c.tries, r.GetError().GetMessage()),

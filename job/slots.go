@@ -1,6 +1,7 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -24,7 +25,7 @@ type slots struct {
 // raise is the epoch on its way to the journal.
 type raise struct {
 	under   bool
-	cause   *pb.Error
+	failed  *Exception // why the attempt before ended, if it failed
 	retryAt time.Time
 }
 
@@ -126,13 +127,21 @@ func (m *Master) advanceRaising() {
 	}
 	next++
 	m.raise.under, m.raise.retryAt = true, time.Time{}
-	m.write(&pb.JournalRecord{Body: &pb.JournalRecord_JobAttempt{
-		JobAttempt: &pb.JobAttempt{JobId: m.job, Epoch: next, Cause: m.raise.cause},
-	}}, func(err error) { m.raised(next, err) })
+	record := &pb.JobAttempt{JobId: m.job, Epoch: next}
+	if x := m.raise.failed; x != nil {
+		record.Cause, record.FailedMs, record.VertexId, record.Task = x.Error, x.At.UnixMilli(), x.VertexID, x.Task
+	}
+	m.write(&pb.JournalRecord{Body: &pb.JournalRecord_JobAttempt{JobAttempt: record}}, func(err error) { m.raised(next, err) })
 }
 
 func (m *Master) raised(epoch uint64, err error) {
 	m.raise.under = false
+	var taken *EpochTaken
+	if errors.As(err, &taken) {
+		m.note("epoch is taken", "epoch", epoch, "highest", taken.Highest)
+		m.cfg.EpochFloor = max(m.cfg.EpochFloor, taken.Highest)
+		return
+	}
 	if err != nil {
 		m.note("epoch not journalled", "epoch", epoch, "err", err.Error())
 		m.raise.retryAt = m.now.Add(journalRetry)

@@ -113,6 +113,8 @@ func (s *stage) event(f []string) Event {
 		return Tick{}
 	case "journaled":
 		return Journaled{Token: Token(num(1)), Err: fails(2)}
+	case "taken":
+		return Journaled{Token: Token(num(1)), Err: fmt.Errorf("append: %w", &EpochTaken{Highest: num(2)})}
 	case "written":
 		return ManifestWritten{Token: Token(num(1)), Err: fails(2)}
 	case "started":
@@ -132,6 +134,18 @@ func (s *stage) event(f []string) Event {
 	case "failed":
 		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
 			VertexId: "v2", Subtask: 1, Error: &pb.Error{Code: "user-function-failed", Message: "boom", Operator: "sum"},
+		}}})
+	case "fenced": // at a shard, which the sink's task finds out
+		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
+			VertexId: "v2", Subtask: 1, Error: &pb.Error{Code: "stale-epoch", Message: "fenced", Operator: "out"},
+		}}})
+	case "over": // at another worker, whose attempt has ended
+		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
+			Error: &pb.Error{Code: "stale-epoch", Message: "epoch is over"},
+		}}})
+	case "not-recovered":
+		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Committed{Committed: &pb.SinkCommitted{
+			Uid: "out", CheckpointId: num(3), Recovered: true, Error: &pb.Error{Code: "stale-epoch", Message: "fenced"},
 		}}})
 	case "enumerated":
 		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Enumerated{Enumerated: &pb.Enumerated{
@@ -222,7 +236,11 @@ func drawCommand(c *pb.WorkerCommand) string {
 func drawRecord(r *pb.JournalRecord) string {
 	switch b := r.GetBody().(type) {
 	case *pb.JournalRecord_JobAttempt:
-		return fmt.Sprintf("attempt epoch %d", b.JobAttempt.GetEpoch())
+		text := fmt.Sprintf("attempt epoch %d", b.JobAttempt.GetEpoch())
+		if c := b.JobAttempt.GetCause(); c != nil {
+			text += fmt.Sprintf(" after %s of %q at %d", c.GetCode(), b.JobAttempt.GetTask(), b.JobAttempt.GetFailedMs())
+		}
+		return text
 	case *pb.JournalRecord_CheckpointDone:
 		return fmt.Sprintf("checkpoint %d terminal=%v drained=%v", b.CheckpointDone.GetCheckpointId(), b.CheckpointDone.GetTerminal(), b.CheckpointDone.GetDrained())
 	case *pb.JournalRecord_JobStopping:
@@ -230,7 +248,7 @@ func drawRecord(r *pb.JournalRecord) string {
 	case *pb.JournalRecord_JobDraining:
 		return fmt.Sprintf("draining to %s", b.JobDraining.GetPositions()[0].GetPosition())
 	case *pb.JournalRecord_JobEnded:
-		return "ended " + b.JobEnded.GetState()
+		return strings.TrimSpace("ended " + b.JobEnded.GetState() + " " + b.JobEnded.GetError().GetCode())
 	}
 	return fmt.Sprintf("%T", r.GetBody())
 }

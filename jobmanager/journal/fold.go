@@ -1,12 +1,20 @@
 package journal
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
+
+// KeepFailures is how many failures of a job the fold remembers.
+const KeepFailures = 16
+
+// keepStack is how many bytes of a failure's stack it remembers.
+const keepStack = 4 << 10
 
 // Apply folds record number n into the state. It is pure, total and
 // deterministic: a record about something that the state does not know
@@ -22,10 +30,7 @@ func Apply(s *pb.JournalSnapshot, n uint64, r *pb.JournalRecord) {
 		}
 	case *pb.JournalRecord_JobAttempt:
 		if j := Job(s, b.JobAttempt.GetJobId()); j != nil && b.JobAttempt.GetEpoch() > j.GetEpoch() {
-			if j.Epoch > 0 {
-				j.Restarts++
-			}
-			j.Epoch = b.JobAttempt.GetEpoch()
+			applyAttempt(j, b.JobAttempt, r.GetAtMs())
 		}
 	case *pb.JournalRecord_CheckpointDone:
 		applyCheckpoint(s, b.CheckpointDone)
@@ -54,6 +59,25 @@ func Apply(s *pb.JournalSnapshot, n uint64, r *pb.JournalRecord) {
 	}
 }
 
+// applyAttempt raises the epoch and remembers why the attempt before it failed.
+func applyAttempt(j *pb.JobRecord, a *pb.JobAttempt, at int64) {
+	if j.Epoch > 0 {
+		j.Restarts++
+	}
+	if a.GetCause() != nil {
+		f := &pb.JobFailure{Epoch: j.Epoch, AtMs: a.GetFailedMs(), Error: clone(a.GetCause()), VertexId: a.GetVertexId(), Task: a.GetTask()}
+		if f.AtMs == 0 {
+			f.AtMs = at
+		}
+		f.Error.Stack = strings.ToValidUTF8(f.Error.Stack[:min(len(f.Error.Stack), keepStack)], "")
+		j.Failures = append(j.Failures, f)
+		if n := len(j.Failures) - KeepFailures; n > 0 {
+			j.Failures = slices.Delete(j.Failures, 0, n)
+		}
+	}
+	j.Epoch = a.GetEpoch()
+}
+
 // applyCheckpoint makes a completed checkpoint the one to restore. A savepoint
 // is one too, for its sinks are committed with it; it is also the user's.
 func applyCheckpoint(s *pb.JournalSnapshot, c *pb.CheckpointDone) {
@@ -72,6 +96,22 @@ func applyCheckpoint(s *pb.JournalSnapshot, c *pb.CheckpointDone) {
 	if n := len(j.Retained) - max(1, int(j.GetSubmitted().GetGraph().GetConfig().GetRetainedCheckpoints())); n > 0 {
 		j.Retained = slices.Delete(j.Retained, 0, n)
 	}
+}
+
+// EpochOf is the highest epoch that any job of a lineage has had: an attempt of
+// one of them needs a higher, for sinks know attempts by lineage and epoch.
+func EpochOf(s *pb.JournalSnapshot, lineage string) (epoch uint64) {
+	for _, j := range s.GetJobs() {
+		if LineageOf(j) == lineage {
+			epoch = max(epoch, j.GetEpoch())
+		}
+	}
+	return epoch
+}
+
+// LineageOf is the lineage of a job's transactions.
+func LineageOf(j *pb.JobRecord) string {
+	return cmp.Or(j.GetSubmitted().GetLineage(), j.GetSubmitted().GetJobId())
 }
 
 // Job returns the job's record, nil where the state has none.

@@ -99,7 +99,7 @@ func Open(ctx context.Context, bucket blob.Bucket, opt Options) (*Journal, error
 		err = j.write(ctx, &pb.JournalRecord{
 			LeaderEpoch: fold.GetLeaderEpoch() + 1,
 			Body:        &pb.JournalRecord_Leader{Leader: &pb.LeaderElected{LeaderId: opt.LeaderID}},
-		})
+		}, func(*pb.JournalSnapshot) error { return nil })
 		switch {
 		case err == nil:
 			return j, nil
@@ -130,6 +130,14 @@ func clusterID(ctx context.Context, bucket blob.Bucket) (string, error) {
 // then the record may or may not have been written, which the next Append
 // settles. After ErrLeadershipLost every call returns it.
 func (j *Journal) Append(ctx context.Context, r *pb.JournalRecord) error {
+	return j.AppendIf(ctx, r, func(*pb.JournalSnapshot) error { return nil })
+}
+
+// AppendIf is Append if allowed returns no error for the fold of all records
+// before this one: nothing comes in between. Its error is returned as it is,
+// and then the record is not in the journal and never will be. allowed must
+// neither keep nor change the fold.
+func (j *Journal) AppendIf(ctx context.Context, r *pb.JournalRecord, allowed func(*pb.JournalSnapshot) error) error {
 	select {
 	case j.writing <- struct{}{}:
 	case <-ctx.Done():
@@ -140,7 +148,7 @@ func (j *Journal) Append(ctx context.Context, r *pb.JournalRecord) error {
 		return ErrLeadershipLost
 	}
 	r.LeaderEpoch = j.Epoch()
-	err := j.write(ctx, r)
+	err := j.write(ctx, r, allowed)
 	if errors.Is(err, ErrLeadershipLost) {
 		close(j.lost)
 	}
@@ -148,7 +156,7 @@ func (j *Journal) Append(ctx context.Context, r *pb.JournalRecord) error {
 }
 
 // write needs the token, or that nobody else knows j.
-func (j *Journal) write(ctx context.Context, r *pb.JournalRecord) error {
+func (j *Journal) write(ctx context.Context, r *pb.JournalRecord, allowed func(*pb.JournalSnapshot) error) error {
 	r.Nonce = make([]byte, 16)
 	rand.Read(r.Nonce)
 	r.AtMs = j.opt.Clock.Now().UnixMilli()
@@ -157,8 +165,19 @@ func (j *Journal) write(ctx context.Context, r *pb.JournalRecord) error {
 		return fmt.Errorf("append to journal: %w", err)
 	}
 	pause := j.opt.RetryAfter
+	judged := uint64(0)
 	for {
 		n := j.last() + 1
+		if judged != n {
+			// An earlier record of ours that turned out to be there is in the
+			// fold only now.
+			var refused error
+			j.View(func(fold *pb.JournalSnapshot) { refused = allowed(fold) })
+			if refused != nil {
+				return refused
+			}
+			judged = n
+		}
 		settled, err := j.try(ctx, n, r, data)
 		if err == nil && settled {
 			j.snapshot(ctx)

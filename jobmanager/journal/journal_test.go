@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"strings"
 	"testing"
 	"time"
 
@@ -291,5 +292,72 @@ func TestFold(t *testing.T) {
 	apply(&pb.JournalRecord{Body: &pb.JournalRecord_JobForgotten{JobForgotten: &pb.JobForgotten{JobId: "j"}}})
 	if len(s.GetSavepoints()) != 0 || len(s.GetJobs()) != 0 || s.GetLastRecord() != n {
 		t.Errorf("fold after dispose and forget = %v", s)
+	}
+}
+
+// What an append depends on is judged by the fold of all that comes before it,
+// also of a record whose fate was not known when it was asked for.
+func TestAppendIf(t *testing.T) {
+	f := &faulty{Bucket: blob.NewMemory()}
+	j := open(t, f, "leader")
+	ctx, cancel := context.WithCancel(t.Context())
+	f.set(func(string) (error, error) {
+		cancel()
+		return nil, errors.New("broken") // written, yet not answered
+	})
+	if err := j.Append(ctx, submitted("job")); api.CodeOf(err) != api.BucketUnavailable {
+		t.Fatalf("append to a broken bucket = %v", err)
+	}
+	f.set(nil)
+	taken := errors.New("taken")
+	once := func(fold *pb.JournalSnapshot) error {
+		if Job(fold, "job") != nil {
+			return taken
+		}
+		return nil
+	}
+	if err := j.AppendIf(t.Context(), submitted("job"), once); !errors.Is(err, taken) {
+		t.Errorf("append behind a record that had been written: %v, want %v", err, taken)
+	}
+	before := j.State().GetLastRecord()
+	if err := j.AppendIf(t.Context(), submitted("job"), once); !errors.Is(err, taken) {
+		t.Errorf("second append: %v, want %v", err, taken)
+	}
+	if got := j.State().GetLastRecord(); got != before {
+		t.Errorf("a refused append moved the journal from record %d to %d", before, got)
+	}
+	appendJob(t, j, "next")
+}
+
+func TestFailuresAndEpochsInTheFold(t *testing.T) {
+	s := &pb.JournalSnapshot{}
+	n := uint64(0)
+	apply := func(r *pb.JournalRecord) { n++; Apply(s, n, r) }
+	attempt := func(job string, epoch uint64, cause *pb.Error) {
+		apply(&pb.JournalRecord{AtMs: int64(1000 + epoch), Body: &pb.JournalRecord_JobAttempt{JobAttempt: &pb.JobAttempt{
+			JobId: job, Epoch: epoch, Cause: cause, Task: "sum (1/1)"}}})
+	}
+	for _, id := range []string{"a", "b"} {
+		apply(&pb.JournalRecord{Body: &pb.JournalRecord_JobSubmitted{JobSubmitted: &pb.JobSubmitted{JobId: id, Lineage: "a"}}})
+	}
+	attempt("a", 1, nil)
+	for e := uint64(2); e < 30; e++ {
+		attempt("a", e, &pb.Error{Code: "worker-exited", Stack: strings.Repeat("é", keepStack)})
+	}
+	attempt("a", 30, nil) // a new leader's
+	attempt("b", 31, nil)
+	if got := EpochOf(s, "a"); got != 31 {
+		t.Errorf("epoch of the lineage: %d, want 31", got)
+	}
+	fs := Job(s, "a").GetFailures()
+	if len(fs) != KeepFailures {
+		t.Fatalf("%d failures are kept, want %d", len(fs), KeepFailures)
+	}
+	last := fs[len(fs)-1]
+	if last.GetEpoch() != 28 || last.GetAtMs() != 1029 || last.GetTask() != "sum (1/1)" || len(last.GetError().GetStack()) > keepStack {
+		t.Errorf("last failure: epoch %d at %d of %s, stack of %d bytes", last.GetEpoch(), last.GetAtMs(), last.GetTask(), len(last.GetError().GetStack()))
+	}
+	if _, err := encode(snapshotMagic, s); err != nil {
+		t.Error(err)
 	}
 }

@@ -394,13 +394,15 @@ type JobSubmitted struct {
 	Binary string                 `protobuf:"bytes,3,opt,name=binary,proto3" json:"binary,omitempty"`
 	Args   []string               `protobuf:"bytes,4,rep,name=args,proto3" json:"args,omitempty"`
 	Graph  *JobGraph              `protobuf:"bytes,5,opt,name=graph,proto3" json:"graph,omitempty"`
-	// Savepoint manifest to start from, with its lineage.
+	// Savepoint manifest to start from.
 	RestoreManifest     string `protobuf:"bytes,6,opt,name=restore_manifest,json=restoreManifest,proto3" json:"restore_manifest,omitempty"`
 	AllowUnmatchedState bool   `protobuf:"varint,7,opt,name=allow_unmatched_state,json=allowUnmatchedState,proto3" json:"allow_unmatched_state,omitempty"`
-	Lineage             string `protobuf:"bytes,8,opt,name=lineage,proto3" json:"lineage,omitempty"`
-	SubmittedMs         int64  `protobuf:"varint,9,opt,name=submitted_ms,json=submittedMs,proto3" json:"submitted_ms,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Whose transactions the job's sinks go on with: that of the manifest, or the
+	// job's own id while another job that has not ended has that lineage.
+	Lineage       string `protobuf:"bytes,8,opt,name=lineage,proto3" json:"lineage,omitempty"`
+	SubmittedMs   int64  `protobuf:"varint,9,opt,name=submitted_ms,json=submittedMs,proto3" json:"submitted_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobSubmitted) Reset() {
@@ -497,11 +499,18 @@ func (x *JobSubmitted) GetSubmittedMs() int64 {
 }
 
 // JobAttempt raises the job's epoch, before anything of it is deployed.
+// The epoch is above every other of the job's lineage: the append is refused
+// otherwise.
 type JobAttempt struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Cause         *Error                 `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	JobId string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	Epoch uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Why the attempt before it failed, when, and the task: a vertex and its
+	// name with the subtask, empty for a failure that is no task's.
+	Cause         *Error `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	FailedMs      int64  `protobuf:"varint,4,opt,name=failed_ms,json=failedMs,proto3" json:"failed_ms,omitempty"`
+	VertexId      string `protobuf:"bytes,5,opt,name=vertex_id,json=vertexId,proto3" json:"vertex_id,omitempty"`
+	Task          string `protobuf:"bytes,6,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -557,6 +566,104 @@ func (x *JobAttempt) GetCause() *Error {
 	return nil
 }
 
+func (x *JobAttempt) GetFailedMs() int64 {
+	if x != nil {
+		return x.FailedMs
+	}
+	return 0
+}
+
+func (x *JobAttempt) GetVertexId() string {
+	if x != nil {
+		return x.VertexId
+	}
+	return ""
+}
+
+func (x *JobAttempt) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+// JobFailure is a failed attempt, of which a later JobAttempt told.
+type JobFailure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	AtMs          int64                  `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	Error         *Error                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	VertexId      string                 `protobuf:"bytes,4,opt,name=vertex_id,json=vertexId,proto3" json:"vertex_id,omitempty"`
+	Task          string                 `protobuf:"bytes,5,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobFailure) Reset() {
+	*x = JobFailure{}
+	mi := &file_millrace_v1_journal_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobFailure) ProtoMessage() {}
+
+func (x *JobFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_journal_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobFailure.ProtoReflect.Descriptor instead.
+func (*JobFailure) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *JobFailure) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *JobFailure) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *JobFailure) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *JobFailure) GetVertexId() string {
+	if x != nil {
+		return x.VertexId
+	}
+	return ""
+}
+
+func (x *JobFailure) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
 type CheckpointDone struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	JobId        string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
@@ -575,7 +682,7 @@ type CheckpointDone struct {
 
 func (x *CheckpointDone) Reset() {
 	*x = CheckpointDone{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[5]
+	mi := &file_millrace_v1_journal_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -587,7 +694,7 @@ func (x *CheckpointDone) String() string {
 func (*CheckpointDone) ProtoMessage() {}
 
 func (x *CheckpointDone) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[5]
+	mi := &file_millrace_v1_journal_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -600,7 +707,7 @@ func (x *CheckpointDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointDone.ProtoReflect.Descriptor instead.
 func (*CheckpointDone) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{5}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CheckpointDone) GetJobId() string {
@@ -670,7 +777,7 @@ type JobDraining struct {
 
 func (x *JobDraining) Reset() {
 	*x = JobDraining{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[6]
+	mi := &file_millrace_v1_journal_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +789,7 @@ func (x *JobDraining) String() string {
 func (*JobDraining) ProtoMessage() {}
 
 func (x *JobDraining) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[6]
+	mi := &file_millrace_v1_journal_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +802,7 @@ func (x *JobDraining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobDraining.ProtoReflect.Descriptor instead.
 func (*JobDraining) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{6}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JobDraining) GetJobId() string {
@@ -726,7 +833,7 @@ type JobStopping struct {
 
 func (x *JobStopping) Reset() {
 	*x = JobStopping{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[7]
+	mi := &file_millrace_v1_journal_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +845,7 @@ func (x *JobStopping) String() string {
 func (*JobStopping) ProtoMessage() {}
 
 func (x *JobStopping) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[7]
+	mi := &file_millrace_v1_journal_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +858,7 @@ func (x *JobStopping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStopping.ProtoReflect.Descriptor instead.
 func (*JobStopping) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{7}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JobStopping) GetJobId() string {
@@ -787,7 +894,7 @@ type JobEnded struct {
 
 func (x *JobEnded) Reset() {
 	*x = JobEnded{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[8]
+	mi := &file_millrace_v1_journal_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +906,7 @@ func (x *JobEnded) String() string {
 func (*JobEnded) ProtoMessage() {}
 
 func (x *JobEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[8]
+	mi := &file_millrace_v1_journal_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +919,7 @@ func (x *JobEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEnded.ProtoReflect.Descriptor instead.
 func (*JobEnded) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{8}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JobEnded) GetJobId() string {
@@ -852,7 +959,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[9]
+	mi := &file_millrace_v1_journal_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +971,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[9]
+	mi := &file_millrace_v1_journal_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +984,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{9}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobForgotten) GetJobId() string {
@@ -896,7 +1003,7 @@ type CatalogChanged struct {
 
 func (x *CatalogChanged) Reset() {
 	*x = CatalogChanged{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[10]
+	mi := &file_millrace_v1_journal_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1015,7 @@ func (x *CatalogChanged) String() string {
 func (*CatalogChanged) ProtoMessage() {}
 
 func (x *CatalogChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[10]
+	mi := &file_millrace_v1_journal_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1028,7 @@ func (x *CatalogChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogChanged.ProtoReflect.Descriptor instead.
 func (*CatalogChanged) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CatalogChanged) GetCatalog() *Catalog {
@@ -940,7 +1047,7 @@ type SavepointDisposed struct {
 
 func (x *SavepointDisposed) Reset() {
 	*x = SavepointDisposed{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[11]
+	mi := &file_millrace_v1_journal_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1059,7 @@ func (x *SavepointDisposed) String() string {
 func (*SavepointDisposed) ProtoMessage() {}
 
 func (x *SavepointDisposed) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[11]
+	mi := &file_millrace_v1_journal_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1072,7 @@ func (x *SavepointDisposed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SavepointDisposed.ProtoReflect.Descriptor instead.
 func (*SavepointDisposed) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SavepointDisposed) GetManifest() string {
@@ -977,22 +1084,24 @@ func (x *SavepointDisposed) GetManifest() string {
 
 // JobRecord is what the journal's fold keeps of a job.
 type JobRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Submitted     *JobSubmitted          `protobuf:"bytes,1,opt,name=submitted,proto3" json:"submitted,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Latest        *CheckpointDone        `protobuf:"bytes,3,opt,name=latest,proto3" json:"latest,omitempty"`
-	Retained      []*CheckpointDone      `protobuf:"bytes,4,rep,name=retained,proto3" json:"retained,omitempty"`
-	Drain         []*DrainPosition       `protobuf:"bytes,5,rep,name=drain,proto3" json:"drain,omitempty"`
-	Ended         *JobEnded              `protobuf:"bytes,6,opt,name=ended,proto3" json:"ended,omitempty"`
-	Stopping      *JobStopping           `protobuf:"bytes,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
-	Restarts      uint64                 `protobuf:"varint,8,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Submitted *JobSubmitted          `protobuf:"bytes,1,opt,name=submitted,proto3" json:"submitted,omitempty"`
+	Epoch     uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Latest    *CheckpointDone        `protobuf:"bytes,3,opt,name=latest,proto3" json:"latest,omitempty"`
+	Retained  []*CheckpointDone      `protobuf:"bytes,4,rep,name=retained,proto3" json:"retained,omitempty"`
+	Drain     []*DrainPosition       `protobuf:"bytes,5,rep,name=drain,proto3" json:"drain,omitempty"`
+	Ended     *JobEnded              `protobuf:"bytes,6,opt,name=ended,proto3" json:"ended,omitempty"`
+	Stopping  *JobStopping           `protobuf:"bytes,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	Restarts  uint64                 `protobuf:"varint,8,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	// The last failures, oldest first.
+	Failures      []*JobFailure `protobuf:"bytes,9,rep,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobRecord) Reset() {
 	*x = JobRecord{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[12]
+	mi := &file_millrace_v1_journal_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1113,7 @@ func (x *JobRecord) String() string {
 func (*JobRecord) ProtoMessage() {}
 
 func (x *JobRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[12]
+	mi := &file_millrace_v1_journal_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1126,7 @@ func (x *JobRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRecord.ProtoReflect.Descriptor instead.
 func (*JobRecord) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobRecord) GetSubmitted() *JobSubmitted {
@@ -1076,6 +1185,13 @@ func (x *JobRecord) GetRestarts() uint64 {
 	return 0
 }
 
+func (x *JobRecord) GetFailures() []*JobFailure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
 var File_millrace_v1_journal_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_journal_proto_rawDesc = "" +
@@ -1120,12 +1236,22 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\x10restore_manifest\x18\x06 \x01(\tR\x0frestoreManifest\x122\n" +
 	"\x15allow_unmatched_state\x18\a \x01(\bR\x13allowUnmatchedState\x12\x18\n" +
 	"\alineage\x18\b \x01(\tR\alineage\x12!\n" +
-	"\fsubmitted_ms\x18\t \x01(\x03R\vsubmittedMs\"c\n" +
+	"\fsubmitted_ms\x18\t \x01(\x03R\vsubmittedMs\"\xb1\x01\n" +
 	"\n" +
 	"JobAttempt\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12(\n" +
-	"\x05cause\x18\x03 \x01(\v2\x12.millrace.v1.ErrorR\x05cause\"\xf5\x01\n" +
+	"\x05cause\x18\x03 \x01(\v2\x12.millrace.v1.ErrorR\x05cause\x12\x1b\n" +
+	"\tfailed_ms\x18\x04 \x01(\x03R\bfailedMs\x12\x1b\n" +
+	"\tvertex_id\x18\x05 \x01(\tR\bvertexId\x12\x12\n" +
+	"\x04task\x18\x06 \x01(\tR\x04task\"\x92\x01\n" +
+	"\n" +
+	"JobFailure\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x13\n" +
+	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12(\n" +
+	"\x05error\x18\x03 \x01(\v2\x12.millrace.v1.ErrorR\x05error\x12\x1b\n" +
+	"\tvertex_id\x18\x04 \x01(\tR\bvertexId\x12\x12\n" +
+	"\x04task\x18\x05 \x01(\tR\x04task\"\xf5\x01\n" +
 	"\x0eCheckpointDone\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
@@ -1152,7 +1278,7 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\x0eCatalogChanged\x12.\n" +
 	"\acatalog\x18\x01 \x01(\v2\x14.millrace.v1.CatalogR\acatalog\"/\n" +
 	"\x11SavepointDisposed\x12\x1a\n" +
-	"\bmanifest\x18\x01 \x01(\tR\bmanifest\"\xf9\x02\n" +
+	"\bmanifest\x18\x01 \x01(\tR\bmanifest\"\xae\x03\n" +
 	"\tJobRecord\x127\n" +
 	"\tsubmitted\x18\x01 \x01(\v2\x19.millrace.v1.JobSubmittedR\tsubmitted\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x123\n" +
@@ -1161,7 +1287,8 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\x05drain\x18\x05 \x03(\v2\x1a.millrace.v1.DrainPositionR\x05drain\x12+\n" +
 	"\x05ended\x18\x06 \x01(\v2\x15.millrace.v1.JobEndedR\x05ended\x124\n" +
 	"\bstopping\x18\a \x01(\v2\x18.millrace.v1.JobStoppingR\bstopping\x12\x1a\n" +
-	"\brestarts\x18\b \x01(\x04R\brestartsB3Z1github.com/millrace/millrace/proto/millrace/v1;pbb\x06proto3"
+	"\brestarts\x18\b \x01(\x04R\brestarts\x123\n" +
+	"\bfailures\x18\t \x03(\v2\x17.millrace.v1.JobFailureR\bfailuresB3Z1github.com/millrace/millrace/proto/millrace/v1;pbb\x06proto3"
 
 var (
 	file_millrace_v1_journal_proto_rawDescOnce sync.Once
@@ -1175,56 +1302,59 @@ func file_millrace_v1_journal_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_journal_proto_rawDescData
 }
 
-var file_millrace_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_millrace_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_millrace_v1_journal_proto_goTypes = []any{
 	(*JournalRecord)(nil),     // 0: millrace.v1.JournalRecord
 	(*JournalSnapshot)(nil),   // 1: millrace.v1.JournalSnapshot
 	(*LeaderElected)(nil),     // 2: millrace.v1.LeaderElected
 	(*JobSubmitted)(nil),      // 3: millrace.v1.JobSubmitted
 	(*JobAttempt)(nil),        // 4: millrace.v1.JobAttempt
-	(*CheckpointDone)(nil),    // 5: millrace.v1.CheckpointDone
-	(*JobDraining)(nil),       // 6: millrace.v1.JobDraining
-	(*JobStopping)(nil),       // 7: millrace.v1.JobStopping
-	(*JobEnded)(nil),          // 8: millrace.v1.JobEnded
-	(*JobForgotten)(nil),      // 9: millrace.v1.JobForgotten
-	(*CatalogChanged)(nil),    // 10: millrace.v1.CatalogChanged
-	(*SavepointDisposed)(nil), // 11: millrace.v1.SavepointDisposed
-	(*JobRecord)(nil),         // 12: millrace.v1.JobRecord
-	(*Catalog)(nil),           // 13: millrace.v1.Catalog
-	(*JobGraph)(nil),          // 14: millrace.v1.JobGraph
-	(*Error)(nil),             // 15: millrace.v1.Error
-	(*DrainPosition)(nil),     // 16: millrace.v1.DrainPosition
+	(*JobFailure)(nil),        // 5: millrace.v1.JobFailure
+	(*CheckpointDone)(nil),    // 6: millrace.v1.CheckpointDone
+	(*JobDraining)(nil),       // 7: millrace.v1.JobDraining
+	(*JobStopping)(nil),       // 8: millrace.v1.JobStopping
+	(*JobEnded)(nil),          // 9: millrace.v1.JobEnded
+	(*JobForgotten)(nil),      // 10: millrace.v1.JobForgotten
+	(*CatalogChanged)(nil),    // 11: millrace.v1.CatalogChanged
+	(*SavepointDisposed)(nil), // 12: millrace.v1.SavepointDisposed
+	(*JobRecord)(nil),         // 13: millrace.v1.JobRecord
+	(*Catalog)(nil),           // 14: millrace.v1.Catalog
+	(*JobGraph)(nil),          // 15: millrace.v1.JobGraph
+	(*Error)(nil),             // 16: millrace.v1.Error
+	(*DrainPosition)(nil),     // 17: millrace.v1.DrainPosition
 }
 var file_millrace_v1_journal_proto_depIdxs = []int32{
 	2,  // 0: millrace.v1.JournalRecord.leader:type_name -> millrace.v1.LeaderElected
 	3,  // 1: millrace.v1.JournalRecord.job_submitted:type_name -> millrace.v1.JobSubmitted
 	4,  // 2: millrace.v1.JournalRecord.job_attempt:type_name -> millrace.v1.JobAttempt
-	5,  // 3: millrace.v1.JournalRecord.checkpoint_done:type_name -> millrace.v1.CheckpointDone
-	6,  // 4: millrace.v1.JournalRecord.job_draining:type_name -> millrace.v1.JobDraining
-	8,  // 5: millrace.v1.JournalRecord.job_ended:type_name -> millrace.v1.JobEnded
-	10, // 6: millrace.v1.JournalRecord.catalog_changed:type_name -> millrace.v1.CatalogChanged
-	11, // 7: millrace.v1.JournalRecord.savepoint_disposed:type_name -> millrace.v1.SavepointDisposed
-	9,  // 8: millrace.v1.JournalRecord.job_forgotten:type_name -> millrace.v1.JobForgotten
-	7,  // 9: millrace.v1.JournalRecord.job_stopping:type_name -> millrace.v1.JobStopping
-	12, // 10: millrace.v1.JournalSnapshot.jobs:type_name -> millrace.v1.JobRecord
-	13, // 11: millrace.v1.JournalSnapshot.catalog:type_name -> millrace.v1.Catalog
-	5,  // 12: millrace.v1.JournalSnapshot.savepoints:type_name -> millrace.v1.CheckpointDone
-	14, // 13: millrace.v1.JobSubmitted.graph:type_name -> millrace.v1.JobGraph
-	15, // 14: millrace.v1.JobAttempt.cause:type_name -> millrace.v1.Error
-	16, // 15: millrace.v1.JobDraining.positions:type_name -> millrace.v1.DrainPosition
-	15, // 16: millrace.v1.JobEnded.error:type_name -> millrace.v1.Error
-	13, // 17: millrace.v1.CatalogChanged.catalog:type_name -> millrace.v1.Catalog
-	3,  // 18: millrace.v1.JobRecord.submitted:type_name -> millrace.v1.JobSubmitted
-	5,  // 19: millrace.v1.JobRecord.latest:type_name -> millrace.v1.CheckpointDone
-	5,  // 20: millrace.v1.JobRecord.retained:type_name -> millrace.v1.CheckpointDone
-	16, // 21: millrace.v1.JobRecord.drain:type_name -> millrace.v1.DrainPosition
-	8,  // 22: millrace.v1.JobRecord.ended:type_name -> millrace.v1.JobEnded
-	7,  // 23: millrace.v1.JobRecord.stopping:type_name -> millrace.v1.JobStopping
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	6,  // 3: millrace.v1.JournalRecord.checkpoint_done:type_name -> millrace.v1.CheckpointDone
+	7,  // 4: millrace.v1.JournalRecord.job_draining:type_name -> millrace.v1.JobDraining
+	9,  // 5: millrace.v1.JournalRecord.job_ended:type_name -> millrace.v1.JobEnded
+	11, // 6: millrace.v1.JournalRecord.catalog_changed:type_name -> millrace.v1.CatalogChanged
+	12, // 7: millrace.v1.JournalRecord.savepoint_disposed:type_name -> millrace.v1.SavepointDisposed
+	10, // 8: millrace.v1.JournalRecord.job_forgotten:type_name -> millrace.v1.JobForgotten
+	8,  // 9: millrace.v1.JournalRecord.job_stopping:type_name -> millrace.v1.JobStopping
+	13, // 10: millrace.v1.JournalSnapshot.jobs:type_name -> millrace.v1.JobRecord
+	14, // 11: millrace.v1.JournalSnapshot.catalog:type_name -> millrace.v1.Catalog
+	6,  // 12: millrace.v1.JournalSnapshot.savepoints:type_name -> millrace.v1.CheckpointDone
+	15, // 13: millrace.v1.JobSubmitted.graph:type_name -> millrace.v1.JobGraph
+	16, // 14: millrace.v1.JobAttempt.cause:type_name -> millrace.v1.Error
+	16, // 15: millrace.v1.JobFailure.error:type_name -> millrace.v1.Error
+	17, // 16: millrace.v1.JobDraining.positions:type_name -> millrace.v1.DrainPosition
+	16, // 17: millrace.v1.JobEnded.error:type_name -> millrace.v1.Error
+	14, // 18: millrace.v1.CatalogChanged.catalog:type_name -> millrace.v1.Catalog
+	3,  // 19: millrace.v1.JobRecord.submitted:type_name -> millrace.v1.JobSubmitted
+	6,  // 20: millrace.v1.JobRecord.latest:type_name -> millrace.v1.CheckpointDone
+	6,  // 21: millrace.v1.JobRecord.retained:type_name -> millrace.v1.CheckpointDone
+	17, // 22: millrace.v1.JobRecord.drain:type_name -> millrace.v1.DrainPosition
+	9,  // 23: millrace.v1.JobRecord.ended:type_name -> millrace.v1.JobEnded
+	8,  // 24: millrace.v1.JobRecord.stopping:type_name -> millrace.v1.JobStopping
+	5,  // 25: millrace.v1.JobRecord.failures:type_name -> millrace.v1.JobFailure
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_journal_proto_init() }
@@ -1253,7 +1383,7 @@ func file_millrace_v1_journal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_journal_proto_rawDesc), len(file_millrace_v1_journal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
