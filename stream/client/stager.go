@@ -33,7 +33,8 @@ type Stager struct {
 		sync.Mutex
 		bytes int
 		err   error
-		room  chan struct{} // closed and replaced when bytes falls
+		// room is closed when bytes falls; nil while nobody waits for that.
+		room chan struct{}
 	}
 }
 
@@ -69,7 +70,6 @@ func (c *Client) OpenStager(ctx context.Context, cfg StagerConfig) (*Stager, err
 		s.shards = append(s.shards, stagedShard{shard: shard, count: ShardCount{Shard: shard}})
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
-	s.mu.room = make(chan struct{})
 	s.cut = s.begin(cfg.Transaction)
 	return s, nil
 }
@@ -203,6 +203,9 @@ func (s *Stager) reserve(n int) error {
 			s.mu.Unlock()
 			return nil
 		}
+		if s.mu.room == nil {
+			s.mu.room = make(chan struct{})
+		}
 		room := s.mu.room
 		s.mu.Unlock()
 		select {
@@ -220,6 +223,8 @@ func (s *Stager) release(n int, err error) {
 	if err != nil && s.mu.err == nil {
 		s.mu.err = err
 	}
-	close(s.mu.room)
-	s.mu.room = make(chan struct{})
+	if s.mu.room != nil {
+		close(s.mu.room)
+		s.mu.room = nil
+	}
 }
