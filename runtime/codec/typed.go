@@ -45,9 +45,10 @@ func (c *typed[T]) Fixed() int { return max(0, c.fixed) }
 func (c *typed[T]) Mutable() bool { return c.mutable }
 
 func (c *typed[T]) Clone(v *T) T {
-	out := *v
-	if c.mutable {
-		c.own(unsafe.Pointer(&out))
+	if !c.mutable {
+		return *v
 	}
+	out := *v // on the heap, so only where it must be
+	c.own(unsafe.Pointer(&out))
 	return out
 }
