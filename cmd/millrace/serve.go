@@ -41,7 +41,8 @@ Examples:
   millrace up --rest 127.0.0.1:0 --kinesis 127.0.0.1:0`
 }
 
-func (u *upCmd) Run(ctx context.Context, c *console) error {
+func (u *upCmd) Run(ctx context.Context, c *console) (err error) {
+	defer func(life context.Context) { err = asked(life, err) }(ctx)
 	log := u.logger()
 	// First of all: a second process on the folder must not take the lead.
 	lock, err := taskmanager.LockFolder(u.Data)
@@ -91,6 +92,15 @@ func (u *upCmd) Run(ctx context.Context, c *console) error {
 	return g.Wait()
 }
 
+// asked makes an error of what was broken off because the process was asked to
+// end no error: it did as it was told, at whatever it was.
+func asked(life context.Context, err error) error {
+	if life.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
 // shown is the data folder as the user wrote it, where it is the default.
 func (f dataFlags) shown() string {
 	if wd, err := os.Getwd(); err == nil {
@@ -117,7 +127,8 @@ Examples:
   millrace jobmanager --bucket 's3://millrace/prod?region=eu-central-1'`
 }
 
-func (j *jobmanagerCmd) Run(ctx context.Context, c *console) error {
+func (j *jobmanagerCmd) Run(ctx context.Context, c *console) (err error) {
+	defer func(life context.Context) { err = asked(life, err) }(ctx)
 	jm, err := newLeader(ctx, leaderConfig{j.dataFlags, j.restServerFlags, j.Bucket, j.Bind, j.Advertise, slotFlags{}}, j.logger())
 	if err != nil {
 		return err
@@ -150,7 +161,8 @@ Examples:
   millrace taskmanager --data ./tm2 --kinesis 127.0.0.1:0 --slots 2`
 }
 
-func (t *taskmanagerCmd) Run(ctx context.Context, c *console) error {
+func (t *taskmanagerCmd) Run(ctx context.Context, c *console) (err error) {
+	defer func(life context.Context) { err = asked(life, err) }(ctx)
 	log := t.logger()
 	host, _, err := net.SplitHostPort(t.Bind)
 	if err != nil {
