@@ -100,6 +100,7 @@ const (
 	SavepointFailed     Code = "savepoint-failed"
 	SavepointForeign    Code = "savepoint-of-another-job"
 	SavepointInUse      Code = "savepoint-in-use"
+	CheckpointInUse     Code = "checkpoint-in-use"
 	SnapshotCorrupt     Code = "snapshot-corrupt"
 	SnapshotTruncated   Code = "snapshot-truncated"
 	SnapshotMissing     Code = "snapshot-missing"

@@ -73,7 +73,7 @@ var catalogue = []Definition{
 	{RecordNotEncoded, statusInternal, "Record does not encode", "Correct the type or codec of the operator that the message names."},
 	{SourceFailed, statusInternal, "Source failed", "Check the system that the source reads from."},
 	{SinkFailed, statusInternal, "Sink failed", "Check the system that the sink writes to."},
-	{StaleEpoch, statusConflict, "Stale epoch", "A newer attempt of the job has taken over; nothing needs to be done."},
+	{StaleEpoch, statusConflict, "Stale epoch", "A newer attempt has taken over. If the job ended by it, something else writes its output: see the message."},
 
 	{CheckpointNotFound, statusMissing, "No such checkpoint", "GET /jobs/{id}/checkpoints lists those that are remembered."},
 	{CheckpointFailed, statusInternal, "Checkpoint failed", "The job goes on and tries again; look at its exceptions if that lasts."},
@@ -84,6 +84,7 @@ var catalogue = []Definition{
 	{SavepointFailed, statusInternal, "Savepoint failed", "The job goes on; correct the cause and ask again."},
 	{SavepointForeign, statusUnprocess, "Savepoint of another job", "Start from a savepoint of this job, or allow state that matches no operator."},
 	{SavepointInUse, statusConflict, "Savepoint in use", "A job that runs was started from it; dispose of it after that job's first checkpoint."},
+	{CheckpointInUse, statusConflict, "Checkpoint of a job that goes on", "Take a savepoint of that job (`millrace savepoint create <job>`) and start from it, or stop the job first."},
 	{SnapshotCorrupt, statusUnprocess, "Snapshot damaged", "Start from another savepoint or an earlier checkpoint; the damaged object is named."},
 	{SnapshotTruncated, statusUnprocess, "Snapshot cut off", "Start from another savepoint or an earlier checkpoint; the object cut off is named."},
 	{SnapshotMissing, statusUnprocess, "Snapshot incomplete", "An object of the snapshot is gone: start from another savepoint or an earlier checkpoint."},

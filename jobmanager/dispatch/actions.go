@@ -84,10 +84,11 @@ func (j *Job) appendRecords(ctx context.Context) {
 		case <-j.records.ready:
 		}
 		for _, a := range j.records.take() {
-			err := j.d.journal.Append(ctx, a.Record)
+			err := j.append(ctx, a.Record)
+			var taken *job.EpochTaken
 			switch {
-			case err == nil:
-				j.tell(job.Journaled{Token: a.Token})
+			case err == nil || errors.As(err, &taken):
+				j.tell(job.Journaled{Token: a.Token, Err: err})
 			case ctx.Err() != nil || errors.Is(err, journal.ErrLeadershipLost):
 				return // the driver ends too, and answers nothing
 			default:
@@ -97,6 +98,22 @@ func (j *Job) appendRecords(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// append appends a record; that of an attempt only with an epoch above all of
+// its lineage, else with a *job.EpochTaken. The job's own lineage is asked of the
+// journal, where a job that shares it may be newer than this driver.
+func (j *Job) append(ctx context.Context, r *pb.JournalRecord) error {
+	a := r.GetJobAttempt()
+	if a == nil {
+		return j.d.journal.Append(ctx, r)
+	}
+	return j.d.journal.AppendIf(ctx, r, func(fold *pb.JournalSnapshot) error {
+		if highest := journal.EpochOf(fold, journal.LineageOf(journal.Job(fold, j.ID))); a.GetEpoch() <= highest {
+			return &job.EpochTaken{Highest: highest}
+		}
+		return nil
+	})
 }
 
 // readManifest reads a manifest; errors that reading again cannot mend are

@@ -17,5 +17,5 @@
 // journal.ErrLeadershipLost, and no driver carries out another action.
 //
 // It never runs a user's binary, and holds no state that the journal lacks but
-// what is measured: rates, exceptions, the history of checkpoints.
+// what is measured: rates, details of exceptions, the history of checkpoints.
 package dispatch

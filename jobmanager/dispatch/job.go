@@ -2,11 +2,13 @@ package dispatch
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/millrace/millrace/api"
 	"github.com/millrace/millrace/job"
+	"github.com/millrace/millrace/jobmanager/journal"
 	"github.com/millrace/millrace/jobmanager/slots"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -51,7 +53,7 @@ func newJob(d *Dispatcher, r *pb.JobRecord) *Job {
 		ID: r.GetSubmitted().GetJobId(), Submitted: r.GetSubmitted(), d: d,
 		events: newQueue[job.Event](maxEvents), records: newQueue[job.Journal](maxEvents),
 		asks: make(chan chan job.Status), tick: make(chan struct{}, 1),
-		done: make(chan struct{}), log: &recoveries{},
+		done: make(chan struct{}), log: recoveriesOf(r),
 	}
 	j.mu.answers = map[job.RequestID]chan answer{}
 	return j
@@ -69,7 +71,10 @@ func endedJob(d *Dispatcher, r *pb.JobRecord) *Job {
 		State: state, Epoch: r.GetEpoch(), Restarts: r.GetRestarts(), Cause: r.GetEnded().GetError(),
 		Started:  time.UnixMilli(r.GetSubmitted().GetSubmittedMs()),
 		Ended:    time.UnixMilli(r.GetEnded().GetEndedMs()),
-		Stopping: r.GetStopping().GetHow(),
+		Stopping: r.GetStopping().GetHow(), Exceptions: job.Failures(r),
+	}
+	if s.Cause != nil {
+		s.Exceptions = slices.Insert(s.Exceptions, 0, job.Exception{At: s.Ended, Epoch: s.Epoch, Error: s.Cause})
 	}
 	s.Since[job.Created], s.Since[state] = s.Started, s.Ended
 	j.mu.final = s
@@ -79,7 +84,18 @@ func endedJob(d *Dispatcher, r *pb.JobRecord) *Job {
 
 // newMaster makes the master of a job's record.
 func (d *Dispatcher) newMaster(r *pb.JobRecord) (*job.Master, error) {
-	return job.New(job.Config{Record: r, EpochFloor: d.epochFloor(r.GetSubmitted()), SlotWait: d.cfg.SlotWait})
+	floor := uint64(0)
+	d.journal.View(func(fold *pb.JournalSnapshot) { floor = journal.EpochOf(fold, journal.LineageOf(r)) })
+	if s := r.GetStopping(); s != nil {
+		dir, err := d.SavepointDirectory(s.GetSavepointDirectory())
+		if err != nil {
+			// Journalled by a version that took what was given. The job must stop
+			// all the same, and its savepoint not lie where something else does.
+			d.cfg.Log.Warn("savepoint directory refused, the default is taken", "job", s.GetJobId(), "directory", s.GetSavepointDirectory(), "error", err)
+		}
+		s.SavepointDirectory = dir
+	}
+	return job.New(job.Config{Record: r, EpochFloor: floor, SlotWait: d.cfg.SlotWait})
 }
 
 // launch registers a job and starts its driver.
@@ -116,19 +132,6 @@ func (d *Dispatcher) addEnded(r *pb.JobRecord) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mu.jobs[r.GetSubmitted().GetJobId()] = endedJob(d, r)
-}
-
-// epochFloor is the highest epoch of any job of the same lineage: sinks refuse
-// what is not above it.
-func (d *Dispatcher) epochFloor(s *pb.JobSubmitted) (floor uint64) {
-	d.journal.View(func(fold *pb.JournalSnapshot) {
-		for _, r := range fold.GetJobs() {
-			if r.GetSubmitted().GetLineage() == s.GetLineage() {
-				floor = max(floor, r.GetEpoch())
-			}
-		}
-	})
-	return floor
 }
 
 // run is the driver. It ends when the job has, or ctx.
@@ -219,7 +222,8 @@ func (j *Job) Status(ctx context.Context) (job.Status, error) {
 // Done is closed when the job has ended, or its driver with the job manager.
 func (j *Job) Done() <-chan struct{} { return j.done }
 
-// Recoveries lists the job's recoveries under this leader, oldest first.
+// Recoveries lists the job's recoveries, oldest first; of those under earlier
+// leaders only when and why is known.
 func (j *Job) Recoveries() []Recovery { return j.log.list() }
 
 // Cancel ends the job without a savepoint. It returns when that is durable.

@@ -27,6 +27,8 @@ type Recovery struct {
 	// the first checkpoint begun after that was committed: from then on readers
 	// of a transactional sink see new output.
 	Failed, Restarted, FirstOutput, Visible time.Time
+	// past: it was over before this leader led.
+	past bool
 }
 
 // keepRecoveries bounds what is kept of a job.
@@ -42,6 +44,17 @@ type recoveries struct {
 	}
 }
 
+// recoveriesOf begins with what the journal remembers of a job.
+func recoveriesOf(r *pb.JobRecord) *recoveries {
+	rs := &recoveries{}
+	for _, f := range r.GetFailures() {
+		rs.mu.all = append(rs.mu.all, Recovery{
+			Epoch: f.GetEpoch(), Cause: f.GetError(), Task: f.GetTask(), Failed: time.UnixMilli(f.GetAtMs()), past: true,
+		})
+	}
+	return rs
+}
+
 func (r *recoveries) list() []Recovery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,7 +67,7 @@ func (r *recoveries) observe(o job.Observation, now time.Time) (failed time.Time
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var last *Recovery
-	if n := len(r.mu.all); n > 0 {
+	if n := len(r.mu.all); n > 0 && !r.mu.all[n-1].past {
 		last = &r.mu.all[n-1]
 	}
 	switch o := o.(type) {

@@ -1,9 +1,11 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -89,7 +91,8 @@ func (d *Dispatcher) planner(ctx context.Context) (string, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return "", api.Errorf(api.SlotsUnavailable, "no task manager is attached to plan the job on: %w", ctx.Err())
+			return "", api.Errorf(api.SlotsUnavailable, "no task manager is attached to plan the job on: %w", ctx.Err()).
+				With("Start a task manager: `millrace taskmanager --join <this job manager>`.")
 		}
 	}
 }
@@ -114,8 +117,11 @@ func (d *Dispatcher) Submit(ctx context.Context, s Submission) (*Job, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := d.checkOwner(key, m); err != nil {
+			return nil, err
+		}
 		restore = m
-		record.RestoreManifest, record.Lineage = key, m.GetLineage()
+		record.RestoreManifest, record.Lineage = key, cmp.Or(m.GetLineage(), m.GetJobId())
 	}
 	graph, err := d.Plan(ctx, s.Jar, s.Args, s.Parallelism)
 	if err != nil {
@@ -148,22 +154,10 @@ func (d *Dispatcher) start(ctx context.Context, record *pb.JobSubmitted) (*Job, 
 		}
 		return nil, api.Errorf(api.BucketUnavailable, "look for binary %s: %w", record.GetBinary(), err)
 	}
-	// The journal holds no job that has no master.
-	created := &pb.JobRecord{Submitted: proto.Clone(record).(*pb.JobSubmitted)}
-	master, err := d.newMaster(created)
-	if err != nil {
-		return nil, asError(err)
-	}
 	// The append and the launch are one: a client that leaves in between must
 	// not leave a job that is journalled and not driven.
 	result := make(chan error, 1)
-	ok := d.background(func(run context.Context) {
-		err := d.journal.Append(run, &pb.JournalRecord{Body: &pb.JournalRecord_JobSubmitted{JobSubmitted: record}})
-		if err == nil {
-			err = d.launch(run, created, master, job.Submitted{})
-		}
-		result <- err
-	})
+	ok := d.background(func(run context.Context) { result <- d.admit(run, record) })
 	if !ok {
 		return nil, api.Errorf(api.ShuttingDown, "job manager is shutting down")
 	}
@@ -180,16 +174,68 @@ func (d *Dispatcher) start(ctx context.Context, record *pb.JobSubmitted) (*Job, 
 	return d.Job(record.GetJobId())
 }
 
+// errShared says that another job that has not ended has the lineage.
+var errShared = errors.New("lineage is shared")
+
+// admit journals a submission and launches its driver. A job goes on with the
+// lineage of what it restores unless another that has not ended has it: two
+// writers of one lineage would fence each other and take each other's
+// transactions for their own. Then it is a fork, with a lineage of its own: what
+// the savepoint holds for sinks is committed as its owner's transactions, which
+// is idempotent and fences nobody; everything after is the fork's.
+func (d *Dispatcher) admit(ctx context.Context, record *pb.JobSubmitted) error {
+	for {
+		// The journal holds no job that has no master.
+		created := &pb.JobRecord{Submitted: proto.Clone(record).(*pb.JobSubmitted)}
+		master, err := d.newMaster(created)
+		if err != nil {
+			return asError(err)
+		}
+		submitted := &pb.JournalRecord{Body: &pb.JournalRecord_JobSubmitted{JobSubmitted: created.GetSubmitted()}}
+		err = d.journal.AppendIf(ctx, submitted, func(fold *pb.JournalSnapshot) error {
+			for _, r := range fold.GetJobs() {
+				if r.GetEnded() == nil && journal.LineageOf(r) == journal.LineageOf(created) {
+					return errShared
+				}
+			}
+			return nil
+		})
+		switch {
+		case err == nil:
+			return d.launch(ctx, created, master, job.Submitted{})
+		case !errors.Is(err, errShared):
+			return err
+		case record.GetLineage() == record.GetJobId():
+			return api.Errorf(api.JobExists, "a job that has not ended goes on with the output of an earlier job %s", record.GetJobId())
+		}
+		d.cfg.Log.Info("job is a fork: another that has not ended has the lineage of what it starts from",
+			"job", record.GetJobId(), "lineage", record.GetLineage())
+		record = proto.Clone(record).(*pb.JobSubmitted)
+		record.Lineage = record.GetJobId()
+	}
+}
+
+// checkOwner refuses a checkpoint whose job goes on: it deletes objects as newer
+// checkpoints supersede them. A savepoint is nobody's but the user's.
+func (d *Dispatcher) checkOwner(key string, m *pb.Manifest) error {
+	if m.GetSavepoint() {
+		return nil
+	}
+	var err error
+	d.journal.View(func(fold *pb.JournalSnapshot) {
+		if r := journal.Job(fold, m.GetJobId()); r != nil && r.GetEnded() == nil {
+			err = api.Errorf(api.CheckpointInUse, "start from %s: job %s (%s) has not ended and deletes its checkpoints as it goes on",
+				key, m.GetJobId(), r.GetSubmitted().GetName())
+		}
+	})
+	return err
+}
+
 // findManifest resolves what a user calls a savepoint: the path that was
 // printed, with or without the bucket's URL before it or its manifest behind
 // it, or the path of a checkpoint.
 func (d *Dispatcher) findManifest(ctx context.Context, p string) (string, *pb.Manifest, error) {
-	p = strings.Trim(strings.TrimPrefix(p, strings.TrimSuffix(d.cfg.Bucket.URL(), "/")+"/"), "/")
-	keys := []string{checkpoint.SavepointManifest(p), p}
-	if strings.HasSuffix(p, "/manifest") {
-		keys = []string{p}
-	}
-	for _, key := range keys {
+	for _, key := range d.manifestKeys(p) {
 		m, err := readManifest(ctx, d.cfg.Bucket, key)
 		if err == nil {
 			return key, m, nil
@@ -201,17 +247,29 @@ func (d *Dispatcher) findManifest(ctx context.Context, p string) (string, *pb.Ma
 	return "", nil, api.Errorf(api.SavepointNotFound, "savepoint %s is not in bucket %s", p, d.cfg.Bucket.URL())
 }
 
-// Dispose deletes a savepoint, unless a job needs it.
-func (d *Dispatcher) Dispose(ctx context.Context, p string) error {
-	key, m, err := d.findManifest(ctx, p)
-	if err != nil {
-		return err
+// manifestKeys are the objects that a user's path may mean.
+func (d *Dispatcher) manifestKeys(p string) []string {
+	p, _ = d.inBucket(p)
+	p = strings.Trim(p, "/")
+	if strings.HasSuffix(p, "/manifest") {
+		return []string{p}
 	}
-	var user string
-	known := false
+	return []string{checkpoint.SavepointManifest(p), p}
+}
+
+// Dispose deletes a savepoint, unless a job needs it. The journal knows which
+// there are, so that one whose manifest cannot be read any more goes too.
+func (d *Dispatcher) Dispose(ctx context.Context, p string) error {
+	var key, user string
+	keys := d.manifestKeys(p)
 	d.journal.View(func(s *pb.JournalSnapshot) {
 		for _, c := range s.GetSavepoints() {
-			known = known || c.GetManifest() == key
+			if slices.Contains(keys, c.GetManifest()) {
+				key = c.GetManifest()
+			}
+		}
+		if key == "" {
+			return
 		}
 		for _, r := range s.GetJobs() {
 			if r.GetEnded() != nil {
@@ -223,13 +281,13 @@ func (d *Dispatcher) Dispose(ctx context.Context, p string) error {
 			}
 		}
 	})
+	if key == "" {
+		return api.Errorf(api.SavepointNotFound, "%s is no savepoint of this cluster", p)
+	}
 	if user != "" {
 		return api.Errorf(api.SavepointInUse, "savepoint %s is what job %s would restore", checkpoint.PathOf(key), user)
 	}
-	if !known || !m.GetSavepoint() {
-		return api.Errorf(api.SavepointNotFound, "%s is no savepoint of this cluster", checkpoint.PathOf(key))
-	}
-	err = d.append(ctx, &pb.JournalRecord{Body: &pb.JournalRecord_SavepointDisposed{SavepointDisposed: &pb.SavepointDisposed{Manifest: key}}})
+	err := d.append(ctx, &pb.JournalRecord{Body: &pb.JournalRecord_SavepointDisposed{SavepointDisposed: &pb.SavepointDisposed{Manifest: key}}})
 	if err != nil {
 		return err
 	}
@@ -266,7 +324,7 @@ func (d *Dispatcher) forgetOldJobs(ctx context.Context) {
 
 // oldestEnded is the job to forget next, "" for none. A job is kept while a
 // savepoint of its lineage is: a job started from that must know every epoch
-// that sinks have seen (epochFloor).
+// that sinks have seen (journal.EpochOf).
 func (d *Dispatcher) oldestEnded() (id, digest string) {
 	d.journal.View(func(s *pb.JournalSnapshot) {
 		needed := map[string]bool{}

@@ -265,32 +265,32 @@ func (s *Server) triggerSavepoint(r *http.Request) (any, error) {
 	if err := decode(r, &body); err != nil {
 		return nil, err
 	}
-	if err := checkSavepoint(body.Format, body.Directory); err != nil {
+	directory, err := s.savepointTarget(body.Format, body.Directory)
+	if err != nil {
 		return nil, err
 	}
 	return s.savepoint(j, body.TriggerID, func(ctx context.Context) (string, error) {
 		if body.Cancel {
-			res, err := j.Stop(ctx, false, body.Directory)
+			res, err := j.Stop(ctx, false, directory)
 			return res.Path, err
 		}
-		res, err := j.Savepoint(ctx, body.Directory)
+		res, err := j.Savepoint(ctx, directory)
 		return res.Path, err
 	})
 }
 
-func checkSavepoint(format, directory string) error {
+// savepointTarget checks what a savepoint is asked to be and returns the bucket
+// prefix of its directory.
+func (s *Server) savepointTarget(format, directory string) (string, error) {
 	switch format {
 	case "", "CANONICAL", "NATIVE":
 	default:
-		return api.Errorf(api.BadRequest, "formatType %q: want CANONICAL or NATIVE", format)
+		return "", api.Errorf(api.BadRequest, "formatType %q: want CANONICAL or NATIVE", format)
 	}
 	if len(directory) > 512 {
-		return api.Errorf(api.NameTooLong, "savepoint directory has %d bytes, at most 512 are allowed", len(directory))
+		return "", api.Errorf(api.NameTooLong, "savepoint directory has %d bytes, at most 512 are allowed", len(directory))
 	}
-	if strings.Contains(directory, "://") || strings.Contains("/"+directory+"/", "/../") {
-		return api.Errorf(api.BadRequest, "savepoint directory %q: want a path inside the cluster's bucket", directory)
-	}
-	return nil
+	return s.d.SavepointDirectory(directory)
 }
 
 func (s *Server) stopJob(r *http.Request) (any, error) {
@@ -307,11 +307,12 @@ func (s *Server) stopJob(r *http.Request) (any, error) {
 	if err := decode(r, &body); err != nil {
 		return nil, err
 	}
-	if err := checkSavepoint(body.Format, body.Directory); err != nil {
+	directory, err := s.savepointTarget(body.Format, body.Directory)
+	if err != nil {
 		return nil, err
 	}
 	return s.savepoint(j, body.TriggerID, func(ctx context.Context) (string, error) {
-		res, err := j.Stop(ctx, body.Drain, body.Directory)
+		res, err := j.Stop(ctx, body.Drain, directory)
 		return res.Path, err
 	})
 }
