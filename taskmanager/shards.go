@@ -120,7 +120,17 @@ func (t *TaskManager) streamCommand(ctx context.Context, command *pb.StreamComma
 	if late := t.shards.broker.Await(waiting, reply.GetCatalogVersion()); late != nil {
 		t.config.Log.Warn("a stream changed and is not seen here yet", "error", late)
 	}
-	return stream.FromProto(reply.GetError())
+	return refusal(reply.GetError())
+}
+
+// refusal is why a job manager did not do what it was asked; nil stays nil.
+// Errors of its own that pass are those of a host that is away.
+func refusal(e *pb.Error) error {
+	switch e.GetCode() {
+	case "timed-out", "shutting-down", "too-many-requests", "leadership-lost", "not-leader", "bucket-unavailable":
+		return stream.Errorf(stream.Unavailable, "%s", e.GetMessage())
+	}
+	return stream.FromProto(e)
 }
 
 // answer does what a job manager asks, and replies. It runs on a goroutine of

@@ -280,6 +280,12 @@ func TestShardsAreHosted(t *testing.T) {
 		t.Errorf("command: %v", err)
 	}
 	go func() { done <- tm.Service().Command(t.Context(), command) }()
+	a.down <- &pb.JobManagerMessage{Body: &pb.JobManagerMessage_StreamReply{StreamReply: &pb.StreamReply{
+		Id: a.next().GetStreamCall().GetId(), Error: &pb.Error{Code: "timed-out", Message: "its hosts have not opened it"}}}}
+	if err := receive(t, done, "answer"); stream.KindOf(err) != stream.Unavailable {
+		t.Errorf("command that the job manager gave up: %v", err)
+	}
+	go func() { done <- tm.Service().Command(t.Context(), command) }()
 	a.next()
 	a.drop()
 	if err := receive(t, done, "answer"); stream.KindOf(err) != stream.Unavailable {

@@ -32,6 +32,7 @@ const (
 	expiredToken       = "ExpiredNextTokenException"
 	throughputExceeded = "ProvisionedThroughputExceededException"
 	internalFailure    = "InternalFailure"
+	serviceUnavailable = "ServiceUnavailable"
 	serialization      = "SerializationException"
 	unknownOperation   = "UnknownOperationException"
 	dryRun             = "DryRunOperationException"
@@ -50,8 +51,11 @@ func toFault(err error) *fault {
 		return faultf(resourceInUse, "%v", err)
 	case stream.InvalidArgument, stream.Closed, stream.Expired:
 		return faultf(invalidArgument, "%v", err)
-	case stream.LimitExceeded, stream.NoHosts:
+	case stream.LimitExceeded:
 		return faultf(limitExceeded, "%v", err)
+	case stream.NoHosts, stream.NotOwner, stream.Unavailable, stream.DiskFull:
+		// It passes, or somebody mends it: clients try again.
+		return &fault{status: http.StatusServiceUnavailable, name: serviceUnavailable, message: err.Error()}
 	}
 	return &fault{status: http.StatusInternalServerError, name: internalFailure, message: err.Error()}
 }

@@ -120,7 +120,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := requestID()
 	w.Header().Set("x-amzn-RequestId", id)
 	w.Header().Set("x-amz-id-2", hex.EncodeToString([]byte(id)))
-	enc, known := encodingOf(r.Header)
+	enc, known := encodingOf(r)
 	if r.Method != http.MethodPost {
 		s.fail(w, enc, &fault{status: http.StatusNotFound, name: unknownOperation, message: "operations are POST requests with an X-Amz-Target header"})
 		return
@@ -210,7 +210,10 @@ func (s *Server) answer(w http.ResponseWriter, enc encoding, status int, out any
 }
 
 func (s *Server) fail(w http.ResponseWriter, enc encoding, f *fault) {
-	if f.status >= 500 {
+	switch {
+	case f.name == serviceUnavailable:
+		s.cfg.Log.Warn("kinesis request not served", "name", f.name, "err", f.message)
+	case f.status >= 500:
 		s.cfg.Log.Error("kinesis request failed", "name", f.name, "err", f.message)
 	}
 	w.Header().Set("x-amzn-ErrorType", f.name)

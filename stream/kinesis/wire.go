@@ -45,10 +45,13 @@ func newCBOR() encoding {
 }
 
 // encodingOf finds the format of a request. Plain JSON is taken for the AWS
-// variant, as by the service.
-func encodingOf(h http.Header) (encoding, bool) {
-	t, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+// variant, as by the service; a request with neither format nor body is a
+// person's, who is answered in JSON.
+func encodingOf(r *http.Request) (encoding, bool) {
+	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
+	case err != nil && r.ContentLength == 0 && r.Header.Get("Content-Type") == "":
+		return asJSON, false
 	case err != nil:
 		return asCBOR, false
 	case t == jsonType || t == "application/json":
