@@ -101,6 +101,10 @@ type (
 		Full    bool
 	}
 
+	// StreamsChanged says that a stream can be written now, or that a host of
+	// shards is there again. A restart that waits for such a thing is due.
+	StreamsChanged struct{}
+
 	// Tick says that time has passed. Every event moves time; Tick is for
 	// when nothing else happens by Deadline.
 	Tick struct{}
@@ -121,4 +125,5 @@ func (CancelRequested) event()     {}
 func (StopRequested) event()       {}
 func (SavepointRequested) event()  {}
 func (CheckpointRequested) event() {}
+func (StreamsChanged) event()      {}
 func (Tick) event()                {}

@@ -106,6 +106,14 @@ var fatal = map[string]bool{
 	"record-not-decoded": true,
 }
 
+// mendedByStreams are the codes of failures that StreamsChanged may have mended.
+var mendedByStreams = map[string]bool{
+	"shard-unavailable": true,
+	"not-owner":         true,
+	"stream-busy":       true,
+	"stream-no-hosts":   true,
+}
+
 // Exception is one failure in a job's history.
 type Exception struct {
 	At    time.Time

@@ -207,6 +207,10 @@ func (m *Master) handle(ev Event) {
 		m.savepointRequested(ev.Request, checkpoint.Request{Savepoint: true, Directory: ev.Directory})
 	case CheckpointRequested:
 		m.savepointRequested(ev.Request, checkpoint.Request{Full: ev.Full})
+	case StreamsChanged:
+		if x := m.raise.failed; x != nil && m.phase == phaseDelaying && mendedByStreams[x.Error.GetCode()] {
+			m.restarts.at = m.now
+		}
 	case Tick:
 	}
 }

@@ -147,6 +147,12 @@ func (s *stage) event(f []string) Event {
 		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Committed{Committed: &pb.SinkCommitted{
 			Uid: "out", CheckpointId: num(3), Recovered: true, Error: &pb.Error{Code: "stale-epoch", Message: "fenced"},
 		}}})
+	case "away": // a host of shards, which the source cannot do without
+		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
+			VertexId: "v2", Subtask: 1, Error: &pb.Error{Code: "shard-unavailable", Message: "host is away", Operator: "in"},
+		}}})
+	case "streams":
+		return StreamsChanged{}
 	case "enumerated":
 		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Enumerated{Enumerated: &pb.Enumerated{
 			Uid: "src", Splits: []*pb.SplitAssignment{{Uid: "src", Splits: []*pb.Split{{Id: "s0"}}}},

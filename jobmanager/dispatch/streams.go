@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/api"
+	"github.com/millrace/millrace/job"
 	"github.com/millrace/millrace/jobmanager/journal"
 	"github.com/millrace/millrace/stream/catalog"
 
@@ -175,8 +176,8 @@ func (s *streams) settle(ctx context.Context) {
 	})
 }
 
-// commit journals a catalog and sends it to all task managers; nil is nothing
-// to do.
+// commit journals a catalog, sends it to all task managers, and tells the jobs
+// what they may have waited for; nil is nothing to do.
 func (s *streams) commit(ctx context.Context, next *pb.Catalog) error {
 	if next == nil {
 		return nil
@@ -189,9 +190,38 @@ func (s *streams) commit(ctx context.Context, next *pb.Catalog) error {
 		}
 		return err
 	}
-	s.current.Store(next)
+	before := s.current.Swap(next)
 	s.d.control.Broadcast(catalogMessage(next))
+	if usable(next, before) {
+		for _, j := range s.d.Jobs() {
+			j.tell(job.StreamsChanged{})
+		}
+	}
 	return nil
+}
+
+// usable says that next has something that can be read or written and could
+// not be before: a stream, or a host of shards.
+func usable(next, before *pb.Catalog) bool {
+	active := map[uint64]bool{}
+	for _, st := range before.GetStreams() {
+		active[st.GetGeneration()] = st.GetStatus() == pb.Stream_STATUS_ACTIVE
+	}
+	for _, st := range next.GetStreams() {
+		if st.GetStatus() == pb.Stream_STATUS_ACTIVE && !active[st.GetGeneration()] {
+			return true
+		}
+	}
+	here := map[string]string{}
+	for _, h := range before.GetHosts() {
+		here[h.GetId()] = h.GetAddress()
+	}
+	for _, h := range next.GetHosts() {
+		if h.GetAddress() != "" && h.GetAddress() != here[h.GetId()] {
+			return true
+		}
+	}
+	return false
 }
 
 func catalogMessage(c *pb.Catalog) *pb.JobManagerMessage {
