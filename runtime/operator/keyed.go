@@ -102,6 +102,9 @@ func (p *keyedProcess[K, T, U]) Push(b *batch.Batch[T]) error {
 	p.ctx.Metrics.RecordsIn += uint64(len(b.Values))
 	f, key, sink := p.f.Process, p.key, p.sink
 	for i := range b.Values {
+		if i%state.Stride == 0 {
+			p.ctx.State.Ahead(b.Hashes[i:])
+		}
 		p.cur.Set(b.Hashes[i], key(b.Values[i]))
 		p.time, p.call.time = b.Times[i], b.Times[i]
 		if err := f(&p.call, b.Values[i], sink); err != nil {
@@ -244,6 +247,9 @@ func (r *reducer[K, T]) Push(b *batch.Batch[T]) error {
 	r.ctx.Metrics.RecordsIn += uint64(len(b.Values))
 	vals := r.buf.Values[:0]
 	for i := range b.Values {
+		if i%state.Stride == 0 {
+			r.table.Ahead(b.Hashes[i:])
+		}
 		sofar, fresh := r.table.Upsert(b.Hashes[i], r.key(b.Values[i]))
 		if fresh {
 			*sofar = b.Values[i]

@@ -223,3 +223,25 @@ func BenchmarkCollect10M(b *testing.B) {
 	}
 	runtime.KeepAlive(t)
 }
+
+func BenchmarkUpdateAhead(b *testing.B) {
+	b.Run("ints/1M", func(b *testing.B) { updateAhead(b, 1_000_000, number) })
+	b.Run("ints/10k", func(b *testing.B) { updateAhead(b, 10_000, number) })
+	b.Run("strings/1M", func(b *testing.B) { updateAhead(b, 1_000_000, name) })
+	b.Run("strings/10k", func(b *testing.B) { updateAhead(b, 10_000, name) })
+}
+
+func updateAhead[K comparable](b *testing.B, n int, key func(uint64) K) {
+	_, t, keys, hashes := filled(b, n, key)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		i = (i + 1) & (1<<20 - 1)
+		if i%Stride == 0 {
+			t.Ahead(hashes[i:])
+		}
+		v, _ := t.Upsert(hashes[i], keys[i])
+		v.Count++
+		v.Sum += int64(i)
+	}
+}

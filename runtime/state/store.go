@@ -17,6 +17,7 @@ type Store struct {
 	base, top uint64 // the hashes of the key groups
 	shift     uint8  // spreads them over 64 bits
 	states    map[string]registered
+	byKey     []aheader // tables whose hashes are those of the stream's key
 
 	// epoch counts barriers. Pages carry that of their last write.
 	epoch   uint32
@@ -45,6 +46,9 @@ type registered interface {
 	declaration() *pb.StateDecl
 	size() Stats
 }
+
+// aheader is a Table of whatever types.
+type aheader interface{ Ahead(hashes []uint64) }
 
 // loader takes one entry of a restored run.
 type loader func(e *snapshot.Entry) error

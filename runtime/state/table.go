@@ -21,7 +21,9 @@ type Table[K comparable, V any] struct {
 	now    *changes[K, V] // those of the current epoch, or older ones
 	born   uint32
 	ns     int64
-	of     *kind[K, V]
+	// touched is what Ahead read, of no meaning.
+	touched uint32
+	of      *kind[K, V]
 }
 
 // kind is what the tables of one state share.
@@ -75,6 +77,9 @@ func NewTableHashed[K comparable, V any](s *Store, name string, hash func(*K) ui
 		return nil, err
 	}
 	t := k.table(s, 0)
+	if hash == nil {
+		s.byKey = append(s.byKey, t)
+	}
 	return t, s.register(name, &single[K, V]{t})
 }
 

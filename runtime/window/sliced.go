@@ -127,6 +127,9 @@ func (w *Sliced[K, T, A, R]) Push(b *batch.Batch[T]) error {
 			}
 			continue
 		}
+		if i%state.Stride == 0 {
+			cur.table.Ahead(b.Hashes[i:]) // most of these are of this slice
+		}
 		acc, fresh := cur.table.Upsert(b.Hashes[i], w.cfg.Key(v))
 		if fresh {
 			*acc = w.cfg.Aggregate.New()

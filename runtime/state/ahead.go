@@ -1,0 +1,65 @@
+package state
+
+import "unsafe"
+
+// Stride is how many records ahead of an update Ahead reads.
+const Stride = 16
+
+// farBytes is the size of a table from which its pages are not in the nearest
+// caches, so that reading ahead pays.
+const farBytes = 1 << 20
+
+// Ahead reads what an Upsert or a Get of these hashes will read, at most
+// Stride of them, so that the memory of all comes at the same time instead of
+// one after the other: an update of one key waits for three lines of memory,
+// and what it does then depends on what they hold. Ahead changes nothing, and
+// a table that the caches hold anyhow it leaves alone.
+//
+// An operator calls it every Stride records of a batch:
+//
+//	for i := range b.Values {
+//		if i%state.Stride == 0 {
+//			t.Ahead(b.Hashes[i:])
+//		}
+//		v, fresh := t.Upsert(b.Hashes[i], key(b.Values[i]))
+//		...
+//	}
+func (t *Table[K, V]) Ahead(hashes []uint64) {
+	if t.bytes < farBytes {
+		return
+	}
+	t.ahead(hashes[:min(len(hashes), Stride)])
+}
+
+// Ahead is Table.Ahead of all tables whose hashes are those of the stream's key.
+func (s *Store) Ahead(hashes []uint64) {
+	for _, t := range s.byKey {
+		t.Ahead(hashes)
+	}
+}
+
+func (t *Table[K, V]) ahead(hashes []uint64) {
+	var pages [Stride]*page
+	var slots [Stride]uint32
+	var sum uint32
+	// Where a key's group lies follows from the page's head, and where the key
+	// lies from the tags of the group, so there are three rounds. A table of
+	// farBytes has pages everywhere.
+	for i, h := range hashes {
+		p := t.leaf(t.relative(h))
+		pages[i&(Stride-1)] = p
+		slots[i&(Stride-1)] = p.home(h)
+	}
+	for i, h := range hashes {
+		p, home := pages[i&(Stride-1)], slots[i&(Stride-1)]
+		// Without a match it is whatever slot of the page.
+		at := slotOf(home/groupSize, matching(p.tags(home/groupSize), uint8(h)|tagFull))
+		slots[i&(Stride-1)] = at & (p.groups*groupSize - 1)
+	}
+	for i := range hashes {
+		p, at := pages[i&(Stride-1)], slots[i&(Stride-1)]
+		sum += uint32(*(*uint8)(unsafe.Pointer(t.of.at(p, at))))
+	}
+	// Kept, or the compiler would leave out the reads.
+	t.touched = sum
+}
