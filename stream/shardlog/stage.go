@@ -76,7 +76,8 @@ func checkTransaction(tx *pb.Transaction) (sinkName, txEpoch, error) {
 }
 
 // Stage writes one block of a transaction, durable and invisible. Staging the
-// same block again replaces it.
+// same block again changes nothing; another one in its place is refused where
+// its size tells.
 func (l *Log) Stage(ctx context.Context, id ID, tx *pb.Transaction, subtask uint32, number uint64, records block.Block) error {
 	s, release, err := l.shard(id)
 	if err != nil {
@@ -121,6 +122,11 @@ func (s *shard) stage(b *pebble.Batch, name sinkName, te txEpoch, at blockID, re
 		st.open[te] = blocks
 	}
 	what := staged{uint32(records.Count()), uint32(len(records))}
+	if was, sent := blocks[at]; sent && was != what {
+		return stream.Errorf(stream.InvalidArgument,
+			"block %d of subtask %d of transaction %d/%d of sink %s is staged with %d records in %d bytes, and is now to have %d in %d: something else writes with lineage %s",
+			at.block, at.subtask, te.epoch, te.checkpoint, name.sink, was.records, was.bytes, what.records, what.bytes, name.lineage)
+	}
 	blocks[at] = what
 	tx := txID{st.number, te.epoch, te.checkpoint}
 	d := b.SetDeferred(blockKeyBytes, len(records))
@@ -138,8 +144,9 @@ func (st *sinkState) stale(epoch uint64) error {
 
 // Commit makes the staged blocks of a transaction visible, ordered by subtask
 // and block. It refuses unless what is staged is what counts name. Repeated,
-// it answers already, with the number of records of the first time; commits of
-// long ago are answered so too, with 0 records.
+// it answers already, with the number of records of the first time, or is refused
+// if counts name another number; commits of long ago are answered so too, with 0
+// records.
 func (l *Log) Commit(ctx context.Context, id ID, tx *pb.Transaction, counts []*pb.StagedCount) (records uint64, already bool, err error) {
 	s, release, err := l.shard(id)
 	if err != nil {
@@ -186,6 +193,11 @@ func (s *shard) commit(b *pebble.Batch, name sinkName, te txEpoch, counts []*pb.
 	}
 	blocks := st.open[te]
 	if c, found, old := st.meta.find(te.epoch, te.checkpoint); found || old && len(blocks) == 0 {
+		if found {
+			if err := s.repeats(name, te, c, counts); err != nil {
+				return committed{}, err
+			}
+		}
 		return committed{c.records, true}, nil
 	}
 	if len(blocks) == 0 && te.epoch < st.meta.fence {
@@ -212,6 +224,21 @@ func (s *shard) commit(b *pebble.Batch, name sinkName, te txEpoch, counts []*pb.
 	delete(st.open, te)
 	st.meta.remember(commit{te.epoch, te.checkpoint, records})
 	return committed{records: records}, s.saveSink(b, st)
+}
+
+// repeats refuses the commit of a transaction that has been committed with other
+// records than counts name: to call it done would be to lose them.
+func (s *shard) repeats(name sinkName, te txEpoch, c commit, counts []*pb.StagedCount) error {
+	var records uint64
+	for _, n := range counts {
+		records += n.GetRecords()
+	}
+	if records == c.records {
+		return nil
+	}
+	return stream.Errorf(stream.Incomplete,
+		"commit %d/%d of sink %s at %s: it has been committed with %d records, the checkpoint names %d: something else writes with lineage %s",
+		te.epoch, te.checkpoint, name.sink, stream.ShardName(s.id.Shard), c.records, records, name.lineage)
 }
 
 // complete compares what is staged with what the checkpoint names and returns
@@ -320,6 +347,9 @@ func (s *shard) fence(b *pebble.Batch, name sinkName, epoch uint64, keep []*pb.T
 	}
 	kept := make(map[txEpoch]bool, len(keep))
 	for _, tx := range keep {
+		if tx.GetLineage() != name.lineage || tx.GetSink() != name.sink {
+			continue // of the savepoint that a fork started from: not fenced here
+		}
 		kept[txEpoch{tx.GetEpoch(), tx.GetCheckpoint()}] = true
 	}
 	var dropped uint64
