@@ -3,12 +3,14 @@
 package clustertest
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -107,7 +109,7 @@ func TestKilledAtRandomMomentsTheOutputIsTheSame(t *testing.T) {
 		go func() { fed <- input.put(t.Context(), pieces[round]) }()
 		began, kills := time.Now(), 0
 		for kills == 0 || kills == 1 && rng.IntN(4) == 0 { // the second time, the job has hardly recovered
-			c.kill(id, v, time.Duration(rng.Int64N(int64(400*time.Millisecond))))
+			c.kill(id, v, rng)
 			kills++
 		}
 		select {
@@ -150,17 +152,25 @@ func TestKilledAtRandomMomentsTheOutputIsTheSame(t *testing.T) {
 	}
 }
 
-// kill ends a victim after a while, and starts it again where that is ours to
-// do. It returns once the process is ready and an attempt of the job that the
-// kill made necessary is known.
-func (p *parts) kill(id string, v victim, after time.Duration) {
+// kill ends a victim at a random moment, and starts it again where that is ours
+// to do. It returns once the process is ready and an attempt of the job that
+// the kill made necessary is known.
+//
+// Half of the moments are any; the others are within milliseconds of a
+// manifest, around which a checkpoint completes and its output is committed.
+func (p *parts) kill(id string, v victim, rng *rand.Rand) {
 	p.t.Helper()
 	before, err := p.rest.job(p.t.Context(), id)
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	after := time.Duration(rng.Int64N(int64(400 * time.Millisecond)))
+	if rng.IntN(2) == 0 {
+		p.awaitManifest(id)
+		after = time.Duration(rng.Int64N(int64(8 * time.Millisecond)))
+	}
 	select {
-	case <-time.After(after): // the random moment
+	case <-time.After(after):
 	case <-p.t.Context().Done():
 	}
 	switch v {
@@ -179,6 +189,28 @@ func (p *parts) kill(id string, v victim, after time.Duration) {
 	case jobManager:
 		p.jm.kill()
 		p.startJobManager()
+	}
+}
+
+// awaitManifest waits until a checkpoint of the job is written to the bucket,
+// or for two seconds where none comes.
+func (p *parts) awaitManifest(id string) {
+	p.t.Helper()
+	fd, err := syscall.InotifyInit1(syscall.IN_CLOEXEC | syscall.IN_NONBLOCK)
+	if err != nil {
+		p.t.Fatalf("inotify: %v", err)
+	}
+	events := os.NewFile(uintptr(fd), "inotify")
+	defer events.Close()
+	folder := filepath.Join(strings.TrimPrefix(p.bucket, "file://"), "jobs", id, "checkpoints")
+	if _, err := syscall.InotifyAddWatch(fd, folder, syscall.IN_CREATE|syscall.IN_MOVED_TO); err != nil {
+		p.t.Fatalf("watch %s: %v", folder, err)
+	}
+	if err := events.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err := events.Read(make([]byte, 4096)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		p.t.Fatalf("watch %s: %v", folder, err)
 	}
 }
 
