@@ -33,11 +33,17 @@ type place struct {
 //  2. A part is taken together with its trigger: whichever comes first waits
 //     in collecting. Checkpoints below floor were given up; nothing waits for
 //     them.
+//  3. The worker's goroutine never waits here, however long an upload takes:
+//     it must stay able to take the command that cancels the attempt.
 //
-// Its goroutine is the only one that uses the fields below events.
+// Its goroutine is the only one that uses the fields below orders.
 type collector struct {
-	a      *attempt
+	a *attempt
+	// events are the tasks' parts, and what a restore found before them.
 	events chan func(context.Context)
+	// orders are the worker's. They keep their order among themselves; events
+	// may overtake them or be overtaken, see 2.
+	orders chan func(context.Context)
 
 	chains     map[place][]*pb.RunRef
 	collecting map[uint64]*collecting
@@ -53,12 +59,12 @@ type collecting struct {
 	chains map[place][]*pb.RunRef
 }
 
-// collectQueue bounds what waits while an object is being written.
+// collectQueue bounds what waits of each kind while an object is being written.
 const collectQueue = 256
 
 func newCollector(a *attempt) *collector {
 	return &collector{
-		a: a, events: make(chan func(context.Context), collectQueue),
+		a: a, events: make(chan func(context.Context), collectQueue), orders: make(chan func(context.Context), collectQueue),
 		chains: make(map[place][]*pb.RunRef), collecting: make(map[uint64]*collecting),
 	}
 }
@@ -68,9 +74,22 @@ func (c *collector) run(ctx context.Context) {
 		select {
 		case f := <-c.events:
 			f(ctx)
+		case f := <-c.orders:
+			f(ctx)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// order queues what the worker was told. More than fit are the checkpoints of
+// hours in which nothing could be written.
+func (c *collector) order(f func(context.Context)) {
+	select {
+	case c.orders <- f:
+	default:
+		c.a.fail("", 0, &pb.Error{Code: "bucket-unavailable",
+			Message: fmt.Sprintf("state is written so slowly that %d orders about checkpoints wait: look at the bucket", cap(c.orders))})
 	}
 }
 
@@ -87,7 +106,7 @@ func (c *collector) adopt(p place, chain []*pb.RunRef) {
 }
 
 func (c *collector) trigger(t *pb.TriggerCheckpoint) {
-	c.post(func(ctx context.Context) {
+	c.order(func(ctx context.Context) {
 		if k := c.at(t.GetCheckpointId()); k != nil {
 			k.trigger = t
 			c.assemble(ctx, k)
@@ -113,7 +132,7 @@ func (c *collector) part(p *task.Checkpoint) {
 
 // completed moves the chains on, before the tasks let go of what was frozen.
 func (c *collector) completed(id uint64) {
-	c.post(func(context.Context) {
+	c.order(func(context.Context) {
 		if k := c.collecting[id]; k != nil && !k.trigger.GetSavepoint() {
 			for p, chain := range k.chains {
 				c.chains[p] = chain
@@ -127,7 +146,7 @@ func (c *collector) completed(id uint64) {
 }
 
 func (c *collector) aborted(id uint64) {
-	c.post(func(context.Context) { c.forget(id) })
+	c.order(func(context.Context) { c.forget(id) })
 }
 
 // forget drops a checkpoint and what is older.
