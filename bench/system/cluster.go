@@ -87,6 +87,26 @@ func (c *cluster) resident() (uint64, error) {
 	return 0, errors.New("no VmRSS in /proc/PID/status")
 }
 
+// cpuTime is the CPU time that a process has used, in user and kernel.
+func cpuTime(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The name, in parentheses, may hold anything; user and system time are the
+	// 12th and 13th fields after it, in hundredths of a second.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var sum time.Duration
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(n) * 10 * time.Millisecond
+	}
+	return sum, nil
+}
+
 // pause waits, unless ctx ends.
 func pause(ctx context.Context, d time.Duration) error {
 	select {

@@ -18,6 +18,10 @@
 //	                 cannot have been computed before: its day ended by flights
 //	                 sent after the kill
 //
+// A last round puts many flights into a stream, the input over and over at later
+// dates, and has the job count them: time and CPU time from run to the end of
+// `stop --drain`, of the worker and of `millrace up`, which serves the shards.
+//
 // Readers poll every shard each few milliseconds, so what they see is late by
 // up to that, and costs the machine something. Data goes to a folder in TMPDIR;
 // the first line of the table shows what an fsync costs there.

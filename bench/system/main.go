@@ -16,6 +16,7 @@ type config struct {
 	rounds               int
 	idle                 time.Duration
 	rate                 int
+	records              int
 	asJSON, verbose      bool
 }
 
@@ -27,6 +28,7 @@ func main() {
 	flag.IntVar(&cfg.rounds, "rounds", 7, "how often to measure everything")
 	flag.DurationVar(&cfg.idle, "idle", 10*time.Second, "from ready to the look at memory; 0 leaves it out")
 	flag.IntVar(&cfg.rate, "rate", 2000, "flights a second that come in while the worker is killed")
+	flag.IntVar(&cfg.records, "records", 500_000, "flights to count as fast as it goes, in a round of its own; 0 leaves it out")
 	flag.BoolVar(&cfg.verbose, "v", false, "show what millrace up logs")
 	format := flag.String("o", "table", "table or json")
 	flag.Parse()
@@ -60,6 +62,12 @@ func measure(ctx context.Context, cfg config) error {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", i+1, cfg.rounds)
 		if err := round(ctx, cfg, flights, r); err != nil {
 			return fmt.Errorf("round %d: %w", i+1, err)
+		}
+	}
+	if cfg.records > 0 {
+		fmt.Fprintf(os.Stderr, "throughput of %d flights\n", cfg.records)
+		if err := throughput(ctx, cfg, flights, r); err != nil {
+			return fmt.Errorf("throughput: %w", err)
 		}
 	}
 	if cfg.asJSON {

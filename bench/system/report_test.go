@@ -40,3 +40,19 @@ func TestNewAfter(t *testing.T) {
 		}
 	}
 }
+
+func TestRepeatedFlightsGoOnInTime(t *testing.T) {
+	at := time.Date(2001, 1, 1, 1, 0, 0, 0, time.UTC)
+	in := []flight{{"2001-01-01T01:00:00Z,A,B,1", "A", at}, {"2001-01-02T05:00:00Z,C,D,2", "C", at.Add(28 * time.Hour)}}
+	var got []string
+	for _, f := range repeated(in, 5) {
+		got = append(got, f.line)
+	}
+	want := []string{
+		"2001-01-01T01:00:00Z,A,B,1", "2001-01-02T05:00:00Z,C,D,2",
+		"2001-01-03T01:00:00Z,A,B,1", "2001-01-04T05:00:00Z,C,D,2", "2001-01-05T01:00:00Z,A,B,1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+}

@@ -18,10 +18,38 @@ import (
 // first week and a bit.
 const early = 2000
 
-// round measures everything once, on a cluster of its own.
-func round(ctx context.Context, cfg config, flights []flight, r *report) (err error) {
+// round measures everything but throughput once, on a cluster of its own.
+func round(ctx context.Context, cfg config, flights []flight, r *report) error {
 	ctx, cancel := context.WithTimeout(ctx, cfg.idle+2*time.Minute)
 	defer cancel()
+	return on(cfg, r, func(c *cluster) error {
+		if cfg.idle > 0 {
+			if err := pause(ctx, cfg.idle); err != nil {
+				return err
+			}
+			rss, err := c.resident()
+			if err != nil {
+				return err
+			}
+			r.add("idle", "MB", float64(rss)/1e6)
+		}
+		k := openKinesis(c.kinesis)
+		if err := create(ctx, k, "flights", 4); err != nil {
+			return fmt.Errorf("create stream: %w", err)
+		}
+		if err := put(ctx, k, "flights", flights[:early]); err != nil {
+			return fmt.Errorf("put records: %w", err)
+		}
+		jar, err := firstRun(ctx, cfg, c, k, r)
+		if err != nil {
+			return err
+		}
+		return secondRun(ctx, cfg, c, k, jar, flights, r)
+	})
+}
+
+// on calls f with a new cluster, and ends it.
+func on(cfg config, r *report, f func(*cluster) error) (err error) {
 	folder, err := os.MkdirTemp("", "millrace-bench-")
 	if err != nil {
 		return err
@@ -45,28 +73,7 @@ func round(ctx context.Context, cfg config, flights []flight, r *report) (err er
 		}
 	}()
 	r.took("ready", c.ready)
-	if cfg.idle > 0 {
-		if err := pause(ctx, cfg.idle); err != nil {
-			return err
-		}
-		rss, err := c.resident()
-		if err != nil {
-			return err
-		}
-		r.add("idle", "MB", float64(rss)/1e6)
-	}
-	k := openKinesis(c.kinesis)
-	if err := create(ctx, k, "flights", 4); err != nil {
-		return fmt.Errorf("create stream: %w", err)
-	}
-	if err := put(ctx, k, "flights", flights[:early]); err != nil {
-		return fmt.Errorf("put records: %w", err)
-	}
-	jar, err := firstRun(ctx, cfg, c, k, r)
-	if err != nil {
-		return err
-	}
-	return secondRun(ctx, cfg, c, k, jar, flights, r)
+	return f(c)
 }
 
 // probe measures the disk, which everything durable waits for.

@@ -89,6 +89,24 @@ func create(ctx context.Context, k *kinesis.Client, stream string, shards int32)
 	}
 }
 
+// repeated returns n flights: the input again and again, each time later by as
+// many days as it covers.
+func repeated(flights []flight, n int) []flight {
+	days := 0
+	for _, f := range flights {
+		days = max(days, 1+int(f.scheduled.Sub(flights[0].scheduled)/(24*time.Hour)))
+	}
+	all := make([]flight, 0, n)
+	for i := range n {
+		f := flights[i%len(flights)]
+		f.scheduled = f.scheduled.AddDate(0, 0, i/len(flights)*days)
+		_, rest, _ := strings.Cut(f.line, ",")
+		f.line = f.scheduled.Format(time.RFC3339) + "," + rest
+		all = append(all, f)
+	}
+	return all
+}
+
 // put sends flights in order, in one call of up to 500 after the other.
 func put(ctx context.Context, k *kinesis.Client, stream string, flights []flight) error {
 	for len(flights) > 0 {
