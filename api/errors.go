@@ -92,7 +92,7 @@ var catalogue = []Definition{
 	{StateIncompatible, statusUnprocess, "State of another type", "Restore the former type; fields may be added, removed, renamed by tag and widened."},
 	{ParallelismTooLarge, statusBad, "Parallelism above the number of key groups", "Lower the parallelism, or raise the max parallelism of a new job."},
 
-	{StreamNotFound, statusMissing, "No such stream", "Create it: `millrace stream create <name> --shards 4`."},
+	{StreamNotFound, statusMissing, "No such stream", "`millrace stream list` shows the streams that exist."},
 	{StreamExists, statusConflict, "Stream exists", "Use it, delete it, or choose another name."},
 	{StreamDeleted, statusMissing, "Stream deleted", "A stream of this name may be new: start the job without its old positions."},
 	{StreamBusy, statusConflict, "Stream is changing", "Wait until the stream is ACTIVE."},

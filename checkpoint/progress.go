@@ -70,7 +70,7 @@ func (c *Coordinator) written(ev Written, now time.Time) {
 	}
 	p := &c.pending
 	if ev.Err != nil {
-		c.abort(&pb.Error{Code: "checkpoint-failed", Message: fmt.Sprintf("write manifest %s: %v", p.key, ev.Err)}, now)
+		c.abort(&pb.Error{Code: "checkpoint-failed", Message: ev.Err.Error()}, now)
 		return
 	}
 	p.done = &pb.CheckpointDone{

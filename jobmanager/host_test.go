@@ -183,6 +183,10 @@ func (h *host) reply(r *pb.Request) {
 			a.Error = &pb.Error{Code: "build-failed", Message: "build: no such file"}
 			break
 		}
+		if len(b.Plan.GetArgs()) > 0 && b.Plan.GetArgs()[0] == "--wrong" {
+			a.Body = &pb.Reply_Plan{Plan: &pb.PlanResult{Error: &pb.Error{Code: "arguments-invalid", Message: "flag provided but not defined: -wrong"}}}
+			break
+		}
 		g := graph(b.Plan.GetDefaultParallelism())
 		if len(b.Plan.GetArgs()) > 0 && b.Plan.GetArgs()[0] == "--other" {
 			g.Vertices[1].Operators[0].Uid = "another"

@@ -298,7 +298,7 @@ func TestRefusedSubmissions(t *testing.T) {
 		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
 		up := c.upload(rest1, "delays", c.executable(), 200)["filename"].(string)
 		run := rest1 + "/" + up + "/run"
-		if got := c.call("POST", run, nil, 503)["code"]; got != "slots-unavailable" {
+		if got := c.call("POST", run, nil, 503); got["code"] != "slots-unavailable" || !strings.HasPrefix(got["remedy"].(string), "Start a task manager") {
 			t.Errorf("run without a task manager: %v", got)
 		}
 		h := c.join(l, "tm1", 1)
@@ -315,6 +315,10 @@ func TestRefusedSubmissions(t *testing.T) {
 			if got := c.call("POST", run, tt.body, tt.status)["code"]; got != tt.code {
 				t.Errorf("run with %v: code %v, want %s", tt.body, got, tt.code)
 			}
+		}
+		wrong := c.call("POST", run, map[string]any{"programArgsList": []string{"--wrong"}}, 400)
+		if wrong["code"] != "arguments-invalid" || wrong["remedy"] != "See `delays --help`." {
+			t.Errorf("run with wrong arguments: %v", wrong)
 		}
 		// More parallelism than slots: the job waits, says for what, and gives up.
 		job := c.call("POST", run, map[string]any{"parallelism": 3}, 200)["jobid"].(string)

@@ -80,6 +80,9 @@ type UsageError struct{ Err error }
 func (e *UsageError) Error() string { return e.Err.Error() }
 func (e *UsageError) Unwrap() error { return e.Err }
 
+// ErrorCode is the error's code in the cluster's catalogue.
+func (e *UsageError) ErrorCode() string { return "arguments-invalid" }
+
 // reserved are the flags that Main itself takes by hand.
 var reserved = map[string]bool{"help": true, "h": true, "p": true, "parallelism": true}
 
@@ -127,10 +130,10 @@ func (f *flags) finish() error {
 	strict.SetOutput(io.Discard)
 	f.set.VisitAll(func(g *flag.Flag) { strict.Var(&recorder{isSwitch: isSwitch(g.Value)}, g.Name, "") })
 	if err := strict.Parse(f.args); err != nil {
-		return &UsageError{fmt.Errorf("%w (--help lists the flags)", err)}
+		return &UsageError{fmt.Errorf("%w", err)}
 	}
 	if strict.NArg() > 0 {
-		return &UsageError{fmt.Errorf("unexpected argument %q (--help lists the flags)", strict.Arg(0))}
+		return &UsageError{fmt.Errorf("unexpected argument %q", strict.Arg(0))}
 	}
 	var err error
 	strict.VisitAll(func(g *flag.Flag) {

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/millrace/millrace/runtime/graph"
+	"github.com/millrace/millrace/runtime/launch"
 )
 
 func TestFlagsHaveTheirValuesInsideBuild(t *testing.T) {
@@ -46,6 +49,10 @@ func TestWrongArgumentsAreUsageErrors(t *testing.T) {
 		var usage *UsageError
 		if !errors.As(err, &usage) || !strings.Contains(err.Error(), want) {
 			t.Errorf("arguments %q: error %v, want a usage error with %q", args, err, want)
+		}
+		plan := launch.Plan(func() (*graph.Graph, error) { return nil, err }, 1)
+		if code := plan.GetError().GetCode(); code != "arguments-invalid" {
+			t.Errorf("arguments %q: the plan's error has code %s", args, code)
 		}
 	}
 }

@@ -23,6 +23,7 @@ func runByHand(ctx context.Context, build func(*Env) error, hand byHand, stderr 
 		fmt.Fprintln(stderr, err)
 		var usage *UsageError
 		if errors.As(err, &usage) {
+			fmt.Fprintln(stderr, "--help lists the flags")
 			return 2
 		}
 		return 1

@@ -107,7 +107,7 @@ func Write(ctx context.Context, b blob.Bucket, key string, m *pb.Manifest) error
 		return err
 	}
 	if err := b.Put(ctx, key, bytes.NewReader(data), int64(len(data))); err != nil {
-		return fmt.Errorf("write manifest %s: %w", key, err)
+		return fmt.Errorf("write manifest: %w", err) // the bucket names the object
 	}
 	return nil
 }
@@ -117,7 +117,7 @@ func Write(ctx context.Context, b blob.Bucket, key string, m *pb.Manifest) error
 func Read(ctx context.Context, b blob.Bucket, key string) (*pb.Manifest, error) {
 	data, _, err := b.Get(ctx, key, 0, -1)
 	if err != nil {
-		return nil, fmt.Errorf("read manifest %s: %w", key, err)
+		return nil, fmt.Errorf("read manifest: %w", err)
 	}
 	return Decode(key, data)
 }

@@ -171,3 +171,15 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestErrorsNameTheObjectOnce(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	const key = "savepoints/s/manifest"
+	_, missing := Read(t.Context(), blob.NewMemory(), key)
+	for what, err := range map[string]error{"write": Write(ctx, blob.NewMemory(), key, &pb.Manifest{}), "read": missing} {
+		if err == nil || strings.Count(err.Error(), key) != 1 {
+			t.Errorf("%s: %v, want an error that names %s once", what, err, key)
+		}
+	}
+}

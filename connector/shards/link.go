@@ -68,8 +68,8 @@ func (l *link) release() error {
 // describe returns a stream, or the error that says how to create it.
 func (l *link) describe(ctx context.Context, name string) (*pb.Stream, error) {
 	s, err := l.Describe(ctx, name)
-	if stream.KindOf(err) == stream.NotFound && err != nil {
-		return nil, fmt.Errorf("stream %q does not exist: create it with `millrace stream create %s`: %w", name, name, err)
+	if err != nil && stream.KindOf(err) == stream.NotFound {
+		return nil, stream.Errorf(stream.NotFound, "stream %q does not exist: create it with `millrace stream create %s`", name, name)
 	}
 	return s, err
 }

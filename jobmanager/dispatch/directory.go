@@ -4,9 +4,9 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/millrace/millrace/api"
+	"github.com/millrace/millrace/blob"
 )
 
 // reserved are the first segments of keys that the cluster itself writes, and
@@ -27,8 +27,6 @@ func (d *Dispatcher) SavepointDirectory(dir string) (string, error) {
 		return refuse("is not in this cluster's bucket " + d.cfg.Bucket.URL())
 	case strings.HasPrefix(p, "/") && !named:
 		return refuse("is an absolute path: savepoints go to the bucket")
-	case strings.ContainsFunc(p, unicode.IsControl):
-		return refuse("holds a control character")
 	}
 	if slices.Contains(strings.Split(p, "/"), "..") {
 		return refuse("leaves its folder by \"..\"")
@@ -36,6 +34,11 @@ func (d *Dispatcher) SavepointDirectory(dir string) (string, error) {
 	p = strings.Trim(path.Clean("/"+p), "/")
 	if first, _, _ := strings.Cut(p, "/"); slices.Contains(reserved, first) {
 		return refuse("begins with " + first + ", which the cluster keeps for itself and deletes from")
+	}
+	if p != "" {
+		if err := blob.ValidateKey(p); err != nil {
+			return refuse("names no folder of a bucket: " + err.Error())
+		}
 	}
 	return p, nil
 }

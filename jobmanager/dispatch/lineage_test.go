@@ -3,6 +3,7 @@ package dispatch
 import (
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/millrace/millrace/api"
@@ -67,7 +68,7 @@ func TestSavepointDirectory(t *testing.T) {
 	}
 	for _, dir := range []string{
 		"jobs", "jobs/J", "./jobs", ".//jobs/x", "cluster", "journal/", "journal-snapshot", "binaries/x", "jars", ".millrace", url + "/jobs", url + "//jobs/x",
-		"..", "a/../b", "a/..", "/tmp/x", "s3://other/x", "file:///elsewhere/y", "a\x00b",
+		"..", "a/../b", "a/..", "/tmp/x", "s3://other/x", "file:///elsewhere/y", "a\x00b", `a\b`, strings.Repeat("x", 300),
 	} {
 		got, err := d.SavepointDirectory(dir)
 		if e := api.From(err); err == nil || e.Code != api.BadRequest || e.Remedy == "" {

@@ -58,6 +58,9 @@ func (d *Dispatcher) Plan(ctx context.Context, jar string, args []string, parall
 		return nil, err
 	}
 	if e := api.FromProto(reply.GetPlan().GetError()); e != nil {
+		if e.Code == api.ArgumentsInvalid {
+			return nil, e.With(fmt.Sprintf("See `%s --help`.", b.Name))
+		}
 		return nil, e
 	}
 	g := reply.GetPlan().GetGraph()
