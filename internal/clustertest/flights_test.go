@@ -27,8 +27,8 @@ var flights = sync.OnceValue(func() []string {
 func origin(line string) string { return strings.Split(line, ",")[1] }
 
 // bound leaves no flight late: the longest delay is under 12 hours, and the
-// shards' ends never differ by more than one call of the feeder, a day and a
-// half. The tests show that the stream of late flights is empty.
+// shards' ends never differ by more than one call of the feeder, some hours. The
+// tests show that the stream of late flights is empty.
 const bound = "72h"
 
 // delaysOf is what the job has to give for lines, sorted: a plain loop that

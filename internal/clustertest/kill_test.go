@@ -156,8 +156,9 @@ func TestKilledAtRandomMomentsTheOutputIsTheSame(t *testing.T) {
 // to do. It returns once the process is ready and an attempt of the job that
 // the kill made necessary is known.
 //
-// Half of the moments are any; the others are within milliseconds of a
-// manifest, around which a checkpoint completes and its output is committed.
+// A third of the moments are any; the others are within milliseconds of a
+// manifest, and of a record in the journal: then a checkpoint completes and its
+// output is committed.
 func (p *parts) kill(id string, v victim, rng *rand.Rand) {
 	p.t.Helper()
 	before, err := p.rest.job(p.t.Context(), id)
@@ -165,9 +166,13 @@ func (p *parts) kill(id string, v victim, rng *rand.Rand) {
 		p.t.Fatal(err)
 	}
 	after := time.Duration(rng.Int64N(int64(400 * time.Millisecond)))
-	if rng.IntN(2) == 0 {
-		p.awaitManifest(id)
+	switch rng.IntN(3) {
+	case 0:
+		p.awaitObject("jobs/" + id + "/checkpoints")
 		after = time.Duration(rng.Int64N(int64(8 * time.Millisecond)))
+	case 1:
+		p.awaitObject("journal")
+		after = time.Duration(rng.Int64N(int64(3 * time.Millisecond)))
 	}
 	select {
 	case <-time.After(after):
@@ -192,9 +197,9 @@ func (p *parts) kill(id string, v victim, rng *rand.Rand) {
 	}
 }
 
-// awaitManifest waits until a checkpoint of the job is written to the bucket,
-// or for two seconds where none comes.
-func (p *parts) awaitManifest(id string) {
+// awaitObject waits until an object with a prefix is written to the bucket, or
+// for two seconds where none comes.
+func (p *parts) awaitObject(prefix string) {
 	p.t.Helper()
 	fd, err := syscall.InotifyInit1(syscall.IN_CLOEXEC | syscall.IN_NONBLOCK)
 	if err != nil {
@@ -202,7 +207,7 @@ func (p *parts) awaitManifest(id string) {
 	}
 	events := os.NewFile(uintptr(fd), "inotify")
 	defer events.Close()
-	folder := filepath.Join(strings.TrimPrefix(p.bucket, "file://"), "jobs", id, "checkpoints")
+	folder := filepath.Join(strings.TrimPrefix(p.bucket, "file://"), prefix)
 	if _, err := syscall.InotifyAddWatch(fd, folder, syscall.IN_CREATE|syscall.IN_MOVED_TO); err != nil {
 		p.t.Fatalf("watch %s: %v", folder, err)
 	}

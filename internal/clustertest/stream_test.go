@@ -176,6 +176,10 @@ type feeder struct {
 	key    func(line string) string
 }
 
+// feedBatch is how many lines go in one call: few, so that results come all the
+// while and not in one go.
+const feedBatch = 50
+
 // newFeeder feeds flights to a stream.
 func newFeeder(at *endpoint, stream string) *feeder {
 	return &feeder{at: at, stream: contentsOf(at, stream), key: origin}
@@ -184,8 +188,7 @@ func newFeeder(at *endpoint, stream string) *feeder {
 // put returns when every line is stored. Lines of one shard keep their order
 // but for those that were refused.
 func (f *feeder) put(ctx context.Context, lines []string) error {
-	const batch = 200
-	for piece := range slices.Chunk(lines, batch) {
+	for piece := range slices.Chunk(lines, feedBatch) {
 		left := piece
 		for len(left) > 0 {
 			open, err := f.try(ctx, left)
