@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"syscall"
 
@@ -54,7 +55,29 @@ func Run(build func() (*graph.Graph, error)) int {
 		return ExitFailed
 	}
 	defer func() { _ = conn.Close() }()
-	return serve(conn, mode, build, os.Exit)
+	// The task manager's death comes as a hang-up too, which finds a process that
+	// does not read its socket. The goroutine lives as long as the process.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	go func() {
+		<-hangup
+		end(ExitLinkLost)
+	}()
+	code := serve(conn, mode, build, end)
+	if code == ExitLinkLost {
+		end(code)
+	}
+	return code
+}
+
+// end ends the process. One that has lost its task manager takes along what the
+// job started, which nobody else would end; if it leads a group, then it is one
+// of its own.
+func end(code int) {
+	if code == ExitLinkLost && syscall.Getpgrp() == os.Getpid() {
+		_ = syscall.Kill(0, syscall.SIGKILL)
+	}
+	os.Exit(code)
 }
 
 // control opens the inherited socket. From here on it is closed on exec, and

@@ -2,10 +2,14 @@ package launch
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -19,7 +23,75 @@ import (
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain makes this test binary a worker as well, which has started a process
+// and tells its number.
+func TestMain(m *testing.M) {
+	if Mode() == ModeWorker {
+		child := exec.Command("sleep", "300")
+		if err := child.Start(); err != nil {
+			panic(err)
+		}
+		fmt.Println(child.Process.Pid)
+		os.Exit(Run(numbers))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// gone waits until a process is dead, if perhaps not reaped.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	for range 1000 {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+		time.Sleep(10 * time.Millisecond) // nobody tells of the end of a grandchild
+	}
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+	t.Error("what the worker started lives on")
+}
+
+// A worker that has lost its task manager, by its socket or by a hang-up, takes
+// along what it started.
+func TestALostWorkerEndsItsGroup(t *testing.T) {
+	for name, lose := range map[string]func(control *os.File, worker *os.Process) error{
+		"end of file": func(control *os.File, _ *os.Process) error { return control.Close() },
+		"hang-up":     func(_ *os.File, worker *os.Process) error { return worker.Signal(syscall.SIGHUP) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mine, theirs := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
+			defer mine.Close()
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), EnvMode+"="+ModeWorker, EnvControlFD+"=3")
+			cmd.ExtraFiles = []*os.File{theirs}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			_ = theirs.Close()
+			var child int
+			if _, err := fmt.Fscan(out, &child); err != nil {
+				t.Fatal(err)
+			}
+			if err := frame.NewReader(mine).Read(&pb.WorkerFrame{}); err != nil { // its hello: Run has begun
+				t.Fatal(err)
+			}
+			if err := lose(mine, cmd.Process); err != nil {
+				t.Fatal(err)
+			}
+			gone(t, child)
+			_ = cmd.Wait() // it was killed
+		})
+	}
+}
 
 // side is the task manager's side of a control socket.
 type side struct {

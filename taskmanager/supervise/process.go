@@ -163,7 +163,9 @@ func (s *Supervisor) exec(ctx context.Context, l launch) (*process, error) {
 	p.cmd.Env = append(l.env, envMode+"="+l.mode, envControl+"=3", envOwner+"="+l.owner)
 	p.cmd.Stdout, p.cmd.Stderr = writers[0], writers[1]
 	p.cmd.ExtraFiles = []*os.File{theirs}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	// A hang-up, not SIGKILL: the worker still ends its whole group (package
+	// launch), and what is not built with the SDK dies of it.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGHUP}
 	if err := s.forker.start(ctx, p.cmd); err != nil {
 		control.Close()
 		readers[0].Close()
