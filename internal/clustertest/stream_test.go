@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -30,9 +32,24 @@ func (e *endpoint) set(url string) {
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(url),
 		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
-		HTTPClient:   web,
+		HTTPClient:   plainBodies{web},
 		Retryer:      aws.NopRetryer{}, // a retry would hide what became of the first try
 	}))
+}
+
+// plainBodies hides the WriteTo of the SDK's request bodies: it fails once the
+// SDK has closed them, at which net/http, where it still looks for the end of
+// the body, closes the connection under the answer.
+type plainBodies struct{ *http.Client }
+
+func (c plainBodies) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{r.Body, r.Body}
+	}
+	return c.Client.Do(r)
 }
 
 func (e *endpoint) get() *kinesis.Client { return e.client.Load() }
