@@ -184,7 +184,7 @@ func (h *host) reply(r *pb.Request) {
 			break
 		}
 		if len(b.Plan.GetArgs()) > 0 && b.Plan.GetArgs()[0] == "--wrong" {
-			a.Body = &pb.Reply_Plan{Plan: &pb.PlanResult{Error: &pb.Error{Code: "arguments-invalid", Message: "flag provided but not defined: -wrong"}}}
+			a.Error = &pb.Error{Code: "arguments-invalid", Message: "flag provided but not defined: -wrong"}
 			break
 		}
 		g := graph(b.Plan.GetDefaultParallelism())

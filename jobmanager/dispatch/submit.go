@@ -54,14 +54,14 @@ func (d *Dispatcher) Plan(ctx context.Context, jar string, args []string, parall
 	}
 	reply, err := d.control.Ask(ctx, tm, &pb.Request{Body: &pb.Request_Plan{Plan: &pb.RunPlan{
 		Binary: b.SHA256, Args: args, DefaultParallelism: uint32(parallelism)}}})
+	if e := api.FromProto(reply.GetPlan().GetError()); e != nil {
+		err = e
+	}
+	if api.CodeOf(err) == api.ArgumentsInvalid {
+		return nil, api.From(err).With(fmt.Sprintf("See `%s --help`.", b.Name))
+	}
 	if err != nil {
 		return nil, err
-	}
-	if e := api.FromProto(reply.GetPlan().GetError()); e != nil {
-		if e.Code == api.ArgumentsInvalid {
-			return nil, e.With(fmt.Sprintf("See `%s --help`.", b.Name))
-		}
-		return nil, e
 	}
 	g := reply.GetPlan().GetGraph()
 	if len(g.GetVertices()) == 0 {
