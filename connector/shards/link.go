@@ -65,13 +65,23 @@ func (l *link) release() error {
 	return l.Close()
 }
 
-// describe returns a stream, or the error that says how to create it.
+// describe returns a stream, or the error that says how to create it. A stream
+// that was created a moment ago may be news to this host: it waits heardWait.
 func (l *link) describe(ctx context.Context, name string) (*pb.Stream, error) {
-	s, err := l.Describe(ctx, name)
-	if err != nil && stream.KindOf(err) == stream.NotFound {
-		return nil, stream.Errorf(stream.NotFound, "stream %q does not exist: create it with `millrace stream create %s`", name, name)
+	for began := time.Now(); ; {
+		s, err := l.Describe(ctx, name)
+		if err == nil || stream.KindOf(err) != stream.NotFound {
+			return s, err
+		}
+		if time.Since(began) > heardWait {
+			return nil, stream.Errorf(stream.NotFound, "stream %q does not exist: create it with `millrace stream create %s`", name, name)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(hostsPoll):
+		}
 	}
-	return s, err
 }
 
 // streams is what ensure asks of a client.
