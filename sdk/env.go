@@ -146,8 +146,12 @@ func (e *Env) Restart(r RestartStrategy) {
 // RestartStrategy is made by RestartWithBackoff, RestartAfter and NoRestart.
 type RestartStrategy struct{ pb *pb.RestartStrategy }
 
+// restartReset is how long a job must have run for its next failure to be the
+// first again. It is short, so that kills now and then cost no delay.
+const restartReset = 10 * time.Second
+
 // RestartWithBackoff restarts at once, then after delays that begin at 100 ms
-// and double to at most a minute; ten minutes without a failure begin anew.
+// and double to at most a minute; ten seconds without a failure begin anew.
 // attempts bounds the restarts in a row; 0 is without limit.
 func RestartWithBackoff(attempts int) RestartStrategy {
 	return RestartStrategy{&pb.RestartStrategy{
@@ -155,7 +159,7 @@ func RestartWithBackoff(attempts int) RestartStrategy {
 		InitialDelayMs: 100,
 		MaxDelayMs:     time.Minute.Milliseconds(),
 		Multiplier:     2,
-		ResetMs:        (10 * time.Minute).Milliseconds(),
+		ResetMs:        restartReset.Milliseconds(),
 		MaxAttempts:    uint32(max(0, attempts)),
 	}}
 }
@@ -168,7 +172,7 @@ func RestartAfter(delay time.Duration, attempts int) RestartStrategy {
 		InitialDelayMs: delay.Milliseconds(),
 		MaxDelayMs:     delay.Milliseconds(),
 		Multiplier:     1,
-		ResetMs:        (10 * time.Minute).Milliseconds(),
+		ResetMs:        restartReset.Milliseconds(),
 		MaxAttempts:    uint32(max(0, attempts)),
 	}}
 }

@@ -3,6 +3,7 @@
 package clustertest
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -29,6 +30,12 @@ var built = map[string]string{
 const root = "../.."
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		// The race detector would see the harness only, not the processes.
+		fmt.Println("clustertest starts real processes for minutes: left out with -short")
+		os.Exit(0)
+	}
 	os.Exit(buildAndRun(m))
 }
 
