@@ -31,16 +31,31 @@ type emitter[U any] struct {
 	err error
 }
 
-// emit is what user code calls.
-func (e *emitter[U]) emit(v U) { e.emitAt(v, e.time) }
+// sink returns what user code calls, which emits at the time of the record in
+// hand. It is one closure and not a method value of emitAt: that would be three
+// calls a record instead of one.
+func (e *emitter[U]) sink() func(U) {
+	return func(v U) {
+		e.buf.Values = append(e.buf.Values, v)
+		e.buf.Times = append(e.buf.Times, e.time)
+		if len(e.buf.Values) >= batch.Rows {
+			e.full()
+		}
+	}
+}
 
 func (e *emitter[U]) emitAt(v U, time int64) {
 	e.buf.Values = append(e.buf.Values, v)
 	e.buf.Times = append(e.buf.Times, time)
 	if len(e.buf.Values) >= batch.Rows {
-		e.handOver()
-		e.ctx.Enter()
+		e.full()
 	}
+}
+
+// full hands over in the middle of user code.
+func (e *emitter[U]) full() {
+	e.handOver()
+	e.ctx.Enter()
 }
 
 // flush hands over what is left and returns the first failure.

@@ -57,7 +57,7 @@ type keyedProcess[K comparable, T, U any] struct {
 	f    KeyedFunction[K, T, U]
 	cur  state.Current[K]
 	call Call
-	sink func(U)
+	to   func(U) // emitter.sink, made once
 	// watermark is the input's, reached the output's: behind it while timers
 	// are still to fire.
 	watermark, reached int64
@@ -77,7 +77,7 @@ func (p *keyedProcess[K, T, U]) Output(tag string) any {
 }
 
 func (p *keyedProcess[K, T, U]) Open(ctx *Context) error {
-	p.ctx, p.call.ctx, p.sink = ctx, ctx, p.emit
+	p.ctx, p.call.ctx, p.to = ctx, ctx, p.sink()
 	p.call.sides.open()
 	ctx.Enter()
 	f, err := p.open(ctx, &p.cur)
@@ -100,14 +100,14 @@ func (p *keyedProcess[K, T, U]) Restore([]*Entry) error {
 func (p *keyedProcess[K, T, U]) Push(b *batch.Batch[T]) error {
 	p.ctx.Enter()
 	p.ctx.Metrics.RecordsIn += uint64(len(b.Values))
-	f, key, sink := p.f.Process, p.key, p.sink
+	f, key, to := p.f.Process, p.key, p.to
 	for i := range b.Values {
 		if i%state.Stride == 0 {
 			p.ctx.State.Ahead(b.Hashes[i:])
 		}
 		p.cur.Set(b.Hashes[i], key(b.Values[i]))
 		p.time, p.call.time = b.Times[i], b.Times[i]
-		if err := f(&p.call, b.Values[i], sink); err != nil {
+		if err := f(&p.call, b.Values[i], to); err != nil {
 			return err
 		}
 	}
@@ -182,7 +182,7 @@ func (p *keyedProcess[K, T, U]) fire(at int64, hash uint64, key K, f func(*Call,
 	}
 	p.cur.Set(hash, key)
 	p.time, p.call.time = at, at
-	return f(&p.call, p.sink)
+	return f(&p.call, p.to)
 }
 
 // setAlarm makes the clock wake the task when the first timer in processing

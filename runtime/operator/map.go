@@ -1,6 +1,10 @@
 package operator
 
-import "github.com/millrace/millrace/runtime/batch"
+import (
+	"slices"
+
+	"github.com/millrace/millrace/runtime/batch"
+)
 
 // NewMap returns an operator that emits f of each record, with its time.
 func NewMap[T, U any](f func(T) U) Operator { return &mapper[T, U]{f: f} }
@@ -19,9 +23,10 @@ func (m *mapper[T, U]) Output(tag string) any { return only(tag, &m.out) }
 func (m *mapper[T, U]) Push(b *batch.Batch[T]) error {
 	m.ctx.Enter()
 	m.ctx.Metrics.RecordsIn += uint64(len(b.Values))
-	vals, f := m.buf.Values[:0], m.f
-	for i := range b.Values {
-		vals = append(vals, f(b.Values[i]))
+	in, f := b.Values, m.f
+	vals := slices.Grow(m.buf.Values[:0], len(in))[:len(in)]
+	for i := range in {
+		vals[i] = f(in[i])
 	}
 	m.buf.Values, m.buf.Times = vals, b.Times
 	m.ctx.Metrics.RecordsOut += uint64(len(vals))
@@ -119,16 +124,14 @@ type flatMapper[T, U any] struct {
 	emitter[U]
 	f   func(T, func(U))
 	try func(T, func(U)) error
-	// sink is emitter.emit, bound once: a method value made per batch
-	// would allocate.
-	sink func(U)
+	to  func(U) // emitter.sink, made once
 }
 
 func (m *flatMapper[T, U]) Input(i int) any       { return sole[T](i, m) }
 func (m *flatMapper[T, U]) Output(tag string) any { return only(tag, &m.out) }
 
 func (m *flatMapper[T, U]) Open(ctx *Context) error {
-	m.ctx, m.sink = ctx, m.emit
+	m.ctx, m.to = ctx, m.sink()
 	return nil
 }
 
@@ -138,17 +141,17 @@ func (m *flatMapper[T, U]) Close() error                     { return nil }
 func (m *flatMapper[T, U]) Push(b *batch.Batch[T]) error {
 	m.ctx.Enter()
 	m.ctx.Metrics.RecordsIn += uint64(len(b.Values))
-	sink := m.sink
+	to := m.to
 	if f := m.f; f != nil {
 		for i := range b.Values {
 			m.time = b.Times[i]
-			f(b.Values[i], sink)
+			f(b.Values[i], to)
 		}
 		return m.flush()
 	}
 	for i := range b.Values {
 		m.time = b.Times[i]
-		if err := m.try(b.Values[i], sink); err != nil {
+		if err := m.try(b.Values[i], to); err != nil {
 			return err
 		}
 	}

@@ -47,7 +47,7 @@ type process[T, U any] struct {
 	emitter[U]
 	f    func(*Call, T, func(U)) error
 	call Call
-	sink func(U)
+	to   func(U) // emitter.sink, made once
 }
 
 func (p *process[T, U]) Input(i int) any { return sole[T](i, p) }
@@ -60,7 +60,7 @@ func (p *process[T, U]) Output(tag string) any {
 }
 
 func (p *process[T, U]) Open(ctx *Context) error {
-	p.ctx, p.call.ctx, p.sink = ctx, ctx, p.emit
+	p.ctx, p.call.ctx, p.to = ctx, ctx, p.sink()
 	p.call.sides.open()
 	return nil
 }
@@ -75,10 +75,10 @@ func (p *process[T, U]) Close() error { return nil }
 func (p *process[T, U]) Push(b *batch.Batch[T]) error {
 	p.ctx.Enter()
 	p.ctx.Metrics.RecordsIn += uint64(len(b.Values))
-	f, sink := p.f, p.sink
+	f, to := p.f, p.to
 	for i := range b.Values {
 		p.time, p.call.time = b.Times[i], b.Times[i]
-		if err := f(&p.call, b.Values[i], sink); err != nil {
+		if err := f(&p.call, b.Values[i], to); err != nil {
 			return err
 		}
 	}
