@@ -43,15 +43,17 @@ func (t *Table[K, V]) ahead(hashes []uint64) {
 	var slots [Stride]uint32
 	var sum uint32
 	// Where a key's group lies follows from the page's head, and where the key
-	// lies from the tags of the group, so there are three rounds. A table of
-	// farBytes has pages everywhere.
+	// lies from the tags of the group. The tags of a page of full size are where
+	// the first round reads them, together with the head; other pages are large
+	// enough for the read. A table of farBytes has pages everywhere.
 	for i, h := range hashes {
 		p := t.leaf(t.relative(h))
 		pages[i&(Stride-1)] = p
-		slots[i&(Stride-1)] = p.home(h)
+		sum += p.groups + uint32(*p.tag(uint32(h>>7)&uint32(t.of.full-1)))
 	}
 	for i, h := range hashes {
-		p, home := pages[i&(Stride-1)], slots[i&(Stride-1)]
+		p := pages[i&(Stride-1)]
+		home := p.home(h)
 		// Without a match it is whatever slot of the page.
 		at := slotOf(home/groupSize, matching(p.tags(home/groupSize), uint8(h)|tagFull))
 		slots[i&(Stride-1)] = at & (p.groups*groupSize - 1)
@@ -59,6 +61,14 @@ func (t *Table[K, V]) ahead(hashes []uint64) {
 	for i := range hashes {
 		p, at := pages[i&(Stride-1)], slots[i&(Stride-1)]
 		sum += uint32(*(*uint8)(unsafe.Pointer(t.of.at(p, at))))
+	}
+	if t.of.text { // comparing keys reads their text
+		for i := range hashes {
+			p, at := pages[i&(Stride-1)], slots[i&(Stride-1)]
+			if key := *(*string)(unsafe.Pointer(t.of.at(p, at))); key != "" {
+				sum += uint32(key[0])
+			}
+		}
 	}
 	// Kept, or the compiler would leave out the reads.
 	t.touched = sum

@@ -224,6 +224,30 @@ func BenchmarkCollect10M(b *testing.B) {
 	runtime.KeepAlive(t)
 }
 
+// BenchmarkMemory is what the machine gives: three lines of 64 MiB, the reads of
+// all rounds independent of each other. An update at 1 M keys needs as many, so
+// this is the least that it can cost, and says how busy neighbours are.
+func BenchmarkMemory(b *testing.B) {
+	words := make([]uint64, 64<<20/8)
+	for i := range words {
+		words[i] = uint64(i)
+	}
+	at := make([]uint32, 1<<20)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range at {
+		at[i] = rng.Uint32N(uint32(len(words) - 512))
+	}
+	var sum uint64
+	i := 0
+	for b.Loop() {
+		i = (i + 1) & (1<<20 - 1)
+		j := at[i]
+		sum += words[j] + words[j+64] + words[j+256]
+	}
+	words[0] = sum
+}
+
+// BenchmarkUpdateAhead updates as operators do, which read ahead.
 func BenchmarkUpdateAhead(b *testing.B) {
 	b.Run("ints/1M", func(b *testing.B) { updateAhead(b, 1_000_000, number) })
 	b.Run("ints/10k", func(b *testing.B) { updateAhead(b, 10_000, number) })

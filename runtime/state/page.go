@@ -154,6 +154,7 @@ type layout[K comparable, V any] struct {
 	// plain says that slots hold no pointers. Only plain pages are recycled:
 	// others would keep alive what their entries refer to.
 	plain bool
+	text  bool             // keys are strings
 	types [32]reflect.Type // by logarithm of the capacity
 
 	spare    [32][]*page
@@ -166,6 +167,7 @@ func newLayout[K comparable, V any](s *Store) *layout[K, V] {
 	for l.full > groupSize && uintptr(l.full)*unsafe.Sizeof(slot[K, V]{}) > 4096 {
 		l.full /= 2
 	}
+	l.text = reflect.TypeFor[K]().Kind() == reflect.String
 	l.plain = !hasPointers(reflect.TypeFor[slot[K, V]]())
 	return l
 }
