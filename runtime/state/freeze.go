@@ -41,16 +41,14 @@ const maxHeld = 8
 func (s *Store) Freeze(full bool) *Frozen {
 	s.bury()
 	f := &Frozen{groups: s.groups, store: s, epoch: s.epoch}
-	if len(s.held) >= maxHeld {
-		s.mustFull = true
-		s.unhold(s.epoch)
+	if n := len(s.held); n >= maxHeld {
+		s.lost = s.held[n-1].epoch
+		s.unhold(s.lost)
 	}
-	if !s.mustFull {
-		l := &layer{epoch: s.epoch, changes: s.changes, drops: s.drops, refs: 1}
-		s.held, s.layers = append(s.held, l), append(s.layers, l)
-	}
-	if full || s.mustFull {
-		f.full, f.mends = true, s.mustFull
+	l := &layer{epoch: s.epoch, changes: s.changes, drops: s.drops, refs: 1}
+	s.held, s.layers = append(s.held, l), append(s.layers, l)
+	if full || s.lost > 0 {
+		f.full = true
 		l := &layer{epoch: s.epoch, full: true}
 		for _, r := range s.states {
 			l.changes = r.images(l.changes)
@@ -75,7 +73,6 @@ type Frozen struct {
 	layers []*layer // oldest first
 	epoch  uint32
 	full   bool
-	mends  bool // once released, changes alone do again
 	gone   bool // released or aborted, as the task knows
 	phase  atomic.Int32
 }
@@ -148,8 +145,8 @@ func (f *Frozen) Release() {
 	f.phase.Store(phaseAborted)
 	f.store.unhold(f.epoch)
 	f.store.unref(f.layers)
-	if f.mends {
-		f.store.mustFull = false
+	if f.full && f.epoch >= f.store.lost {
+		f.store.lost = 0 // changes alone do again: the later ones are held
 	}
 }
 

@@ -72,7 +72,7 @@ func (s *Store) loaderOf(name string, how Restore) (loader, error) {
 			return nil, &UnmatchedError{name}
 		}
 		// The runs still have it: only a full snapshot leaves it behind.
-		s.mustFull = true
+		s.lost = s.epoch
 		return func(*snapshot.Entry) error { return nil }, nil
 	}
 	now := r.declaration()
@@ -87,7 +87,7 @@ func (s *Store) loaderOf(name string, how Restore) (loader, error) {
 	}
 	if old.GetKeySchema() != now.GetKeySchema() {
 		// A key has other bytes now, which would not hide its old ones.
-		s.mustFull = true
+		s.lost = s.epoch
 	}
 	return r.loader(old)
 }

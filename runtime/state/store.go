@@ -27,8 +27,10 @@ type Store struct {
 	layers  []*layer // those that a snapshot may read
 	held    []*layer // changes not yet in a durable checkpoint, oldest first
 	zombies []*Frozen
-	// mustFull says that changes alone would not do.
-	mustFull bool
+	// lost is the last epoch whose changes are neither held nor in a durable
+	// checkpoint, 0 for none: until a full snapshot of that epoch or a later one
+	// is durable, changes alone would not do.
+	lost uint32
 }
 
 // place is a namespace of a state.

@@ -270,3 +270,72 @@ func TestGivenUpSnapshotsAreNotWritten(t *testing.T) {
 		t.Error("full again after a full one was released")
 	}
 }
+
+// TestChangesBetweenFullSnapshotsAreKept: after too many barriers without a
+// durable checkpoint two full snapshots are under way; the first becomes
+// durable, the second does not, and the changes after it build on the first.
+func TestChangesBetweenFullSnapshotsAreKept(t *testing.T) {
+	s := NewStore(everything)
+	table, err := NewTable[uint64, counter](s, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := hasher[uint64]()
+	set := func(k uint64) {
+		v, _ := table.Upsert(hash(&k), k)
+		v.Count++
+	}
+	for range maxHeld {
+		set(1)
+		s.Freeze(false).Abort()
+	}
+	var runs []snapshot.Run
+	write := func(f *Frozen) {
+		w := snapshot.NewWriter(everything.N)
+		w.Own(everything.First, everything.Last)
+		if err := f.Write(w); err != nil {
+			t.Fatal(err)
+		}
+		run, err := w.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, run)
+	}
+	first := s.Freeze(false)
+	write(first)
+	set(2)
+	second := s.Freeze(false)
+	if !first.Full() || !second.Full() {
+		t.Fatal("two snapshots under way after too many barriers must be full")
+	}
+	first.Release()
+	set(3)
+	third := s.Freeze(false)
+	second.Abort()
+	if third.Full() {
+		t.Error("a full snapshot is durable, and the next is full again")
+	}
+	write(third)
+	got := NewStore(everything)
+	back, err := NewTable[uint64, counter](got, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var readers []*snapshot.Reader
+	for _, run := range runs {
+		r, err := snapshot.Open("run", run.Bytes, everything.First, everything.Last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readers = append(readers, r)
+	}
+	if err := got.Load(readers, Restore{}); err != nil {
+		t.Fatal(err)
+	}
+	for k, want := range map[uint64]uint64{1: maxHeld, 2: 1, 3: 1} {
+		if v, ok := back.Get(hash(&k), k); !ok || v.Count != want {
+			t.Errorf("key %d came back as %v (%v), want %d", k, v, ok, want)
+		}
+	}
+}
