@@ -49,7 +49,7 @@ func (t *Table[K, V]) ahead(hashes []uint64) {
 	for i, h := range hashes {
 		p := t.leaf(t.relative(h))
 		pages[i&(Stride-1)] = p
-		sum += p.groups + uint32(*p.tag(uint32(h>>7)&uint32(t.of.full-1)))
+		sum += p.groups + uint32(*p.tag(uint32(h>>7) & uint32(t.of.full-1)))
 	}
 	for i, h := range hashes {
 		p := pages[i&(Stride-1)]

@@ -14,6 +14,7 @@ type Spaces[K comparable, V any] struct {
 	tables map[int64]*Table[K, V]
 	order  []int64
 	last   *Table[K, V] // asked for most recently
+	newest *Table[K, V] // made most recently
 }
 
 // NewSpaces adds a state with namespaces to a store; hash and types are as for
@@ -33,6 +34,10 @@ func (p *Spaces[K, V]) Space(ns int64) *Table[K, V] {
 		return t
 	}
 	t := p.of.table(p.s, ns)
+	if p.newest != nil {
+		t.expect = p.newest.count // one slice is much like the other
+	}
+	p.newest = t
 	p.tables[ns] = t
 	i, _ := slices.BinarySearch(p.order, ns)
 	p.order = slices.Insert(p.order, i, ns)
@@ -64,6 +69,9 @@ func (p *Spaces[K, V]) Drop(ns int64) {
 	p.order = slices.Delete(p.order, i, i+1)
 	if p.last == t {
 		p.last = nil
+	}
+	if p.newest == t {
+		p.newest = nil // it keeps pages and changes alive
 	}
 	if t.now != nil && t.now.epoch == p.s.epoch {
 		t.now.discard()

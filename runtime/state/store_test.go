@@ -271,6 +271,39 @@ func TestGivenUpSnapshotsAreNotWritten(t *testing.T) {
 	}
 }
 
+// TestASliceStartsAsLargeAsTheLast: a namespace expects as many keys as the one
+// made before it, and is right also when it gets more or fewer.
+func TestASliceStartsAsLargeAsTheLast(t *testing.T) {
+	s := NewStore(everything)
+	p, err := NewSpaces[uint64, counter](s, "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := hasher[uint64]()
+	sizes := []int{50, 1, 50, 3000, 20, 50}
+	firsts := []int{8, 64, 8, 64, 64, 8} // slots of the first page
+	for ns, n := range sizes {
+		table := p.Space(int64(ns))
+		for k := range uint64(n) {
+			v, _ := table.Upsert(hash(&k), k)
+			v.Count = k
+			if k == 0 {
+				if got := (*page)(table.root).capacity(); got != firsts[ns] {
+					t.Errorf("slice %d of %d keys begins with %d slots, want %d", ns, n, got, firsts[ns])
+				}
+			}
+		}
+		if ns == 4 {
+			p.Drop(4) // what is gone is no example
+		}
+	}
+	for ns, n := range sizes {
+		if table := p.Lookup(int64(ns)); ns != 4 && table.Len() != n {
+			t.Errorf("slice %d has %d keys, want %d", ns, table.Len(), n)
+		}
+	}
+}
+
 // TestChangesBetweenFullSnapshotsAreKept: after too many barriers without a
 // durable checkpoint two full snapshots are under way; the first becomes
 // durable, the second does not, and the changes after it build on the first.

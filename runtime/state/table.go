@@ -20,6 +20,7 @@ type Table[K comparable, V any] struct {
 	bytes  int
 	now    *changes[K, V] // those of the current epoch, or older ones
 	born   uint32
+	expect int // keys that it may come to have
 	ns     int64
 	// touched is what Ahead read, of no meaning.
 	touched uint32
@@ -235,9 +236,14 @@ func (t *Table[K, V]) insert(p *page, hash uint64, key *K) *V {
 	return &s.val
 }
 
-// plant makes the first page.
+// plant makes the first page, large enough for the keys expected or of full
+// size.
 func (t *Table[K, V]) plant() *page {
-	p := t.of.make(groupSize, 0, 0)
+	capacity := groupSize
+	for capacity < t.of.full && capacity*(groupSize-1)/groupSize < t.expect {
+		capacity *= 2
+	}
+	p := t.of.make(capacity, 0, 0)
 	t.bytes += t.of.size(p)
 	t.root = ref(p)
 	t.list(p)
@@ -388,17 +394,20 @@ func (t *Table[K, V]) Scan(from uint64, limit int, f func(hash uint64, key *K, v
 	}
 	for calls := 0; ; {
 		p := t.leaf(t.relative(from))
-		for i := range uint32(p.capacity()) {
-			if *p.tag(i) < tagFull || *p.hash(i) < from {
-				continue
-			}
-			if t.owning && len(t.s.layers) > 0 {
-				p = t.own(p, i)
-			}
-			s := t.of.at(p, i)
-			calls++
-			if !f(*p.hash(i), &s.key, &s.val) {
-				return from, false
+		for g := range p.groups {
+			for m := p.tags(g) & highBits; m != 0; m &= m - 1 {
+				i := slotOf(g, m)
+				if *p.hash(i) < from {
+					continue
+				}
+				if t.owning && len(t.s.layers) > 0 {
+					p = t.own(p, i)
+				}
+				s := t.of.at(p, i)
+				calls++
+				if !f(*p.hash(i), &s.key, &s.val) {
+					return from, false
+				}
 			}
 		}
 		end := p.end()

@@ -199,7 +199,7 @@ func (w *Sliced[K, T, A, R]) emit(budget *int) (done bool, err error) {
 	span := Window{f.end - w.cfg.Assigner.Size, f.end}
 	each := func(hash uint64, key *K, acc *A) bool {
 		*budget--
-		if w.emitted(f.end, hash) {
+		if len(w.restored) > 0 && w.emitted(f.end, hash) {
 			return true
 		}
 		w.out.Append(w.cfg.Result(span, *key, *acc), f.end-1)
