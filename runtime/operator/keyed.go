@@ -103,7 +103,7 @@ func (p *keyedProcess[K, T, U]) Push(b *batch.Batch[T]) error {
 	f, key, to := p.f.Process, p.key, p.to
 	for i := range b.Values {
 		if i%state.Stride == 0 {
-			p.ctx.State.Ahead(b.Hashes[i:])
+			p.ctx.State.Ahead(b.Hashes, i)
 		}
 		p.cur.Set(b.Hashes[i], key(b.Values[i]))
 		p.time, p.call.time = b.Times[i], b.Times[i]
@@ -248,7 +248,7 @@ func (r *reducer[K, T]) Push(b *batch.Batch[T]) error {
 	vals := r.buf.Values[:0]
 	for i := range b.Values {
 		if i%state.Stride == 0 {
-			r.table.Ahead(b.Hashes[i:])
+			r.table.Ahead(b.Hashes, i)
 		}
 		sofar, fresh := r.table.Upsert(b.Hashes[i], r.key(b.Values[i]))
 		if fresh {

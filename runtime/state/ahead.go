@@ -2,74 +2,95 @@ package state
 
 import "unsafe"
 
-// Stride is how many records ahead of an update Ahead reads.
+// Stride is how many records Ahead takes at a time.
 const Stride = 16
 
 // farBytes is the size of a table from which its pages are not in the nearest
 // caches, so that reading ahead pays.
 const farBytes = 1 << 20
 
-// Ahead reads what an Upsert or a Get of these hashes will read, at most
-// Stride of them, so that the memory of all comes at the same time instead of
-// one after the other: an update of one key waits for three lines of memory,
-// and what it does then depends on what they hold. Ahead changes nothing, and
-// a table that the caches hold anyhow it leaves alone.
-//
-// An operator calls it every Stride records of a batch:
+// Ahead asks memory for what an Upsert or a Get of the hashes after i will
+// read, so that the waits of many records pass at the same time. It changes
+// nothing; a table that the caches hold anyhow it leaves alone. An operator
+// calls it each Stride records of a batch:
 //
 //	for i := range b.Values {
 //		if i%state.Stride == 0 {
-//			t.Ahead(b.Hashes[i:])
+//			t.Ahead(b.Hashes, i)
 //		}
 //		v, fresh := t.Upsert(b.Hashes[i], key(b.Values[i]))
 //		...
 //	}
-func (t *Table[K, V]) Ahead(hashes []uint64) {
+//
+// An update reads the head of a page, the tags of the key's group in it, then the
+// slot that the tags tell, and the text of a key that is a string. So there are
+// stages, each at a Stride of records of its own:
+//
+//	records    i..       i+16..   i+32..            i+48..
+//	stage      (Upsert)  text     slots, from tags  heads and tags
+func (t *Table[K, V]) Ahead(hashes []uint64, i int) {
 	if t.bytes < farBytes {
 		return
 	}
-	t.ahead(hashes[:min(len(hashes), Stride)])
+	if i == 0 { // nobody has asked for these yet
+		t.aheadHeads(stretch(hashes, 0))
+		t.aheadHeads(stretch(hashes, Stride))
+		t.aheadHeads(stretch(hashes, 2*Stride))
+		t.aheadSlots(stretch(hashes, 0))
+		t.aheadSlots(stretch(hashes, Stride))
+	}
+	t.aheadHeads(stretch(hashes, i+3*Stride))
+	t.aheadSlots(stretch(hashes, i+2*Stride))
+	if t.of.text {
+		t.aheadText(stretch(hashes, i+Stride))
+	}
+}
+
+// stretch is up to a Stride of hashes from i on.
+func stretch(hashes []uint64, i int) []uint64 {
+	return hashes[min(i, len(hashes)):min(i+Stride, len(hashes))]
 }
 
 // Ahead is Table.Ahead of all tables whose hashes are those of the stream's key.
-func (s *Store) Ahead(hashes []uint64) {
+func (s *Store) Ahead(hashes []uint64, i int) {
 	for _, t := range s.byKey {
-		t.Ahead(hashes)
+		t.Ahead(hashes, i)
 	}
 }
 
-func (t *Table[K, V]) ahead(hashes []uint64) {
-	var pages [Stride]*page
-	var slots [Stride]uint32
-	var sum uint32
-	// Where a key's group lies follows from the page's head, and where the key
-	// lies from the tags of the group. The tags of a page of full size are where
-	// the first round reads them, together with the head; other pages are large
-	// enough for the read. A table of farBytes has pages everywhere.
+// aheadHeads asks for the pages' heads and for the tags that follow them.
+func (t *Table[K, V]) aheadHeads(hashes []uint64) {
+	var at [2 * Stride]unsafe.Pointer
 	for i, h := range hashes {
-		p := t.leaf(t.relative(h))
-		pages[i&(Stride-1)] = p
-		sum += p.groups + uint32(*p.tag(uint32(h>>7) & uint32(t.of.full-1)))
+		p := unsafe.Pointer(t.leaf(t.relative(h)))
+		at[2*i&(2*Stride-1)], at[(2*i+1)&(2*Stride-1)] = p, unsafe.Add(p, headSize)
 	}
+	prefetch(&at[0], 2*len(hashes))
+}
+
+// aheadSlots asks for the slots.
+func (t *Table[K, V]) aheadSlots(hashes []uint64) {
+	var at [Stride]unsafe.Pointer
 	for i, h := range hashes {
-		p := pages[i&(Stride-1)]
-		home := p.home(h)
-		// Without a match it is whatever slot of the page.
-		at := slotOf(home/groupSize, matching(p.tags(home/groupSize), uint8(h)|tagFull))
-		slots[i&(Stride-1)] = at & (p.groups*groupSize - 1)
+		at[i&(Stride-1)] = unsafe.Pointer(t.likely(h))
 	}
-	for i := range hashes {
-		p, at := pages[i&(Stride-1)], slots[i&(Stride-1)]
-		sum += uint32(*(*uint8)(unsafe.Pointer(t.of.at(p, at))))
+	prefetch(&at[0], len(hashes))
+}
+
+// likely is the slot of a hash, if it has one and tags do not mislead; it is
+// one of the same page always.
+func (t *Table[K, V]) likely(hash uint64) *slot[K, V] {
+	p := t.leaf(t.relative(hash))
+	group := p.home(hash) / groupSize
+	i := slotOf(group, matching(p.tags(group), uint8(hash)|tagFull))
+	return t.of.at(p, i&(p.groups*groupSize-1))
+}
+
+// aheadText asks for the text of keys that are strings.
+func (t *Table[K, V]) aheadText(hashes []uint64) {
+	var at [Stride]unsafe.Pointer
+	for i, h := range hashes {
+		at[i&(Stride-1)] = unsafe.Pointer(unsafe.StringData(*(*string)(unsafe.Pointer(t.likely(h)))))
 	}
-	if t.of.text { // comparing keys reads their text
-		for i := range hashes {
-			p, at := pages[i&(Stride-1)], slots[i&(Stride-1)]
-			if key := *(*string)(unsafe.Pointer(t.of.at(p, at))); key != "" {
-				sum += uint32(key[0])
-			}
-		}
-	}
-	// Kept, or the compiler would leave out the reads.
-	t.touched = sum
+	prefetch(&at[0], len(hashes))
 }

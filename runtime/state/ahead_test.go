@@ -39,10 +39,7 @@ func TestAheadChangesNothing(t *testing.T) {
 					hashes[i] = of(rng.Uint64N(n))
 				}
 			}
-			s.Ahead(hashes)
-		}
-		if table.touched == 0 {
-			t.Error("nothing was read")
+			s.Ahead(hashes, Stride*rng.IntN(3))
 		}
 		for k := range uint64(n) {
 			if v, ok := table.Get(of(k), k); !ok || v.Count != k {

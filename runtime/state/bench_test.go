@@ -262,7 +262,7 @@ func updateAhead[K comparable](b *testing.B, n int, key func(uint64) K) {
 	for b.Loop() {
 		i = (i + 1) & (1<<20 - 1)
 		if i%Stride == 0 {
-			t.Ahead(hashes[i:])
+			t.Ahead(hashes, i)
 		}
 		v, _ := t.Upsert(hashes[i], keys[i])
 		v.Count++

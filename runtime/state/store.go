@@ -50,7 +50,7 @@ type registered interface {
 }
 
 // aheader is a Table of whatever types.
-type aheader interface{ Ahead(hashes []uint64) }
+type aheader interface{ Ahead(hashes []uint64, i int) }
 
 // loader takes one entry of a restored run.
 type loader func(e *snapshot.Entry) error

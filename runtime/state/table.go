@@ -22,9 +22,7 @@ type Table[K comparable, V any] struct {
 	born   uint32
 	expect int // keys that it may come to have
 	ns     int64
-	// touched is what Ahead read, of no meaning.
-	touched uint32
-	of      *kind[K, V]
+	of     *kind[K, V]
 }
 
 // kind is what the tables of one state share.

@@ -128,7 +128,7 @@ func (w *Sliced[K, T, A, R]) Push(b *batch.Batch[T]) error {
 			continue
 		}
 		if i%state.Stride == 0 {
-			cur.table.Ahead(b.Hashes[i:]) // most of these are of this slice
+			cur.table.Ahead(b.Hashes, i) // most of these are of this slice
 		}
 		acc, fresh := cur.table.Upsert(b.Hashes[i], w.cfg.Key(v))
 		if fresh {
