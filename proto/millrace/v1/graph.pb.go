@@ -83,6 +83,9 @@ const (
 	RestartStrategy_KIND_EXPONENTIAL RestartStrategy_Kind = 1
 	RestartStrategy_KIND_FIXED       RestartStrategy_Kind = 2
 	RestartStrategy_KIND_NONE        RestartStrategy_Kind = 3
+	// At most max_attempts failures in rate_interval_ms, initial_delay_ms
+	// between them.
+	RestartStrategy_KIND_RATE RestartStrategy_Kind = 4
 )
 
 // Enum value maps for RestartStrategy_Kind.
@@ -92,12 +95,14 @@ var (
 		1: "KIND_EXPONENTIAL",
 		2: "KIND_FIXED",
 		3: "KIND_NONE",
+		4: "KIND_RATE",
 	}
 	RestartStrategy_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
 		"KIND_EXPONENTIAL": 1,
 		"KIND_FIXED":       2,
 		"KIND_NONE":        3,
+		"KIND_RATE":        4,
 	}
 )
 
@@ -647,7 +652,17 @@ type JobConfig struct {
 	Restart              *RestartStrategy `protobuf:"bytes,4,opt,name=restart,proto3" json:"restart,omitempty"`
 	DefaultParallelism   uint32           `protobuf:"varint,5,opt,name=default_parallelism,json=defaultParallelism,proto3" json:"default_parallelism,omitempty"`
 	// Free-form settings of the user, shown by REST as user-config.
-	User          map[string]string `protobuf:"bytes,6,rep,name=user,proto3" json:"user,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	User map[string]string `protobuf:"bytes,6,rep,name=user,proto3" json:"user,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Checkpoints that may fail one after the other before the job restarts; 0
+	// is without limit.
+	TolerableCheckpointFailures uint32 `protobuf:"varint,7,opt,name=tolerable_checkpoint_failures,json=tolerableCheckpointFailures,proto3" json:"tolerable_checkpoint_failures,omitempty"`
+	// Where keyed state lives: memory (also when empty) or tiered, which keeps
+	// state_memory_bytes a slot in memory and the rest on the disk.
+	StateBackend     string `protobuf:"bytes,8,opt,name=state_backend,json=stateBackend,proto3" json:"state_backend,omitempty"`
+	StateMemoryBytes uint64 `protobuf:"varint,9,opt,name=state_memory_bytes,json=stateMemoryBytes,proto3" json:"state_memory_bytes,omitempty"`
+	// A task whose mailbox does not turn for so long is taken for hung; 0 is the
+	// default of 60 s, negative turns detection off.
+	HangTimeoutMs int64 `protobuf:"varint,10,opt,name=hang_timeout_ms,json=hangTimeoutMs,proto3" json:"hang_timeout_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -724,6 +739,34 @@ func (x *JobConfig) GetUser() map[string]string {
 	return nil
 }
 
+func (x *JobConfig) GetTolerableCheckpointFailures() uint32 {
+	if x != nil {
+		return x.TolerableCheckpointFailures
+	}
+	return 0
+}
+
+func (x *JobConfig) GetStateBackend() string {
+	if x != nil {
+		return x.StateBackend
+	}
+	return ""
+}
+
+func (x *JobConfig) GetStateMemoryBytes() uint64 {
+	if x != nil {
+		return x.StateMemoryBytes
+	}
+	return 0
+}
+
+func (x *JobConfig) GetHangTimeoutMs() int64 {
+	if x != nil {
+		return x.HangTimeoutMs
+	}
+	return 0
+}
+
 // RestartStrategy says when a failed job starts again. The delay before
 // restart n is min(initial * multiplier^(n-1), max), the first being at once;
 // the count starts anew after reset_ms without a failure.
@@ -735,9 +778,10 @@ type RestartStrategy struct {
 	Multiplier     float64                `protobuf:"fixed64,4,opt,name=multiplier,proto3" json:"multiplier,omitempty"`
 	ResetMs        int64                  `protobuf:"varint,5,opt,name=reset_ms,json=resetMs,proto3" json:"reset_ms,omitempty"`
 	// Zero attempts means without limit.
-	MaxAttempts   uint32 `protobuf:"varint,6,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MaxAttempts    uint32 `protobuf:"varint,6,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	RateIntervalMs int64  `protobuf:"varint,7,opt,name=rate_interval_ms,json=rateIntervalMs,proto3" json:"rate_interval_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RestartStrategy) Reset() {
@@ -812,6 +856,13 @@ func (x *RestartStrategy) GetMaxAttempts() uint32 {
 	return 0
 }
 
+func (x *RestartStrategy) GetRateIntervalMs() int64 {
+	if x != nil {
+		return x.RateIntervalMs
+	}
+	return 0
+}
+
 var File_millrace_v1_graph_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_graph_proto_rawDesc = "" +
@@ -858,17 +909,22 @@ const file_millrace_v1_graph_proto_rawDesc = "" +
 	"\x04ship\x18\x03 \x01(\x0e2\x11.millrace.v1.ShipR\x04ship\x12#\n" +
 	"\rrecord_schema\x18\x04 \x01(\tR\frecordSchema\x12#\n" +
 	"\rfrom_operator\x18\x05 \x01(\rR\ffromOperator\x12\x12\n" +
-	"\x04port\x18\x06 \x01(\rR\x04port\"\x80\x03\n" +
+	"\x04port\x18\x06 \x01(\rR\x04port\"\xbf\x04\n" +
 	"\tJobConfig\x124\n" +
 	"\x16checkpoint_interval_ms\x18\x01 \x01(\x03R\x14checkpointIntervalMs\x122\n" +
 	"\x15checkpoint_timeout_ms\x18\x02 \x01(\x03R\x13checkpointTimeoutMs\x121\n" +
 	"\x14retained_checkpoints\x18\x03 \x01(\rR\x13retainedCheckpoints\x126\n" +
 	"\arestart\x18\x04 \x01(\v2\x1c.millrace.v1.RestartStrategyR\arestart\x12/\n" +
 	"\x13default_parallelism\x18\x05 \x01(\rR\x12defaultParallelism\x124\n" +
-	"\x04user\x18\x06 \x03(\v2 .millrace.v1.JobConfig.UserEntryR\x04user\x1a7\n" +
+	"\x04user\x18\x06 \x03(\v2 .millrace.v1.JobConfig.UserEntryR\x04user\x12B\n" +
+	"\x1dtolerable_checkpoint_failures\x18\a \x01(\rR\x1btolerableCheckpointFailures\x12#\n" +
+	"\rstate_backend\x18\b \x01(\tR\fstateBackend\x12,\n" +
+	"\x12state_memory_bytes\x18\t \x01(\x04R\x10stateMemoryBytes\x12&\n" +
+	"\x0fhang_timeout_ms\x18\n" +
+	" \x01(\x03R\rhangTimeoutMs\x1a7\n" +
 	"\tUserEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc5\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfe\x02\n" +
 	"\x0fRestartStrategy\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.millrace.v1.RestartStrategy.KindR\x04kind\x12(\n" +
 	"\x10initial_delay_ms\x18\x02 \x01(\x03R\x0einitialDelayMs\x12 \n" +
@@ -878,13 +934,15 @@ const file_millrace_v1_graph_proto_rawDesc = "" +
 	"multiplier\x18\x04 \x01(\x01R\n" +
 	"multiplier\x12\x19\n" +
 	"\breset_ms\x18\x05 \x01(\x03R\aresetMs\x12!\n" +
-	"\fmax_attempts\x18\x06 \x01(\rR\vmaxAttempts\"Q\n" +
+	"\fmax_attempts\x18\x06 \x01(\rR\vmaxAttempts\x12(\n" +
+	"\x10rate_interval_ms\x18\a \x01(\x03R\x0erateIntervalMs\"`\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10KIND_EXPONENTIAL\x10\x01\x12\x0e\n" +
 	"\n" +
 	"KIND_FIXED\x10\x02\x12\r\n" +
-	"\tKIND_NONE\x10\x03*e\n" +
+	"\tKIND_NONE\x10\x03\x12\r\n" +
+	"\tKIND_RATE\x10\x04*e\n" +
 	"\x04Ship\x12\x14\n" +
 	"\x10SHIP_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSHIP_FORWARD\x10\x01\x12\r\n" +

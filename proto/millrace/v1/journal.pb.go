@@ -399,8 +399,11 @@ type JobSubmitted struct {
 	AllowUnmatchedState bool   `protobuf:"varint,7,opt,name=allow_unmatched_state,json=allowUnmatchedState,proto3" json:"allow_unmatched_state,omitempty"`
 	// Whose transactions the job's sinks go on with: that of the manifest, or the
 	// job's own id while another job that has not ended has that lineage.
-	Lineage       string `protobuf:"bytes,8,opt,name=lineage,proto3" json:"lineage,omitempty"`
-	SubmittedMs   int64  `protobuf:"varint,9,opt,name=submitted_ms,json=submittedMs,proto3" json:"submitted_ms,omitempty"`
+	Lineage     string `protobuf:"bytes,8,opt,name=lineage,proto3" json:"lineage,omitempty"`
+	SubmittedMs int64  `protobuf:"varint,9,opt,name=submitted_ms,json=submittedMs,proto3" json:"submitted_ms,omitempty"`
+	// Settings given at submission, by Flink's configuration keys. The graph's
+	// config has them already.
+	Settings      map[string]string `protobuf:"bytes,10,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -498,6 +501,13 @@ func (x *JobSubmitted) GetSubmittedMs() int64 {
 	return 0
 }
 
+func (x *JobSubmitted) GetSettings() map[string]string {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 // JobAttempt raises the job's epoch, before anything of it is deployed.
 // The epoch is above every other of the job's lineage: the append is refused
 // otherwise.
@@ -507,10 +517,15 @@ type JobAttempt struct {
 	Epoch uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Why the attempt before it failed, when, and the task: a vertex and its
 	// name with the subtask, empty for a failure that is no task's.
-	Cause         *Error `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
-	FailedMs      int64  `protobuf:"varint,4,opt,name=failed_ms,json=failedMs,proto3" json:"failed_ms,omitempty"`
-	VertexId      string `protobuf:"bytes,5,opt,name=vertex_id,json=vertexId,proto3" json:"vertex_id,omitempty"`
-	Task          string `protobuf:"bytes,6,opt,name=task,proto3" json:"task,omitempty"`
+	Cause    *Error `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	FailedMs int64  `protobuf:"varint,4,opt,name=failed_ms,json=failedMs,proto3" json:"failed_ms,omitempty"`
+	VertexId string `protobuf:"bytes,5,opt,name=vertex_id,json=vertexId,proto3" json:"vertex_id,omitempty"`
+	Task     string `protobuf:"bytes,6,opt,name=task,proto3" json:"task,omitempty"`
+	// Parallelism of every vertex by id, from this attempt on; empty leaves it
+	// as it was.
+	Parallelism map[string]uint32 `protobuf:"bytes,7,rep,name=parallelism,proto3" json:"parallelism,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// The attempt before it did not fail: it was halted to change parallelism.
+	Rescaled      bool `protobuf:"varint,8,opt,name=rescaled,proto3" json:"rescaled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -585,6 +600,20 @@ func (x *JobAttempt) GetTask() string {
 		return x.Task
 	}
 	return ""
+}
+
+func (x *JobAttempt) GetParallelism() map[string]uint32 {
+	if x != nil {
+		return x.Parallelism
+	}
+	return nil
+}
+
+func (x *JobAttempt) GetRescaled() bool {
+	if x != nil {
+		return x.Rescaled
+	}
+	return false
 }
 
 // JobFailure is a failed attempt, of which a later JobAttempt told.
@@ -1094,7 +1123,9 @@ type JobRecord struct {
 	Stopping  *JobStopping           `protobuf:"bytes,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	Restarts  uint64                 `protobuf:"varint,8,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	// The last failures, oldest first.
-	Failures      []*JobFailure `protobuf:"bytes,9,rep,name=failures,proto3" json:"failures,omitempty"`
+	Failures []*JobFailure `protobuf:"bytes,9,rep,name=failures,proto3" json:"failures,omitempty"`
+	// Parallelism of every vertex by id where it is not the submitted graph's.
+	Parallelism   map[string]uint32 `protobuf:"bytes,10,rep,name=parallelism,proto3" json:"parallelism,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1192,6 +1223,13 @@ func (x *JobRecord) GetFailures() []*JobFailure {
 	return nil
 }
 
+func (x *JobRecord) GetParallelism() map[string]uint32 {
+	if x != nil {
+		return x.Parallelism
+	}
+	return nil
+}
+
 var File_millrace_v1_journal_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_journal_proto_rawDesc = "" +
@@ -1226,7 +1264,7 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x06 \x01(\tR\tclusterId\",\n" +
 	"\rLeaderElected\x12\x1b\n" +
-	"\tleader_id\x18\x01 \x01(\tR\bleaderId\"\xae\x02\n" +
+	"\tleader_id\x18\x01 \x01(\tR\bleaderId\"\xb0\x03\n" +
 	"\fJobSubmitted\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -1236,7 +1274,12 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\x10restore_manifest\x18\x06 \x01(\tR\x0frestoreManifest\x122\n" +
 	"\x15allow_unmatched_state\x18\a \x01(\bR\x13allowUnmatchedState\x12\x18\n" +
 	"\alineage\x18\b \x01(\tR\alineage\x12!\n" +
-	"\fsubmitted_ms\x18\t \x01(\x03R\vsubmittedMs\"\xb1\x01\n" +
+	"\fsubmitted_ms\x18\t \x01(\x03R\vsubmittedMs\x12C\n" +
+	"\bsettings\x18\n" +
+	" \x03(\v2'.millrace.v1.JobSubmitted.SettingsEntryR\bsettings\x1a;\n" +
+	"\rSettingsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd9\x02\n" +
 	"\n" +
 	"JobAttempt\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
@@ -1244,7 +1287,12 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\x05cause\x18\x03 \x01(\v2\x12.millrace.v1.ErrorR\x05cause\x12\x1b\n" +
 	"\tfailed_ms\x18\x04 \x01(\x03R\bfailedMs\x12\x1b\n" +
 	"\tvertex_id\x18\x05 \x01(\tR\bvertexId\x12\x12\n" +
-	"\x04task\x18\x06 \x01(\tR\x04task\"\x92\x01\n" +
+	"\x04task\x18\x06 \x01(\tR\x04task\x12J\n" +
+	"\vparallelism\x18\a \x03(\v2(.millrace.v1.JobAttempt.ParallelismEntryR\vparallelism\x12\x1a\n" +
+	"\brescaled\x18\b \x01(\bR\brescaled\x1a>\n" +
+	"\x10ParallelismEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\x92\x01\n" +
 	"\n" +
 	"JobFailure\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x13\n" +
@@ -1278,7 +1326,7 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\x0eCatalogChanged\x12.\n" +
 	"\acatalog\x18\x01 \x01(\v2\x14.millrace.v1.CatalogR\acatalog\"/\n" +
 	"\x11SavepointDisposed\x12\x1a\n" +
-	"\bmanifest\x18\x01 \x01(\tR\bmanifest\"\xae\x03\n" +
+	"\bmanifest\x18\x01 \x01(\tR\bmanifest\"\xb9\x04\n" +
 	"\tJobRecord\x127\n" +
 	"\tsubmitted\x18\x01 \x01(\v2\x19.millrace.v1.JobSubmittedR\tsubmitted\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x123\n" +
@@ -1288,7 +1336,12 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\x05ended\x18\x06 \x01(\v2\x15.millrace.v1.JobEndedR\x05ended\x124\n" +
 	"\bstopping\x18\a \x01(\v2\x18.millrace.v1.JobStoppingR\bstopping\x12\x1a\n" +
 	"\brestarts\x18\b \x01(\x04R\brestarts\x123\n" +
-	"\bfailures\x18\t \x03(\v2\x17.millrace.v1.JobFailureR\bfailuresB3Z1github.com/millrace/millrace/proto/millrace/v1;pbb\x06proto3"
+	"\bfailures\x18\t \x03(\v2\x17.millrace.v1.JobFailureR\bfailures\x12I\n" +
+	"\vparallelism\x18\n" +
+	" \x03(\v2'.millrace.v1.JobRecord.ParallelismEntryR\vparallelism\x1a>\n" +
+	"\x10ParallelismEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01B3Z1github.com/millrace/millrace/proto/millrace/v1;pbb\x06proto3"
 
 var (
 	file_millrace_v1_journal_proto_rawDescOnce sync.Once
@@ -1302,7 +1355,7 @@ func file_millrace_v1_journal_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_journal_proto_rawDescData
 }
 
-var file_millrace_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_millrace_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_millrace_v1_journal_proto_goTypes = []any{
 	(*JournalRecord)(nil),     // 0: millrace.v1.JournalRecord
 	(*JournalSnapshot)(nil),   // 1: millrace.v1.JournalSnapshot
@@ -1318,10 +1371,13 @@ var file_millrace_v1_journal_proto_goTypes = []any{
 	(*CatalogChanged)(nil),    // 11: millrace.v1.CatalogChanged
 	(*SavepointDisposed)(nil), // 12: millrace.v1.SavepointDisposed
 	(*JobRecord)(nil),         // 13: millrace.v1.JobRecord
-	(*Catalog)(nil),           // 14: millrace.v1.Catalog
-	(*JobGraph)(nil),          // 15: millrace.v1.JobGraph
-	(*Error)(nil),             // 16: millrace.v1.Error
-	(*DrainPosition)(nil),     // 17: millrace.v1.DrainPosition
+	nil,                       // 14: millrace.v1.JobSubmitted.SettingsEntry
+	nil,                       // 15: millrace.v1.JobAttempt.ParallelismEntry
+	nil,                       // 16: millrace.v1.JobRecord.ParallelismEntry
+	(*Catalog)(nil),           // 17: millrace.v1.Catalog
+	(*JobGraph)(nil),          // 18: millrace.v1.JobGraph
+	(*Error)(nil),             // 19: millrace.v1.Error
+	(*DrainPosition)(nil),     // 20: millrace.v1.DrainPosition
 }
 var file_millrace_v1_journal_proto_depIdxs = []int32{
 	2,  // 0: millrace.v1.JournalRecord.leader:type_name -> millrace.v1.LeaderElected
@@ -1335,26 +1391,29 @@ var file_millrace_v1_journal_proto_depIdxs = []int32{
 	10, // 8: millrace.v1.JournalRecord.job_forgotten:type_name -> millrace.v1.JobForgotten
 	8,  // 9: millrace.v1.JournalRecord.job_stopping:type_name -> millrace.v1.JobStopping
 	13, // 10: millrace.v1.JournalSnapshot.jobs:type_name -> millrace.v1.JobRecord
-	14, // 11: millrace.v1.JournalSnapshot.catalog:type_name -> millrace.v1.Catalog
+	17, // 11: millrace.v1.JournalSnapshot.catalog:type_name -> millrace.v1.Catalog
 	6,  // 12: millrace.v1.JournalSnapshot.savepoints:type_name -> millrace.v1.CheckpointDone
-	15, // 13: millrace.v1.JobSubmitted.graph:type_name -> millrace.v1.JobGraph
-	16, // 14: millrace.v1.JobAttempt.cause:type_name -> millrace.v1.Error
-	16, // 15: millrace.v1.JobFailure.error:type_name -> millrace.v1.Error
-	17, // 16: millrace.v1.JobDraining.positions:type_name -> millrace.v1.DrainPosition
-	16, // 17: millrace.v1.JobEnded.error:type_name -> millrace.v1.Error
-	14, // 18: millrace.v1.CatalogChanged.catalog:type_name -> millrace.v1.Catalog
-	3,  // 19: millrace.v1.JobRecord.submitted:type_name -> millrace.v1.JobSubmitted
-	6,  // 20: millrace.v1.JobRecord.latest:type_name -> millrace.v1.CheckpointDone
-	6,  // 21: millrace.v1.JobRecord.retained:type_name -> millrace.v1.CheckpointDone
-	17, // 22: millrace.v1.JobRecord.drain:type_name -> millrace.v1.DrainPosition
-	9,  // 23: millrace.v1.JobRecord.ended:type_name -> millrace.v1.JobEnded
-	8,  // 24: millrace.v1.JobRecord.stopping:type_name -> millrace.v1.JobStopping
-	5,  // 25: millrace.v1.JobRecord.failures:type_name -> millrace.v1.JobFailure
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	18, // 13: millrace.v1.JobSubmitted.graph:type_name -> millrace.v1.JobGraph
+	14, // 14: millrace.v1.JobSubmitted.settings:type_name -> millrace.v1.JobSubmitted.SettingsEntry
+	19, // 15: millrace.v1.JobAttempt.cause:type_name -> millrace.v1.Error
+	15, // 16: millrace.v1.JobAttempt.parallelism:type_name -> millrace.v1.JobAttempt.ParallelismEntry
+	19, // 17: millrace.v1.JobFailure.error:type_name -> millrace.v1.Error
+	20, // 18: millrace.v1.JobDraining.positions:type_name -> millrace.v1.DrainPosition
+	19, // 19: millrace.v1.JobEnded.error:type_name -> millrace.v1.Error
+	17, // 20: millrace.v1.CatalogChanged.catalog:type_name -> millrace.v1.Catalog
+	3,  // 21: millrace.v1.JobRecord.submitted:type_name -> millrace.v1.JobSubmitted
+	6,  // 22: millrace.v1.JobRecord.latest:type_name -> millrace.v1.CheckpointDone
+	6,  // 23: millrace.v1.JobRecord.retained:type_name -> millrace.v1.CheckpointDone
+	20, // 24: millrace.v1.JobRecord.drain:type_name -> millrace.v1.DrainPosition
+	9,  // 25: millrace.v1.JobRecord.ended:type_name -> millrace.v1.JobEnded
+	8,  // 26: millrace.v1.JobRecord.stopping:type_name -> millrace.v1.JobStopping
+	5,  // 27: millrace.v1.JobRecord.failures:type_name -> millrace.v1.JobFailure
+	16, // 28: millrace.v1.JobRecord.parallelism:type_name -> millrace.v1.JobRecord.ParallelismEntry
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_journal_proto_init() }
@@ -1383,7 +1442,7 @@ func file_millrace_v1_journal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_journal_proto_rawDesc), len(file_millrace_v1_journal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -33,6 +33,8 @@ type WorkerFrame struct {
 	//	*WorkerFrame_PlanResult
 	//	*WorkerFrame_Command
 	//	*WorkerFrame_Report
+	//	*WorkerFrame_Ping
+	//	*WorkerFrame_Pong
 	Body          isWorkerFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -129,6 +131,24 @@ func (x *WorkerFrame) GetReport() *WorkerReport {
 	return nil
 }
 
+func (x *WorkerFrame) GetPing() *WorkerPing {
+	if x != nil {
+		if x, ok := x.Body.(*WorkerFrame_Ping); ok {
+			return x.Ping
+		}
+	}
+	return nil
+}
+
+func (x *WorkerFrame) GetPong() *WorkerPong {
+	if x != nil {
+		if x, ok := x.Body.(*WorkerFrame_Pong); ok {
+			return x.Pong
+		}
+	}
+	return nil
+}
+
 type isWorkerFrame_Body interface {
 	isWorkerFrame_Body()
 }
@@ -157,6 +177,14 @@ type WorkerFrame_Report struct {
 	Report *WorkerReport `protobuf:"bytes,6,opt,name=report,proto3,oneof"`
 }
 
+type WorkerFrame_Ping struct {
+	Ping *WorkerPing `protobuf:"bytes,7,opt,name=ping,proto3,oneof"`
+}
+
+type WorkerFrame_Pong struct {
+	Pong *WorkerPong `protobuf:"bytes,8,opt,name=pong,proto3,oneof"`
+}
+
 func (*WorkerFrame_Hello) isWorkerFrame_Body() {}
 
 func (*WorkerFrame_Welcome) isWorkerFrame_Body() {}
@@ -168,6 +196,100 @@ func (*WorkerFrame_PlanResult) isWorkerFrame_Body() {}
 func (*WorkerFrame_Command) isWorkerFrame_Body() {}
 
 func (*WorkerFrame_Report) isWorkerFrame_Body() {}
+
+func (*WorkerFrame_Ping) isWorkerFrame_Body() {}
+
+func (*WorkerFrame_Pong) isWorkerFrame_Body() {}
+
+// WorkerPing asks a worker whether it is there; its control loop answers at
+// once with WorkerPong and the same number.
+type WorkerPing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkerPing) Reset() {
+	*x = WorkerPing{}
+	mi := &file_millrace_v1_worker_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkerPing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkerPing) ProtoMessage() {}
+
+func (x *WorkerPing) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_worker_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkerPing.ProtoReflect.Descriptor instead.
+func (*WorkerPing) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *WorkerPing) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+type WorkerPong struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkerPong) Reset() {
+	*x = WorkerPong{}
+	mi := &file_millrace_v1_worker_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkerPong) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkerPong) ProtoMessage() {}
+
+func (x *WorkerPong) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_worker_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkerPong.ProtoReflect.Descriptor instead.
+func (*WorkerPong) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WorkerPong) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
 
 // WorkerHello is the first frame, sent by sdk.Main within two seconds of exec.
 type WorkerHello struct {
@@ -185,7 +307,7 @@ type WorkerHello struct {
 
 func (x *WorkerHello) Reset() {
 	*x = WorkerHello{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[1]
+	mi := &file_millrace_v1_worker_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -197,7 +319,7 @@ func (x *WorkerHello) String() string {
 func (*WorkerHello) ProtoMessage() {}
 
 func (x *WorkerHello) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[1]
+	mi := &file_millrace_v1_worker_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -210,7 +332,7 @@ func (x *WorkerHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerHello.ProtoReflect.Descriptor instead.
 func (*WorkerHello) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{1}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *WorkerHello) GetProtocolMin() uint32 {
@@ -268,15 +390,19 @@ type WorkerWelcome struct {
 	Bucket      string `protobuf:"bytes,6,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	MemoryBytes uint64 `protobuf:"varint,7,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	// Host on which to open the data listener.
-	DataHost      string `protobuf:"bytes,8,opt,name=data_host,json=dataHost,proto3" json:"data_host,omitempty"`
-	Slots         uint32 `protobuf:"varint,9,opt,name=slots,proto3" json:"slots,omitempty"`
+	DataHost string `protobuf:"bytes,8,opt,name=data_host,json=dataHost,proto3" json:"data_host,omitempty"`
+	Slots    uint32 `protobuf:"varint,9,opt,name=slots,proto3" json:"slots,omitempty"`
+	// Folder of this job on the task manager's disk: state that does not fit in
+	// memory, copies of state objects. It outlives the worker and is removed
+	// when the task manager has no slot for the job any more. Empty for none.
+	LocalDir      string `protobuf:"bytes,10,opt,name=local_dir,json=localDir,proto3" json:"local_dir,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkerWelcome) Reset() {
 	*x = WorkerWelcome{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[2]
+	mi := &file_millrace_v1_worker_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -288,7 +414,7 @@ func (x *WorkerWelcome) String() string {
 func (*WorkerWelcome) ProtoMessage() {}
 
 func (x *WorkerWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[2]
+	mi := &file_millrace_v1_worker_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -301,7 +427,7 @@ func (x *WorkerWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerWelcome.ProtoReflect.Descriptor instead.
 func (*WorkerWelcome) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{2}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WorkerWelcome) GetProtocol() uint32 {
@@ -367,6 +493,13 @@ func (x *WorkerWelcome) GetSlots() uint32 {
 	return 0
 }
 
+func (x *WorkerWelcome) GetLocalDir() string {
+	if x != nil {
+		return x.LocalDir
+	}
+	return ""
+}
+
 type PlanRequest struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	DefaultParallelism uint32                 `protobuf:"varint,1,opt,name=default_parallelism,json=defaultParallelism,proto3" json:"default_parallelism,omitempty"`
@@ -376,7 +509,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[3]
+	mi := &file_millrace_v1_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -388,7 +521,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[3]
+	mi := &file_millrace_v1_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -401,7 +534,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{3}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PlanRequest) GetDefaultParallelism() uint32 {
@@ -421,7 +554,7 @@ type PlanResult struct {
 
 func (x *PlanResult) Reset() {
 	*x = PlanResult{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[4]
+	mi := &file_millrace_v1_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +566,7 @@ func (x *PlanResult) String() string {
 func (*PlanResult) ProtoMessage() {}
 
 func (x *PlanResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[4]
+	mi := &file_millrace_v1_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +579,7 @@ func (x *PlanResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResult.ProtoReflect.Descriptor instead.
 func (*PlanResult) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{4}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PlanResult) GetGraph() *JobGraph {
@@ -482,6 +615,7 @@ type WorkerCommand struct {
 	//	*WorkerCommand_DrainTo
 	//	*WorkerCommand_Cancel
 	//	*WorkerCommand_Finish
+	//	*WorkerCommand_Assign
 	Body          isWorkerCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -489,7 +623,7 @@ type WorkerCommand struct {
 
 func (x *WorkerCommand) Reset() {
 	*x = WorkerCommand{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[5]
+	mi := &file_millrace_v1_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +635,7 @@ func (x *WorkerCommand) String() string {
 func (*WorkerCommand) ProtoMessage() {}
 
 func (x *WorkerCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[5]
+	mi := &file_millrace_v1_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +648,7 @@ func (x *WorkerCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerCommand.ProtoReflect.Descriptor instead.
 func (*WorkerCommand) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{5}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WorkerCommand) GetEpoch() uint64 {
@@ -639,6 +773,15 @@ func (x *WorkerCommand) GetFinish() *FinishTasks {
 	return nil
 }
 
+func (x *WorkerCommand) GetAssign() *AssignSplits {
+	if x != nil {
+		if x, ok := x.Body.(*WorkerCommand_Assign); ok {
+			return x.Assign
+		}
+	}
+	return nil
+}
+
 type isWorkerCommand_Body interface {
 	isWorkerCommand_Body()
 }
@@ -691,6 +834,10 @@ type WorkerCommand_Finish struct {
 	Finish *FinishTasks `protobuf:"bytes,13,opt,name=finish,proto3,oneof"`
 }
 
+type WorkerCommand_Assign struct {
+	Assign *AssignSplits `protobuf:"bytes,14,opt,name=assign,proto3,oneof"`
+}
+
 func (*WorkerCommand_Deploy) isWorkerCommand_Body() {}
 
 func (*WorkerCommand_Start) isWorkerCommand_Body() {}
@@ -714,6 +861,8 @@ func (*WorkerCommand_DrainTo) isWorkerCommand_Body() {}
 func (*WorkerCommand_Cancel) isWorkerCommand_Body() {}
 
 func (*WorkerCommand_Finish) isWorkerCommand_Body() {}
+
+func (*WorkerCommand_Assign) isWorkerCommand_Body() {}
 
 // Deploy describes the whole attempt; each worker builds the subtasks that
 // its slots hold, restores them and reports TasksReady.
@@ -739,14 +888,18 @@ type Deploy struct {
 	Drained bool `protobuf:"varint,11,opt,name=drained,proto3" json:"drained,omitempty"`
 	// Graph of the restored checkpoint's manifest: the names and schemas with
 	// which its state was written. Empty where it is the graph above.
-	RestoreGraph  *JobGraph `protobuf:"bytes,12,opt,name=restore_graph,json=restoreGraph,proto3" json:"restore_graph,omitempty"`
+	RestoreGraph *JobGraph `protobuf:"bytes,12,opt,name=restore_graph,json=restoreGraph,proto3" json:"restore_graph,omitempty"`
+	// The last attempt's tasks halted at the restored checkpoint: keyed state
+	// that a worker still holds in memory is kept, and only key groups that it
+	// does not hold are read.
+	KeepState     bool `protobuf:"varint,13,opt,name=keep_state,json=keepState,proto3" json:"keep_state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Deploy) Reset() {
 	*x = Deploy{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[6]
+	mi := &file_millrace_v1_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +911,7 @@ func (x *Deploy) String() string {
 func (*Deploy) ProtoMessage() {}
 
 func (x *Deploy) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[6]
+	mi := &file_millrace_v1_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +924,7 @@ func (x *Deploy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deploy.ProtoReflect.Descriptor instead.
 func (*Deploy) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{6}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Deploy) GetPlanHash() []byte {
@@ -858,6 +1011,13 @@ func (x *Deploy) GetRestoreGraph() *JobGraph {
 	return nil
 }
 
+func (x *Deploy) GetKeepState() bool {
+	if x != nil {
+		return x.KeepState
+	}
+	return false
+}
+
 type WorkerAddress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	WorkerId      string                 `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
@@ -868,7 +1028,7 @@ type WorkerAddress struct {
 
 func (x *WorkerAddress) Reset() {
 	*x = WorkerAddress{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[7]
+	mi := &file_millrace_v1_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +1040,7 @@ func (x *WorkerAddress) String() string {
 func (*WorkerAddress) ProtoMessage() {}
 
 func (x *WorkerAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[7]
+	mi := &file_millrace_v1_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +1053,7 @@ func (x *WorkerAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerAddress.ProtoReflect.Descriptor instead.
 func (*WorkerAddress) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{7}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WorkerAddress) GetWorkerId() string {
@@ -921,7 +1081,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[8]
+	mi := &file_millrace_v1_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1093,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[8]
+	mi := &file_millrace_v1_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1106,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{8}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Start) GetSplits() []*SplitAssignment {
@@ -963,6 +1123,51 @@ func (x *Start) GetDrain() []*DrainPosition {
 	return nil
 }
 
+// AssignSplits gives running sources splits that were found since Start.
+type AssignSplits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Splits        []*SplitAssignment     `protobuf:"bytes,1,rep,name=splits,proto3" json:"splits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AssignSplits) Reset() {
+	*x = AssignSplits{}
+	mi := &file_millrace_v1_worker_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AssignSplits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AssignSplits) ProtoMessage() {}
+
+func (x *AssignSplits) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_worker_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AssignSplits.ProtoReflect.Descriptor instead.
+func (*AssignSplits) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *AssignSplits) GetSplits() []*SplitAssignment {
+	if x != nil {
+		return x.Splits
+	}
+	return nil
+}
+
 type SplitAssignment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uid           string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
@@ -974,7 +1179,7 @@ type SplitAssignment struct {
 
 func (x *SplitAssignment) Reset() {
 	*x = SplitAssignment{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[9]
+	mi := &file_millrace_v1_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1191,7 @@ func (x *SplitAssignment) String() string {
 func (*SplitAssignment) ProtoMessage() {}
 
 func (x *SplitAssignment) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[9]
+	mi := &file_millrace_v1_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1204,7 @@ func (x *SplitAssignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitAssignment.ProtoReflect.Descriptor instead.
 func (*SplitAssignment) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{9}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SplitAssignment) GetUid() string {
@@ -1039,7 +1244,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[10]
+	mi := &file_millrace_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1256,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[10]
+	mi := &file_millrace_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1269,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Split) GetId() string {
@@ -1105,17 +1310,20 @@ func (x *Split) GetWatermark() int64 {
 // Enumerate asks the worker of subtask 0 of a source to list its splits and
 // assign them. Known splits come from the restored checkpoint.
 type Enumerate struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Uid           string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
-	Parallelism   uint32                 `protobuf:"varint,2,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
-	Known         []*Split               `protobuf:"bytes,3,rep,name=known,proto3" json:"known,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Uid         string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	Parallelism uint32                 `protobuf:"varint,2,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
+	Known       []*Split               `protobuf:"bytes,3,rep,name=known,proto3" json:"known,omitempty"`
+	// Asked again while the source runs: the answer holds only splits that are
+	// not among the known ones and whose parents have finished.
+	Again         bool `protobuf:"varint,4,opt,name=again,proto3" json:"again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Enumerate) Reset() {
 	*x = Enumerate{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[11]
+	mi := &file_millrace_v1_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1335,7 @@ func (x *Enumerate) String() string {
 func (*Enumerate) ProtoMessage() {}
 
 func (x *Enumerate) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[11]
+	mi := &file_millrace_v1_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1348,7 @@ func (x *Enumerate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enumerate.ProtoReflect.Descriptor instead.
 func (*Enumerate) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Enumerate) GetUid() string {
@@ -1164,6 +1372,13 @@ func (x *Enumerate) GetKnown() []*Split {
 	return nil
 }
 
+func (x *Enumerate) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
+}
+
 type Enumerated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uid           string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
@@ -1175,7 +1390,7 @@ type Enumerated struct {
 
 func (x *Enumerated) Reset() {
 	*x = Enumerated{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[12]
+	mi := &file_millrace_v1_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1402,7 @@ func (x *Enumerated) String() string {
 func (*Enumerated) ProtoMessage() {}
 
 func (x *Enumerated) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[12]
+	mi := &file_millrace_v1_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1415,7 @@ func (x *Enumerated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enumerated.ProtoReflect.Descriptor instead.
 func (*Enumerated) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Enumerated) GetUid() string {
@@ -1235,14 +1450,17 @@ type TriggerCheckpoint struct {
 	// (savepoints), else under the attempt's.
 	StatePrefix string `protobuf:"bytes,5,opt,name=state_prefix,json=statePrefix,proto3" json:"state_prefix,omitempty"`
 	// Sources stop emitting after this barrier: the job ends here.
-	Terminal      bool `protobuf:"varint,6,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	Terminal bool `protobuf:"varint,6,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	// Tasks take nothing in after this barrier and keep their state: an attempt
+	// with another parallelism follows (Deploy with keep_state).
+	Halt          bool `protobuf:"varint,7,opt,name=halt,proto3" json:"halt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TriggerCheckpoint) Reset() {
 	*x = TriggerCheckpoint{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[13]
+	mi := &file_millrace_v1_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1472,7 @@ func (x *TriggerCheckpoint) String() string {
 func (*TriggerCheckpoint) ProtoMessage() {}
 
 func (x *TriggerCheckpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[13]
+	mi := &file_millrace_v1_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1485,7 @@ func (x *TriggerCheckpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpoint.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpoint) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TriggerCheckpoint) GetCheckpointId() uint64 {
@@ -1312,6 +1530,13 @@ func (x *TriggerCheckpoint) GetTerminal() bool {
 	return false
 }
 
+func (x *TriggerCheckpoint) GetHalt() bool {
+	if x != nil {
+		return x.Halt
+	}
+	return false
+}
+
 type CheckpointCompleted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CheckpointId  uint64                 `protobuf:"varint,1,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
@@ -1321,7 +1546,7 @@ type CheckpointCompleted struct {
 
 func (x *CheckpointCompleted) Reset() {
 	*x = CheckpointCompleted{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[14]
+	mi := &file_millrace_v1_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1558,7 @@ func (x *CheckpointCompleted) String() string {
 func (*CheckpointCompleted) ProtoMessage() {}
 
 func (x *CheckpointCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[14]
+	mi := &file_millrace_v1_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1571,7 @@ func (x *CheckpointCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointCompleted.ProtoReflect.Descriptor instead.
 func (*CheckpointCompleted) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{14}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckpointCompleted) GetCheckpointId() uint64 {
@@ -1366,7 +1591,7 @@ type CheckpointAborted struct {
 
 func (x *CheckpointAborted) Reset() {
 	*x = CheckpointAborted{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[15]
+	mi := &file_millrace_v1_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1603,7 @@ func (x *CheckpointAborted) String() string {
 func (*CheckpointAborted) ProtoMessage() {}
 
 func (x *CheckpointAborted) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[15]
+	mi := &file_millrace_v1_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1616,7 @@ func (x *CheckpointAborted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointAborted.ProtoReflect.Descriptor instead.
 func (*CheckpointAborted) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{15}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CheckpointAborted) GetCheckpointId() uint64 {
@@ -1423,7 +1648,7 @@ type RecoverSink struct {
 
 func (x *RecoverSink) Reset() {
 	*x = RecoverSink{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[16]
+	mi := &file_millrace_v1_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1660,7 @@ func (x *RecoverSink) String() string {
 func (*RecoverSink) ProtoMessage() {}
 
 func (x *RecoverSink) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[16]
+	mi := &file_millrace_v1_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1673,7 @@ func (x *RecoverSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverSink.ProtoReflect.Descriptor instead.
 func (*RecoverSink) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{16}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RecoverSink) GetUid() string {
@@ -1492,7 +1717,7 @@ type CommitSink struct {
 
 func (x *CommitSink) Reset() {
 	*x = CommitSink{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[17]
+	mi := &file_millrace_v1_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1729,7 @@ func (x *CommitSink) String() string {
 func (*CommitSink) ProtoMessage() {}
 
 func (x *CommitSink) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[17]
+	mi := &file_millrace_v1_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1742,7 @@ func (x *CommitSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitSink.ProtoReflect.Descriptor instead.
 func (*CommitSink) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{17}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CommitSink) GetUid() string {
@@ -1558,7 +1783,7 @@ type SinkHandle struct {
 
 func (x *SinkHandle) Reset() {
 	*x = SinkHandle{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[18]
+	mi := &file_millrace_v1_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +1795,7 @@ func (x *SinkHandle) String() string {
 func (*SinkHandle) ProtoMessage() {}
 
 func (x *SinkHandle) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[18]
+	mi := &file_millrace_v1_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +1808,7 @@ func (x *SinkHandle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SinkHandle.ProtoReflect.Descriptor instead.
 func (*SinkHandle) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{18}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SinkHandle) GetSubtask() uint32 {
@@ -1615,7 +1840,7 @@ type SinkCommitted struct {
 
 func (x *SinkCommitted) Reset() {
 	*x = SinkCommitted{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[19]
+	mi := &file_millrace_v1_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1852,7 @@ func (x *SinkCommitted) String() string {
 func (*SinkCommitted) ProtoMessage() {}
 
 func (x *SinkCommitted) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[19]
+	mi := &file_millrace_v1_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1865,7 @@ func (x *SinkCommitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SinkCommitted.ProtoReflect.Descriptor instead.
 func (*SinkCommitted) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SinkCommitted) GetUid() string {
@@ -1690,7 +1915,7 @@ type FindTips struct {
 
 func (x *FindTips) Reset() {
 	*x = FindTips{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[20]
+	mi := &file_millrace_v1_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1927,7 @@ func (x *FindTips) String() string {
 func (*FindTips) ProtoMessage() {}
 
 func (x *FindTips) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[20]
+	mi := &file_millrace_v1_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1940,7 @@ func (x *FindTips) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindTips.ProtoReflect.Descriptor instead.
 func (*FindTips) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FindTips) GetUid() string {
@@ -1743,7 +1968,7 @@ type TipsFound struct {
 
 func (x *TipsFound) Reset() {
 	*x = TipsFound{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[21]
+	mi := &file_millrace_v1_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +1980,7 @@ func (x *TipsFound) String() string {
 func (*TipsFound) ProtoMessage() {}
 
 func (x *TipsFound) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[21]
+	mi := &file_millrace_v1_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +1993,7 @@ func (x *TipsFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TipsFound.ProtoReflect.Descriptor instead.
 func (*TipsFound) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TipsFound) GetUid() string {
@@ -1804,7 +2029,7 @@ type DrainPosition struct {
 
 func (x *DrainPosition) Reset() {
 	*x = DrainPosition{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[22]
+	mi := &file_millrace_v1_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +2041,7 @@ func (x *DrainPosition) String() string {
 func (*DrainPosition) ProtoMessage() {}
 
 func (x *DrainPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[22]
+	mi := &file_millrace_v1_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +2054,7 @@ func (x *DrainPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainPosition.ProtoReflect.Descriptor instead.
 func (*DrainPosition) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DrainPosition) GetUid() string {
@@ -1862,7 +2087,7 @@ type DrainTo struct {
 
 func (x *DrainTo) Reset() {
 	*x = DrainTo{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[23]
+	mi := &file_millrace_v1_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +2099,7 @@ func (x *DrainTo) String() string {
 func (*DrainTo) ProtoMessage() {}
 
 func (x *DrainTo) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[23]
+	mi := &file_millrace_v1_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2112,7 @@ func (x *DrainTo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainTo.ProtoReflect.Descriptor instead.
 func (*DrainTo) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DrainTo) GetPositions() []*DrainPosition {
@@ -1905,7 +2130,7 @@ type CancelTasks struct {
 
 func (x *CancelTasks) Reset() {
 	*x = CancelTasks{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[24]
+	mi := &file_millrace_v1_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +2142,7 @@ func (x *CancelTasks) String() string {
 func (*CancelTasks) ProtoMessage() {}
 
 func (x *CancelTasks) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[24]
+	mi := &file_millrace_v1_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2155,7 @@ func (x *CancelTasks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasks.ProtoReflect.Descriptor instead.
 func (*CancelTasks) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{24}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{27}
 }
 
 // FinishTasks ends the tasks of a job whose last commit is acknowledged.
@@ -1942,7 +2167,7 @@ type FinishTasks struct {
 
 func (x *FinishTasks) Reset() {
 	*x = FinishTasks{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[25]
+	mi := &file_millrace_v1_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2179,7 @@ func (x *FinishTasks) String() string {
 func (*FinishTasks) ProtoMessage() {}
 
 func (x *FinishTasks) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[25]
+	mi := &file_millrace_v1_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2192,7 @@ func (x *FinishTasks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishTasks.ProtoReflect.Descriptor instead.
 func (*FinishTasks) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{25}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{28}
 }
 
 // WorkerReport travels from a worker to the job master.
@@ -1996,7 +2221,7 @@ type WorkerReport struct {
 
 func (x *WorkerReport) Reset() {
 	*x = WorkerReport{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[26]
+	mi := &file_millrace_v1_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2233,7 @@ func (x *WorkerReport) String() string {
 func (*WorkerReport) ProtoMessage() {}
 
 func (x *WorkerReport) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[26]
+	mi := &file_millrace_v1_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2246,7 @@ func (x *WorkerReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerReport.ProtoReflect.Descriptor instead.
 func (*WorkerReport) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{26}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WorkerReport) GetEpoch() uint64 {
@@ -2245,7 +2470,7 @@ type TasksReady struct {
 
 func (x *TasksReady) Reset() {
 	*x = TasksReady{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[27]
+	mi := &file_millrace_v1_worker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +2482,7 @@ func (x *TasksReady) String() string {
 func (*TasksReady) ProtoMessage() {}
 
 func (x *TasksReady) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[27]
+	mi := &file_millrace_v1_worker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +2495,7 @@ func (x *TasksReady) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksReady.ProtoReflect.Descriptor instead.
 func (*TasksReady) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{27}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{30}
 }
 
 type TasksRunning struct {
@@ -2281,7 +2506,7 @@ type TasksRunning struct {
 
 func (x *TasksRunning) Reset() {
 	*x = TasksRunning{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[28]
+	mi := &file_millrace_v1_worker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2518,7 @@ func (x *TasksRunning) String() string {
 func (*TasksRunning) ProtoMessage() {}
 
 func (x *TasksRunning) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[28]
+	mi := &file_millrace_v1_worker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2531,7 @@ func (x *TasksRunning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksRunning.ProtoReflect.Descriptor instead.
 func (*TasksRunning) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{28}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{31}
 }
 
 // TasksEnded answers CancelTasks and FinishTasks: no task of the epoch runs.
@@ -2318,7 +2543,7 @@ type TasksEnded struct {
 
 func (x *TasksEnded) Reset() {
 	*x = TasksEnded{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[29]
+	mi := &file_millrace_v1_worker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2555,7 @@ func (x *TasksEnded) String() string {
 func (*TasksEnded) ProtoMessage() {}
 
 func (x *TasksEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[29]
+	mi := &file_millrace_v1_worker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2568,7 @@ func (x *TasksEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TasksEnded.ProtoReflect.Descriptor instead.
 func (*TasksEnded) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{29}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{32}
 }
 
 // CheckpointAck is one per worker and checkpoint: all its subtasks are in it.
@@ -2358,7 +2583,7 @@ type CheckpointAck struct {
 
 func (x *CheckpointAck) Reset() {
 	*x = CheckpointAck{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[30]
+	mi := &file_millrace_v1_worker_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2370,7 +2595,7 @@ func (x *CheckpointAck) String() string {
 func (*CheckpointAck) ProtoMessage() {}
 
 func (x *CheckpointAck) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[30]
+	mi := &file_millrace_v1_worker_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2383,7 +2608,7 @@ func (x *CheckpointAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointAck.ProtoReflect.Descriptor instead.
 func (*CheckpointAck) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{30}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CheckpointAck) GetCheckpointId() uint64 {
@@ -2426,7 +2651,7 @@ type TaskCheckpointStats struct {
 
 func (x *TaskCheckpointStats) Reset() {
 	*x = TaskCheckpointStats{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[31]
+	mi := &file_millrace_v1_worker_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2663,7 @@ func (x *TaskCheckpointStats) String() string {
 func (*TaskCheckpointStats) ProtoMessage() {}
 
 func (x *TaskCheckpointStats) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[31]
+	mi := &file_millrace_v1_worker_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2676,7 @@ func (x *TaskCheckpointStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCheckpointStats.ProtoReflect.Descriptor instead.
 func (*TaskCheckpointStats) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{31}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TaskCheckpointStats) GetVertexId() string {
@@ -2520,7 +2745,7 @@ type CheckpointDeclined struct {
 
 func (x *CheckpointDeclined) Reset() {
 	*x = CheckpointDeclined{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[32]
+	mi := &file_millrace_v1_worker_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2757,7 @@ func (x *CheckpointDeclined) String() string {
 func (*CheckpointDeclined) ProtoMessage() {}
 
 func (x *CheckpointDeclined) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[32]
+	mi := &file_millrace_v1_worker_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2770,7 @@ func (x *CheckpointDeclined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointDeclined.ProtoReflect.Descriptor instead.
 func (*CheckpointDeclined) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{32}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CheckpointDeclined) GetCheckpointId() uint64 {
@@ -2573,7 +2798,7 @@ type TaskFailed struct {
 
 func (x *TaskFailed) Reset() {
 	*x = TaskFailed{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[33]
+	mi := &file_millrace_v1_worker_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2810,7 @@ func (x *TaskFailed) String() string {
 func (*TaskFailed) ProtoMessage() {}
 
 func (x *TaskFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[33]
+	mi := &file_millrace_v1_worker_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2823,7 @@ func (x *TaskFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFailed.ProtoReflect.Descriptor instead.
 func (*TaskFailed) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{33}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TaskFailed) GetVertexId() string {
@@ -2632,7 +2857,7 @@ type SourcesExhausted struct {
 
 func (x *SourcesExhausted) Reset() {
 	*x = SourcesExhausted{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[34]
+	mi := &file_millrace_v1_worker_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2869,7 @@ func (x *SourcesExhausted) String() string {
 func (*SourcesExhausted) ProtoMessage() {}
 
 func (x *SourcesExhausted) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[34]
+	mi := &file_millrace_v1_worker_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2882,7 @@ func (x *SourcesExhausted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourcesExhausted.ProtoReflect.Descriptor instead.
 func (*SourcesExhausted) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{34}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{37}
 }
 
 // OutputHeld says that a transaction of this worker holds output since the
@@ -2670,7 +2895,7 @@ type OutputHeld struct {
 
 func (x *OutputHeld) Reset() {
 	*x = OutputHeld{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[35]
+	mi := &file_millrace_v1_worker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2682,7 +2907,7 @@ func (x *OutputHeld) String() string {
 func (*OutputHeld) ProtoMessage() {}
 
 func (x *OutputHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[35]
+	mi := &file_millrace_v1_worker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2695,7 +2920,7 @@ func (x *OutputHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputHeld.ProtoReflect.Descriptor instead.
 func (*OutputHeld) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{35}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{38}
 }
 
 // FirstOutput is sent once an epoch, when the first record reaches a sink.
@@ -2708,7 +2933,7 @@ type FirstOutput struct {
 
 func (x *FirstOutput) Reset() {
 	*x = FirstOutput{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[36]
+	mi := &file_millrace_v1_worker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2720,7 +2945,7 @@ func (x *FirstOutput) String() string {
 func (*FirstOutput) ProtoMessage() {}
 
 func (x *FirstOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[36]
+	mi := &file_millrace_v1_worker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2733,7 +2958,7 @@ func (x *FirstOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FirstOutput.ProtoReflect.Descriptor instead.
 func (*FirstOutput) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{36}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *FirstOutput) GetAtMs() int64 {
@@ -2756,7 +2981,7 @@ type MetricsReport struct {
 
 func (x *MetricsReport) Reset() {
 	*x = MetricsReport{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[37]
+	mi := &file_millrace_v1_worker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2768,7 +2993,7 @@ func (x *MetricsReport) String() string {
 func (*MetricsReport) ProtoMessage() {}
 
 func (x *MetricsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[37]
+	mi := &file_millrace_v1_worker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2781,7 +3006,7 @@ func (x *MetricsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsReport.ProtoReflect.Descriptor instead.
 func (*MetricsReport) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{37}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MetricsReport) GetAtMs() int64 {
@@ -2834,7 +3059,7 @@ type TaskMetrics struct {
 
 func (x *TaskMetrics) Reset() {
 	*x = TaskMetrics{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[38]
+	mi := &file_millrace_v1_worker_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2846,7 +3071,7 @@ func (x *TaskMetrics) String() string {
 func (*TaskMetrics) ProtoMessage() {}
 
 func (x *TaskMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[38]
+	mi := &file_millrace_v1_worker_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +3084,7 @@ func (x *TaskMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskMetrics.ProtoReflect.Descriptor instead.
 func (*TaskMetrics) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{38}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TaskMetrics) GetVertexId() string {
@@ -3004,7 +3229,7 @@ type OperatorMetrics struct {
 
 func (x *OperatorMetrics) Reset() {
 	*x = OperatorMetrics{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[39]
+	mi := &file_millrace_v1_worker_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3241,7 @@ func (x *OperatorMetrics) String() string {
 func (*OperatorMetrics) ProtoMessage() {}
 
 func (x *OperatorMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[39]
+	mi := &file_millrace_v1_worker_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3254,7 @@ func (x *OperatorMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorMetrics.ProtoReflect.Descriptor instead.
 func (*OperatorMetrics) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{39}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *OperatorMetrics) GetUid() string {
@@ -3095,7 +3320,7 @@ type SplitMetrics struct {
 
 func (x *SplitMetrics) Reset() {
 	*x = SplitMetrics{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[40]
+	mi := &file_millrace_v1_worker_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3107,7 +3332,7 @@ func (x *SplitMetrics) String() string {
 func (*SplitMetrics) ProtoMessage() {}
 
 func (x *SplitMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[40]
+	mi := &file_millrace_v1_worker_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3345,7 @@ func (x *SplitMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitMetrics.ProtoReflect.Descriptor instead.
 func (*SplitMetrics) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{40}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SplitMetrics) GetId() string {
@@ -3170,7 +3395,7 @@ type ProcessMetrics struct {
 
 func (x *ProcessMetrics) Reset() {
 	*x = ProcessMetrics{}
-	mi := &file_millrace_v1_worker_proto_msgTypes[41]
+	mi := &file_millrace_v1_worker_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3182,7 +3407,7 @@ func (x *ProcessMetrics) String() string {
 func (*ProcessMetrics) ProtoMessage() {}
 
 func (x *ProcessMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_worker_proto_msgTypes[41]
+	mi := &file_millrace_v1_worker_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3195,7 +3420,7 @@ func (x *ProcessMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessMetrics.ProtoReflect.Descriptor instead.
 func (*ProcessMetrics) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{41}
+	return file_millrace_v1_worker_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ProcessMetrics) GetHeapBytes() uint64 {
@@ -3230,7 +3455,7 @@ var File_millrace_v1_worker_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x18millrace/v1/worker.proto\x12\vmillrace.v1\x1a\x1cmillrace/v1/checkpoint.proto\x1a\x17millrace/v1/graph.proto\"\xe7\x02\n" +
+	"\x18millrace/v1/worker.proto\x12\vmillrace.v1\x1a\x1cmillrace/v1/checkpoint.proto\x1a\x17millrace/v1/graph.proto\"\xc5\x03\n" +
 	"\vWorkerFrame\x120\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.millrace.v1.WorkerHelloH\x00R\x05hello\x126\n" +
 	"\awelcome\x18\x02 \x01(\v2\x1a.millrace.v1.WorkerWelcomeH\x00R\awelcome\x12=\n" +
@@ -3238,8 +3463,16 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"\vplan_result\x18\x04 \x01(\v2\x17.millrace.v1.PlanResultH\x00R\n" +
 	"planResult\x126\n" +
 	"\acommand\x18\x05 \x01(\v2\x1a.millrace.v1.WorkerCommandH\x00R\acommand\x123\n" +
-	"\x06report\x18\x06 \x01(\v2\x19.millrace.v1.WorkerReportH\x00R\x06reportB\x06\n" +
-	"\x04body\"\xca\x01\n" +
+	"\x06report\x18\x06 \x01(\v2\x19.millrace.v1.WorkerReportH\x00R\x06report\x12-\n" +
+	"\x04ping\x18\a \x01(\v2\x17.millrace.v1.WorkerPingH\x00R\x04ping\x12-\n" +
+	"\x04pong\x18\b \x01(\v2\x17.millrace.v1.WorkerPongH\x00R\x04pongB\x06\n" +
+	"\x04body\"$\n" +
+	"\n" +
+	"WorkerPing\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\"$\n" +
+	"\n" +
+	"WorkerPong\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\"\xca\x01\n" +
 	"\vWorkerHello\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12\x12\n" +
@@ -3248,7 +3481,7 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"sdkVersion\x12\x1d\n" +
 	"\n" +
 	"go_version\x18\x05 \x01(\tR\tgoVersion\x12!\n" +
-	"\fdata_address\x18\x06 \x01(\tR\vdataAddress\"\x8d\x02\n" +
+	"\fdata_address\x18\x06 \x01(\tR\vdataAddress\"\xaa\x02\n" +
 	"\rWorkerWelcome\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12\x1b\n" +
@@ -3258,13 +3491,15 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"\x06bucket\x18\x06 \x01(\tR\x06bucket\x12!\n" +
 	"\fmemory_bytes\x18\a \x01(\x04R\vmemoryBytes\x12\x1b\n" +
 	"\tdata_host\x18\b \x01(\tR\bdataHost\x12\x14\n" +
-	"\x05slots\x18\t \x01(\rR\x05slots\">\n" +
+	"\x05slots\x18\t \x01(\rR\x05slots\x12\x1b\n" +
+	"\tlocal_dir\x18\n" +
+	" \x01(\tR\blocalDir\">\n" +
 	"\vPlanRequest\x12/\n" +
 	"\x13default_parallelism\x18\x01 \x01(\rR\x12defaultParallelism\"c\n" +
 	"\n" +
 	"PlanResult\x12+\n" +
 	"\x05graph\x18\x01 \x01(\v2\x15.millrace.v1.JobGraphR\x05graph\x12(\n" +
-	"\x05error\x18\x02 \x01(\v2\x12.millrace.v1.ErrorR\x05error\"\xb4\x05\n" +
+	"\x05error\x18\x02 \x01(\v2\x12.millrace.v1.ErrorR\x05error\"\xe9\x05\n" +
 	"\rWorkerCommand\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12-\n" +
 	"\x06deploy\x18\x02 \x01(\v2\x13.millrace.v1.DeployH\x00R\x06deploy\x12*\n" +
@@ -3279,8 +3514,9 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	" \x01(\v2\x15.millrace.v1.FindTipsH\x00R\bfindTips\x121\n" +
 	"\bdrain_to\x18\v \x01(\v2\x14.millrace.v1.DrainToH\x00R\adrainTo\x122\n" +
 	"\x06cancel\x18\f \x01(\v2\x18.millrace.v1.CancelTasksH\x00R\x06cancel\x122\n" +
-	"\x06finish\x18\r \x01(\v2\x18.millrace.v1.FinishTasksH\x00R\x06finishB\x06\n" +
-	"\x04body\"\xec\x03\n" +
+	"\x06finish\x18\r \x01(\v2\x18.millrace.v1.FinishTasksH\x00R\x06finish\x123\n" +
+	"\x06assign\x18\x0e \x01(\v2\x19.millrace.v1.AssignSplitsH\x00R\x06assignB\x06\n" +
+	"\x04body\"\x8b\x04\n" +
 	"\x06Deploy\x12\x1b\n" +
 	"\tplan_hash\x18\x01 \x01(\fR\bplanHash\x12+\n" +
 	"\x05graph\x18\x02 \x01(\v2\x15.millrace.v1.JobGraphR\x05graph\x124\n" +
@@ -3295,13 +3531,17 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"\x15allow_unmatched_state\x18\n" +
 	" \x01(\bR\x13allowUnmatchedState\x12\x18\n" +
 	"\adrained\x18\v \x01(\bR\adrained\x12:\n" +
-	"\rrestore_graph\x18\f \x01(\v2\x15.millrace.v1.JobGraphR\frestoreGraph\"O\n" +
+	"\rrestore_graph\x18\f \x01(\v2\x15.millrace.v1.JobGraphR\frestoreGraph\x12\x1d\n" +
+	"\n" +
+	"keep_state\x18\r \x01(\bR\tkeepState\"O\n" +
 	"\rWorkerAddress\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12!\n" +
 	"\fdata_address\x18\x02 \x01(\tR\vdataAddress\"o\n" +
 	"\x05Start\x124\n" +
 	"\x06splits\x18\x01 \x03(\v2\x1c.millrace.v1.SplitAssignmentR\x06splits\x120\n" +
-	"\x05drain\x18\x02 \x03(\v2\x1a.millrace.v1.DrainPositionR\x05drain\"i\n" +
+	"\x05drain\x18\x02 \x03(\v2\x1a.millrace.v1.DrainPositionR\x05drain\"D\n" +
+	"\fAssignSplits\x124\n" +
+	"\x06splits\x18\x01 \x03(\v2\x1c.millrace.v1.SplitAssignmentR\x06splits\"i\n" +
 	"\x0fSplitAssignment\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x18\n" +
 	"\asubtask\x18\x02 \x01(\rR\asubtask\x12*\n" +
@@ -3311,23 +3551,25 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"\apayload\x18\x02 \x01(\fR\apayload\x12\x1a\n" +
 	"\bposition\x18\x03 \x01(\fR\bposition\x12\x1a\n" +
 	"\bfinished\x18\x04 \x01(\bR\bfinished\x12\x1c\n" +
-	"\twatermark\x18\x05 \x01(\x03R\twatermark\"i\n" +
+	"\twatermark\x18\x05 \x01(\x03R\twatermark\"\x7f\n" +
 	"\tEnumerate\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12 \n" +
 	"\vparallelism\x18\x02 \x01(\rR\vparallelism\x12(\n" +
-	"\x05known\x18\x03 \x03(\v2\x12.millrace.v1.SplitR\x05known\"~\n" +
+	"\x05known\x18\x03 \x03(\v2\x12.millrace.v1.SplitR\x05known\x12\x14\n" +
+	"\x05again\x18\x04 \x01(\bR\x05again\"~\n" +
 	"\n" +
 	"Enumerated\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x124\n" +
 	"\x06splits\x18\x02 \x03(\v2\x1c.millrace.v1.SplitAssignmentR\x06splits\x12(\n" +
-	"\x05error\x18\x03 \x01(\v2\x12.millrace.v1.ErrorR\x05error\"\xcc\x01\n" +
+	"\x05error\x18\x03 \x01(\v2\x12.millrace.v1.ErrorR\x05error\"\xe0\x01\n" +
 	"\x11TriggerCheckpoint\x12#\n" +
 	"\rcheckpoint_id\x18\x01 \x01(\x04R\fcheckpointId\x12!\n" +
 	"\ftriggered_ms\x18\x02 \x01(\x03R\vtriggeredMs\x12\x1c\n" +
 	"\tsavepoint\x18\x03 \x01(\bR\tsavepoint\x12\x12\n" +
 	"\x04full\x18\x04 \x01(\bR\x04full\x12!\n" +
 	"\fstate_prefix\x18\x05 \x01(\tR\vstatePrefix\x12\x1a\n" +
-	"\bterminal\x18\x06 \x01(\bR\bterminal\":\n" +
+	"\bterminal\x18\x06 \x01(\bR\bterminal\x12\x12\n" +
+	"\x04halt\x18\a \x01(\bR\x04halt\":\n" +
 	"\x13CheckpointCompleted\x12#\n" +
 	"\rcheckpoint_id\x18\x01 \x01(\x04R\fcheckpointId\"P\n" +
 	"\x11CheckpointAborted\x12#\n" +
@@ -3490,120 +3732,127 @@ func file_millrace_v1_worker_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_worker_proto_rawDescData
 }
 
-var file_millrace_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_millrace_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_millrace_v1_worker_proto_goTypes = []any{
 	(*WorkerFrame)(nil),         // 0: millrace.v1.WorkerFrame
-	(*WorkerHello)(nil),         // 1: millrace.v1.WorkerHello
-	(*WorkerWelcome)(nil),       // 2: millrace.v1.WorkerWelcome
-	(*PlanRequest)(nil),         // 3: millrace.v1.PlanRequest
-	(*PlanResult)(nil),          // 4: millrace.v1.PlanResult
-	(*WorkerCommand)(nil),       // 5: millrace.v1.WorkerCommand
-	(*Deploy)(nil),              // 6: millrace.v1.Deploy
-	(*WorkerAddress)(nil),       // 7: millrace.v1.WorkerAddress
-	(*Start)(nil),               // 8: millrace.v1.Start
-	(*SplitAssignment)(nil),     // 9: millrace.v1.SplitAssignment
-	(*Split)(nil),               // 10: millrace.v1.Split
-	(*Enumerate)(nil),           // 11: millrace.v1.Enumerate
-	(*Enumerated)(nil),          // 12: millrace.v1.Enumerated
-	(*TriggerCheckpoint)(nil),   // 13: millrace.v1.TriggerCheckpoint
-	(*CheckpointCompleted)(nil), // 14: millrace.v1.CheckpointCompleted
-	(*CheckpointAborted)(nil),   // 15: millrace.v1.CheckpointAborted
-	(*RecoverSink)(nil),         // 16: millrace.v1.RecoverSink
-	(*CommitSink)(nil),          // 17: millrace.v1.CommitSink
-	(*SinkHandle)(nil),          // 18: millrace.v1.SinkHandle
-	(*SinkCommitted)(nil),       // 19: millrace.v1.SinkCommitted
-	(*FindTips)(nil),            // 20: millrace.v1.FindTips
-	(*TipsFound)(nil),           // 21: millrace.v1.TipsFound
-	(*DrainPosition)(nil),       // 22: millrace.v1.DrainPosition
-	(*DrainTo)(nil),             // 23: millrace.v1.DrainTo
-	(*CancelTasks)(nil),         // 24: millrace.v1.CancelTasks
-	(*FinishTasks)(nil),         // 25: millrace.v1.FinishTasks
-	(*WorkerReport)(nil),        // 26: millrace.v1.WorkerReport
-	(*TasksReady)(nil),          // 27: millrace.v1.TasksReady
-	(*TasksRunning)(nil),        // 28: millrace.v1.TasksRunning
-	(*TasksEnded)(nil),          // 29: millrace.v1.TasksEnded
-	(*CheckpointAck)(nil),       // 30: millrace.v1.CheckpointAck
-	(*TaskCheckpointStats)(nil), // 31: millrace.v1.TaskCheckpointStats
-	(*CheckpointDeclined)(nil),  // 32: millrace.v1.CheckpointDeclined
-	(*TaskFailed)(nil),          // 33: millrace.v1.TaskFailed
-	(*SourcesExhausted)(nil),    // 34: millrace.v1.SourcesExhausted
-	(*OutputHeld)(nil),          // 35: millrace.v1.OutputHeld
-	(*FirstOutput)(nil),         // 36: millrace.v1.FirstOutput
-	(*MetricsReport)(nil),       // 37: millrace.v1.MetricsReport
-	(*TaskMetrics)(nil),         // 38: millrace.v1.TaskMetrics
-	(*OperatorMetrics)(nil),     // 39: millrace.v1.OperatorMetrics
-	(*SplitMetrics)(nil),        // 40: millrace.v1.SplitMetrics
-	(*ProcessMetrics)(nil),      // 41: millrace.v1.ProcessMetrics
-	nil,                         // 42: millrace.v1.OperatorMetrics.UserEntry
-	(*JobGraph)(nil),            // 43: millrace.v1.JobGraph
-	(*Error)(nil),               // 44: millrace.v1.Error
-	(*OperatorSnapshot)(nil),    // 45: millrace.v1.OperatorSnapshot
+	(*WorkerPing)(nil),          // 1: millrace.v1.WorkerPing
+	(*WorkerPong)(nil),          // 2: millrace.v1.WorkerPong
+	(*WorkerHello)(nil),         // 3: millrace.v1.WorkerHello
+	(*WorkerWelcome)(nil),       // 4: millrace.v1.WorkerWelcome
+	(*PlanRequest)(nil),         // 5: millrace.v1.PlanRequest
+	(*PlanResult)(nil),          // 6: millrace.v1.PlanResult
+	(*WorkerCommand)(nil),       // 7: millrace.v1.WorkerCommand
+	(*Deploy)(nil),              // 8: millrace.v1.Deploy
+	(*WorkerAddress)(nil),       // 9: millrace.v1.WorkerAddress
+	(*Start)(nil),               // 10: millrace.v1.Start
+	(*AssignSplits)(nil),        // 11: millrace.v1.AssignSplits
+	(*SplitAssignment)(nil),     // 12: millrace.v1.SplitAssignment
+	(*Split)(nil),               // 13: millrace.v1.Split
+	(*Enumerate)(nil),           // 14: millrace.v1.Enumerate
+	(*Enumerated)(nil),          // 15: millrace.v1.Enumerated
+	(*TriggerCheckpoint)(nil),   // 16: millrace.v1.TriggerCheckpoint
+	(*CheckpointCompleted)(nil), // 17: millrace.v1.CheckpointCompleted
+	(*CheckpointAborted)(nil),   // 18: millrace.v1.CheckpointAborted
+	(*RecoverSink)(nil),         // 19: millrace.v1.RecoverSink
+	(*CommitSink)(nil),          // 20: millrace.v1.CommitSink
+	(*SinkHandle)(nil),          // 21: millrace.v1.SinkHandle
+	(*SinkCommitted)(nil),       // 22: millrace.v1.SinkCommitted
+	(*FindTips)(nil),            // 23: millrace.v1.FindTips
+	(*TipsFound)(nil),           // 24: millrace.v1.TipsFound
+	(*DrainPosition)(nil),       // 25: millrace.v1.DrainPosition
+	(*DrainTo)(nil),             // 26: millrace.v1.DrainTo
+	(*CancelTasks)(nil),         // 27: millrace.v1.CancelTasks
+	(*FinishTasks)(nil),         // 28: millrace.v1.FinishTasks
+	(*WorkerReport)(nil),        // 29: millrace.v1.WorkerReport
+	(*TasksReady)(nil),          // 30: millrace.v1.TasksReady
+	(*TasksRunning)(nil),        // 31: millrace.v1.TasksRunning
+	(*TasksEnded)(nil),          // 32: millrace.v1.TasksEnded
+	(*CheckpointAck)(nil),       // 33: millrace.v1.CheckpointAck
+	(*TaskCheckpointStats)(nil), // 34: millrace.v1.TaskCheckpointStats
+	(*CheckpointDeclined)(nil),  // 35: millrace.v1.CheckpointDeclined
+	(*TaskFailed)(nil),          // 36: millrace.v1.TaskFailed
+	(*SourcesExhausted)(nil),    // 37: millrace.v1.SourcesExhausted
+	(*OutputHeld)(nil),          // 38: millrace.v1.OutputHeld
+	(*FirstOutput)(nil),         // 39: millrace.v1.FirstOutput
+	(*MetricsReport)(nil),       // 40: millrace.v1.MetricsReport
+	(*TaskMetrics)(nil),         // 41: millrace.v1.TaskMetrics
+	(*OperatorMetrics)(nil),     // 42: millrace.v1.OperatorMetrics
+	(*SplitMetrics)(nil),        // 43: millrace.v1.SplitMetrics
+	(*ProcessMetrics)(nil),      // 44: millrace.v1.ProcessMetrics
+	nil,                         // 45: millrace.v1.OperatorMetrics.UserEntry
+	(*JobGraph)(nil),            // 46: millrace.v1.JobGraph
+	(*Error)(nil),               // 47: millrace.v1.Error
+	(*OperatorSnapshot)(nil),    // 48: millrace.v1.OperatorSnapshot
 }
 var file_millrace_v1_worker_proto_depIdxs = []int32{
-	1,  // 0: millrace.v1.WorkerFrame.hello:type_name -> millrace.v1.WorkerHello
-	2,  // 1: millrace.v1.WorkerFrame.welcome:type_name -> millrace.v1.WorkerWelcome
-	3,  // 2: millrace.v1.WorkerFrame.plan_request:type_name -> millrace.v1.PlanRequest
-	4,  // 3: millrace.v1.WorkerFrame.plan_result:type_name -> millrace.v1.PlanResult
-	5,  // 4: millrace.v1.WorkerFrame.command:type_name -> millrace.v1.WorkerCommand
-	26, // 5: millrace.v1.WorkerFrame.report:type_name -> millrace.v1.WorkerReport
-	43, // 6: millrace.v1.PlanResult.graph:type_name -> millrace.v1.JobGraph
-	44, // 7: millrace.v1.PlanResult.error:type_name -> millrace.v1.Error
-	6,  // 8: millrace.v1.WorkerCommand.deploy:type_name -> millrace.v1.Deploy
-	8,  // 9: millrace.v1.WorkerCommand.start:type_name -> millrace.v1.Start
-	13, // 10: millrace.v1.WorkerCommand.trigger:type_name -> millrace.v1.TriggerCheckpoint
-	14, // 11: millrace.v1.WorkerCommand.completed:type_name -> millrace.v1.CheckpointCompleted
-	15, // 12: millrace.v1.WorkerCommand.aborted:type_name -> millrace.v1.CheckpointAborted
-	11, // 13: millrace.v1.WorkerCommand.enumerate:type_name -> millrace.v1.Enumerate
-	16, // 14: millrace.v1.WorkerCommand.recover:type_name -> millrace.v1.RecoverSink
-	17, // 15: millrace.v1.WorkerCommand.commit:type_name -> millrace.v1.CommitSink
-	20, // 16: millrace.v1.WorkerCommand.find_tips:type_name -> millrace.v1.FindTips
-	23, // 17: millrace.v1.WorkerCommand.drain_to:type_name -> millrace.v1.DrainTo
-	24, // 18: millrace.v1.WorkerCommand.cancel:type_name -> millrace.v1.CancelTasks
-	25, // 19: millrace.v1.WorkerCommand.finish:type_name -> millrace.v1.FinishTasks
-	43, // 20: millrace.v1.Deploy.graph:type_name -> millrace.v1.JobGraph
-	7,  // 21: millrace.v1.Deploy.workers:type_name -> millrace.v1.WorkerAddress
-	45, // 22: millrace.v1.Deploy.restore:type_name -> millrace.v1.OperatorSnapshot
-	43, // 23: millrace.v1.Deploy.restore_graph:type_name -> millrace.v1.JobGraph
-	9,  // 24: millrace.v1.Start.splits:type_name -> millrace.v1.SplitAssignment
-	22, // 25: millrace.v1.Start.drain:type_name -> millrace.v1.DrainPosition
-	10, // 26: millrace.v1.SplitAssignment.splits:type_name -> millrace.v1.Split
-	10, // 27: millrace.v1.Enumerate.known:type_name -> millrace.v1.Split
-	9,  // 28: millrace.v1.Enumerated.splits:type_name -> millrace.v1.SplitAssignment
-	44, // 29: millrace.v1.Enumerated.error:type_name -> millrace.v1.Error
-	18, // 30: millrace.v1.RecoverSink.handles:type_name -> millrace.v1.SinkHandle
-	18, // 31: millrace.v1.CommitSink.handles:type_name -> millrace.v1.SinkHandle
-	44, // 32: millrace.v1.SinkCommitted.error:type_name -> millrace.v1.Error
-	10, // 33: millrace.v1.FindTips.splits:type_name -> millrace.v1.Split
-	22, // 34: millrace.v1.TipsFound.tips:type_name -> millrace.v1.DrainPosition
-	44, // 35: millrace.v1.TipsFound.error:type_name -> millrace.v1.Error
-	22, // 36: millrace.v1.DrainTo.positions:type_name -> millrace.v1.DrainPosition
-	27, // 37: millrace.v1.WorkerReport.ready:type_name -> millrace.v1.TasksReady
-	28, // 38: millrace.v1.WorkerReport.running:type_name -> millrace.v1.TasksRunning
-	30, // 39: millrace.v1.WorkerReport.ack:type_name -> millrace.v1.CheckpointAck
-	32, // 40: millrace.v1.WorkerReport.declined:type_name -> millrace.v1.CheckpointDeclined
-	33, // 41: millrace.v1.WorkerReport.failed:type_name -> millrace.v1.TaskFailed
-	12, // 42: millrace.v1.WorkerReport.enumerated:type_name -> millrace.v1.Enumerated
-	19, // 43: millrace.v1.WorkerReport.committed:type_name -> millrace.v1.SinkCommitted
-	21, // 44: millrace.v1.WorkerReport.tips:type_name -> millrace.v1.TipsFound
-	34, // 45: millrace.v1.WorkerReport.exhausted:type_name -> millrace.v1.SourcesExhausted
-	35, // 46: millrace.v1.WorkerReport.held:type_name -> millrace.v1.OutputHeld
-	37, // 47: millrace.v1.WorkerReport.metrics:type_name -> millrace.v1.MetricsReport
-	29, // 48: millrace.v1.WorkerReport.ended:type_name -> millrace.v1.TasksEnded
-	36, // 49: millrace.v1.WorkerReport.first_output:type_name -> millrace.v1.FirstOutput
-	45, // 50: millrace.v1.CheckpointAck.operators:type_name -> millrace.v1.OperatorSnapshot
-	31, // 51: millrace.v1.CheckpointAck.stats:type_name -> millrace.v1.TaskCheckpointStats
-	44, // 52: millrace.v1.CheckpointDeclined.error:type_name -> millrace.v1.Error
-	44, // 53: millrace.v1.TaskFailed.error:type_name -> millrace.v1.Error
-	38, // 54: millrace.v1.MetricsReport.tasks:type_name -> millrace.v1.TaskMetrics
-	41, // 55: millrace.v1.MetricsReport.process:type_name -> millrace.v1.ProcessMetrics
-	39, // 56: millrace.v1.TaskMetrics.operators:type_name -> millrace.v1.OperatorMetrics
-	40, // 57: millrace.v1.TaskMetrics.splits:type_name -> millrace.v1.SplitMetrics
-	42, // 58: millrace.v1.OperatorMetrics.user:type_name -> millrace.v1.OperatorMetrics.UserEntry
-	59, // [59:59] is the sub-list for method output_type
-	59, // [59:59] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	3,  // 0: millrace.v1.WorkerFrame.hello:type_name -> millrace.v1.WorkerHello
+	4,  // 1: millrace.v1.WorkerFrame.welcome:type_name -> millrace.v1.WorkerWelcome
+	5,  // 2: millrace.v1.WorkerFrame.plan_request:type_name -> millrace.v1.PlanRequest
+	6,  // 3: millrace.v1.WorkerFrame.plan_result:type_name -> millrace.v1.PlanResult
+	7,  // 4: millrace.v1.WorkerFrame.command:type_name -> millrace.v1.WorkerCommand
+	29, // 5: millrace.v1.WorkerFrame.report:type_name -> millrace.v1.WorkerReport
+	1,  // 6: millrace.v1.WorkerFrame.ping:type_name -> millrace.v1.WorkerPing
+	2,  // 7: millrace.v1.WorkerFrame.pong:type_name -> millrace.v1.WorkerPong
+	46, // 8: millrace.v1.PlanResult.graph:type_name -> millrace.v1.JobGraph
+	47, // 9: millrace.v1.PlanResult.error:type_name -> millrace.v1.Error
+	8,  // 10: millrace.v1.WorkerCommand.deploy:type_name -> millrace.v1.Deploy
+	10, // 11: millrace.v1.WorkerCommand.start:type_name -> millrace.v1.Start
+	16, // 12: millrace.v1.WorkerCommand.trigger:type_name -> millrace.v1.TriggerCheckpoint
+	17, // 13: millrace.v1.WorkerCommand.completed:type_name -> millrace.v1.CheckpointCompleted
+	18, // 14: millrace.v1.WorkerCommand.aborted:type_name -> millrace.v1.CheckpointAborted
+	14, // 15: millrace.v1.WorkerCommand.enumerate:type_name -> millrace.v1.Enumerate
+	19, // 16: millrace.v1.WorkerCommand.recover:type_name -> millrace.v1.RecoverSink
+	20, // 17: millrace.v1.WorkerCommand.commit:type_name -> millrace.v1.CommitSink
+	23, // 18: millrace.v1.WorkerCommand.find_tips:type_name -> millrace.v1.FindTips
+	26, // 19: millrace.v1.WorkerCommand.drain_to:type_name -> millrace.v1.DrainTo
+	27, // 20: millrace.v1.WorkerCommand.cancel:type_name -> millrace.v1.CancelTasks
+	28, // 21: millrace.v1.WorkerCommand.finish:type_name -> millrace.v1.FinishTasks
+	11, // 22: millrace.v1.WorkerCommand.assign:type_name -> millrace.v1.AssignSplits
+	46, // 23: millrace.v1.Deploy.graph:type_name -> millrace.v1.JobGraph
+	9,  // 24: millrace.v1.Deploy.workers:type_name -> millrace.v1.WorkerAddress
+	48, // 25: millrace.v1.Deploy.restore:type_name -> millrace.v1.OperatorSnapshot
+	46, // 26: millrace.v1.Deploy.restore_graph:type_name -> millrace.v1.JobGraph
+	12, // 27: millrace.v1.Start.splits:type_name -> millrace.v1.SplitAssignment
+	25, // 28: millrace.v1.Start.drain:type_name -> millrace.v1.DrainPosition
+	12, // 29: millrace.v1.AssignSplits.splits:type_name -> millrace.v1.SplitAssignment
+	13, // 30: millrace.v1.SplitAssignment.splits:type_name -> millrace.v1.Split
+	13, // 31: millrace.v1.Enumerate.known:type_name -> millrace.v1.Split
+	12, // 32: millrace.v1.Enumerated.splits:type_name -> millrace.v1.SplitAssignment
+	47, // 33: millrace.v1.Enumerated.error:type_name -> millrace.v1.Error
+	21, // 34: millrace.v1.RecoverSink.handles:type_name -> millrace.v1.SinkHandle
+	21, // 35: millrace.v1.CommitSink.handles:type_name -> millrace.v1.SinkHandle
+	47, // 36: millrace.v1.SinkCommitted.error:type_name -> millrace.v1.Error
+	13, // 37: millrace.v1.FindTips.splits:type_name -> millrace.v1.Split
+	25, // 38: millrace.v1.TipsFound.tips:type_name -> millrace.v1.DrainPosition
+	47, // 39: millrace.v1.TipsFound.error:type_name -> millrace.v1.Error
+	25, // 40: millrace.v1.DrainTo.positions:type_name -> millrace.v1.DrainPosition
+	30, // 41: millrace.v1.WorkerReport.ready:type_name -> millrace.v1.TasksReady
+	31, // 42: millrace.v1.WorkerReport.running:type_name -> millrace.v1.TasksRunning
+	33, // 43: millrace.v1.WorkerReport.ack:type_name -> millrace.v1.CheckpointAck
+	35, // 44: millrace.v1.WorkerReport.declined:type_name -> millrace.v1.CheckpointDeclined
+	36, // 45: millrace.v1.WorkerReport.failed:type_name -> millrace.v1.TaskFailed
+	15, // 46: millrace.v1.WorkerReport.enumerated:type_name -> millrace.v1.Enumerated
+	22, // 47: millrace.v1.WorkerReport.committed:type_name -> millrace.v1.SinkCommitted
+	24, // 48: millrace.v1.WorkerReport.tips:type_name -> millrace.v1.TipsFound
+	37, // 49: millrace.v1.WorkerReport.exhausted:type_name -> millrace.v1.SourcesExhausted
+	38, // 50: millrace.v1.WorkerReport.held:type_name -> millrace.v1.OutputHeld
+	40, // 51: millrace.v1.WorkerReport.metrics:type_name -> millrace.v1.MetricsReport
+	32, // 52: millrace.v1.WorkerReport.ended:type_name -> millrace.v1.TasksEnded
+	39, // 53: millrace.v1.WorkerReport.first_output:type_name -> millrace.v1.FirstOutput
+	48, // 54: millrace.v1.CheckpointAck.operators:type_name -> millrace.v1.OperatorSnapshot
+	34, // 55: millrace.v1.CheckpointAck.stats:type_name -> millrace.v1.TaskCheckpointStats
+	47, // 56: millrace.v1.CheckpointDeclined.error:type_name -> millrace.v1.Error
+	47, // 57: millrace.v1.TaskFailed.error:type_name -> millrace.v1.Error
+	41, // 58: millrace.v1.MetricsReport.tasks:type_name -> millrace.v1.TaskMetrics
+	44, // 59: millrace.v1.MetricsReport.process:type_name -> millrace.v1.ProcessMetrics
+	42, // 60: millrace.v1.TaskMetrics.operators:type_name -> millrace.v1.OperatorMetrics
+	43, // 61: millrace.v1.TaskMetrics.splits:type_name -> millrace.v1.SplitMetrics
+	45, // 62: millrace.v1.OperatorMetrics.user:type_name -> millrace.v1.OperatorMetrics.UserEntry
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_worker_proto_init() }
@@ -3620,8 +3869,10 @@ func file_millrace_v1_worker_proto_init() {
 		(*WorkerFrame_PlanResult)(nil),
 		(*WorkerFrame_Command)(nil),
 		(*WorkerFrame_Report)(nil),
+		(*WorkerFrame_Ping)(nil),
+		(*WorkerFrame_Pong)(nil),
 	}
-	file_millrace_v1_worker_proto_msgTypes[5].OneofWrappers = []any{
+	file_millrace_v1_worker_proto_msgTypes[7].OneofWrappers = []any{
 		(*WorkerCommand_Deploy)(nil),
 		(*WorkerCommand_Start)(nil),
 		(*WorkerCommand_Trigger)(nil),
@@ -3634,8 +3885,9 @@ func file_millrace_v1_worker_proto_init() {
 		(*WorkerCommand_DrainTo)(nil),
 		(*WorkerCommand_Cancel)(nil),
 		(*WorkerCommand_Finish)(nil),
+		(*WorkerCommand_Assign)(nil),
 	}
-	file_millrace_v1_worker_proto_msgTypes[26].OneofWrappers = []any{
+	file_millrace_v1_worker_proto_msgTypes[29].OneofWrappers = []any{
 		(*WorkerReport_Ready)(nil),
 		(*WorkerReport_Running)(nil),
 		(*WorkerReport_Ack)(nil),
@@ -3656,7 +3908,7 @@ func file_millrace_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_worker_proto_rawDesc), len(file_millrace_v1_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
