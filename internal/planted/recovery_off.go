@@ -1,0 +1,6 @@
+//go:build !planted_recovery
+
+package planted
+
+// RecoveryCommitsNothing: what the restored checkpoint prepared is not committed.
+const RecoveryCommitsNothing = false
