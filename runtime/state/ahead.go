@@ -62,7 +62,7 @@ func (s *Store) Ahead(hashes []uint64, i int) {
 func (t *Table[K, V]) aheadHeads(hashes []uint64) {
 	var at [2 * Stride]unsafe.Pointer
 	for i, h := range hashes {
-		p := unsafe.Pointer(t.leaf(t.relative(h)))
+		p := unsafe.Pointer(t.leaf(h))
 		at[2*i&(2*Stride-1)], at[(2*i+1)&(2*Stride-1)] = p, unsafe.Add(p, headSize)
 	}
 	prefetch(&at[0], 2*len(hashes))
@@ -80,7 +80,7 @@ func (t *Table[K, V]) aheadSlots(hashes []uint64) {
 // likely is the slot of a hash, if it has one and tags do not mislead; it is
 // one of the same page always.
 func (t *Table[K, V]) likely(hash uint64) *slot[K, V] {
-	p := t.leaf(t.relative(hash))
+	p := t.leaf(hash)
 	group := p.home(hash) / groupSize
 	i := slotOf(group, matching(p.tags(group), uint8(hash)|tagFull))
 	return t.of.at(p, i&(p.groups*groupSize-1))

@@ -1,12 +1,13 @@
 package state
 
 import (
+	"math"
 	"math/bits"
 	"reflect"
 	"unsafe"
 )
 
-// page holds the entries of one contiguous range of relative hashes: an
+// page holds the entries of one contiguous range of hashes: an
 // open-addressing table of groups of 8 slots. It is the head of one block of
 // memory, laid out by layout:
 //
@@ -28,11 +29,11 @@ import (
 type page struct {
 	epoch, pos uint32
 	live, used uint32 // entries; entries and deleted slots
-	prefix     uint64 // the lowest relative hash
+	prefix     uint64 // the lowest hash
 	groups     uint32 // of 8 slots, a power of two
 	bitmaps    uint32 // offset of the bitmaps
 	slots      uint32 // offset of the slots
-	depth      uint8  // leading bits that all relative hashes share
+	depth      uint8  // leading bits that all its hashes share
 	retired    bool   // out of the tree: a copy took its place
 	dirty      uint64 // the bitmaps of pages with up to 64 slots
 	fresh      uint64
@@ -137,13 +138,8 @@ func (p *page) free(hash uint64) uint32 {
 	}
 }
 
-// end is the relative hash after the page's last, 0 when it is the last page.
-func (p *page) end() uint64 {
-	if p.depth == 0 {
-		return 0
-	}
-	return p.prefix + 1<<(64-p.depth)
-}
+// last is the page's highest hash.
+func (p *page) last() uint64 { return p.prefix | math.MaxUint64>>p.depth }
 
 // layout makes pages for a pair of types and recycles them. It is shared by
 // all tables of a state.

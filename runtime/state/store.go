@@ -14,8 +14,8 @@ import (
 // Store holds the tables of one operator instance.
 type Store struct {
 	groups    keygroup.Range
-	base, top uint64 // the hashes of the key groups
-	shift     uint8  // spreads them over 64 bits
+	base, top uint64 // the hashes of the key groups, and
+	common    uint8  // how many leading bits they share
 	states    map[string]registered
 	byKey     []aheader // tables whose hashes are those of the stream's key
 
@@ -62,7 +62,7 @@ func NewStore(r keygroup.Range) *Store {
 	first := func(g int) uint64 { return (uint64(g)<<32 + uint64(r.N) - 1) / uint64(r.N) }
 	s.base = first(r.First) << 32
 	s.top = first(r.Last+1)<<32 - 1 // wraps to the highest for the last group
-	s.shift = uint8(bits.LeadingZeros64(s.top - s.base))
+	s.common = uint8(bits.LeadingZeros64(s.base ^ s.top))
 	return s
 }
 

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -369,6 +370,47 @@ func TestChangesBetweenFullSnapshotsAreKept(t *testing.T) {
 	for k, want := range map[uint64]uint64{1: maxHeld, 2: 1, 3: 1} {
 		if v, ok := back.Get(hash(&k), k); !ok || v.Count != want {
 			t.Errorf("key %d came back as %v (%v), want %d", k, v, ok, want)
+		}
+	}
+}
+
+// TestATablesShapeDoesNotDependOnItsShare fills stores of the most different
+// key groups with as many keys and compares what that takes. Ranges that cross
+// the middle of all hashes share no leading bit, however small they are.
+func TestATablesShapeDoesNotDependOnItsShare(t *testing.T) {
+	const keys = 20_000
+	shape := func(r keygroup.Range) (bytes, pages, nodes int) {
+		s := NewStore(r)
+		tab := table[uint64, counter](t, s, "t")
+		rng := rand.New(rand.NewPCG(1, 2))
+		for range keys {
+			h := s.base + rng.Uint64N(max(s.top-s.base, 1)) // the range of all has 2^64-1
+			tab.Upsert(h, h)
+		}
+		seen := map[ref]bool{}
+		for stack := []ref{tab.root}; len(stack) > 0; {
+			r := stack[len(stack)-1]
+			stack = stack[:len(stack)-1]
+			switch {
+			case seen[r]:
+			case width(r) > 0:
+				nodes += len(placesOf(r))
+				stack = append(stack, placesOf(r)...)
+			default:
+				pages++
+			}
+			seen[r] = true
+		}
+		return tab.Bytes(), pages, nodes
+	}
+	bytes, pages, _ := shape(everything)
+	for _, r := range []keygroup.Range{
+		keygroup.RangeOf(1, 2, 1024), keygroup.RangeOf(1, 3, 1024), keygroup.RangeOf(512, 1024, 1024),
+		{First: 511, Last: 512, N: 1024}, {First: 500, Last: 513, N: 1024}, {First: 16383, Last: 16384, N: 32768},
+	} {
+		b, p, n := shape(r)
+		if b > bytes*5/4 || p > pages*5/4 || 8*n > bytes/20 {
+			t.Errorf("%v: %d bytes in %d pages, %d places; all groups: %d bytes, %d pages", r, b, p, n, bytes, pages)
 		}
 	}
 }

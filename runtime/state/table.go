@@ -2,6 +2,7 @@ package state
 
 import (
 	"math"
+	"math/bits"
 	"unsafe"
 
 	"github.com/millrace/millrace/runtime/codec"
@@ -11,8 +12,6 @@ import (
 // Table maps keys to values.
 type Table[K comparable, V any] struct {
 	tree
-	base   uint64 // lowest hash of the store
-	shift  uint8
 	owning bool   // values are mutable: see page, invariant 3
 	groups uint32 // of a page of full size, and
 	slots  uint32 // where its slots begin
@@ -55,7 +54,7 @@ func newKind[K comparable, V any](s *Store, name string, hash func(*K) uint64) (
 func (k *kind[K, V]) table(s *Store, ns int64) *Table[K, V] {
 	return &Table[K, V]{
 		groups: uint32(k.full / groupSize), slots: uint32(headSize + k.full + 8*k.full),
-		tree: tree{s: s}, base: s.base, shift: s.shift, owning: k.values.Mutable(),
+		tree: tree{s: s, common: s.common}, owning: k.values.Mutable(),
 		born: s.epoch, ns: ns, of: k,
 	}
 }
@@ -88,10 +87,6 @@ func (t *Table[K, V]) Len() int { return t.count }
 // Bytes estimates the memory of the table's pages.
 func (t *Table[K, V]) Bytes() int { return t.bytes }
 
-// relative maps hashes to the store's own range, spread over all 64 bits, so
-// that the tree's depth depends on the state and not on the parallelism.
-func (t *Table[K, V]) relative(hash uint64) uint64 { return (hash - t.base) << (t.shift & 63) }
-
 // find returns the slot of a key in a page.
 func (t *Table[K, V]) find(p *page, hash uint64, key *K) (uint32, bool) {
 	l := t.of.layout
@@ -112,7 +107,7 @@ func (t *Table[K, V]) find(p *page, hash uint64, key *K) (uint32, bool) {
 // Get returns the value of a key, to be read only, until the next call of any
 // method of the store's tables.
 func (t *Table[K, V]) Get(hash uint64, key K) (*V, bool) {
-	p := t.leaf(t.relative(hash))
+	p := t.leaf(hash)
 	if p == nil {
 		return nil, false
 	}
@@ -135,7 +130,7 @@ func (t *Table[K, V]) Get(hash uint64, key K) (*V, bool) {
 // Upsert returns the value of a key for writing, until the next call; fresh
 // says that the key had none and the value is zero.
 func (t *Table[K, V]) Upsert(hash uint64, key K) (v *V, fresh bool) {
-	p := t.leaf(t.relative(hash))
+	p := t.leaf(hash)
 	if p != nil && p.epoch == t.s.epoch && p.groups == t.groups && !t.owning {
 		// Mostly the key is at home in a page of full size. Where that is
 		// follows from the table, so the page's head, the tag and the slot come
@@ -176,7 +171,7 @@ func (t *Table[K, V]) search(p *page, hash uint64, key K) (v *V, fresh bool) {
 
 // Delete removes a key and says whether it was there.
 func (t *Table[K, V]) Delete(hash uint64, key K) bool {
-	p := t.leaf(t.relative(hash))
+	p := t.leaf(hash)
 	if p == nil {
 		return false
 	}
@@ -214,7 +209,7 @@ func (t *Table[K, V]) remove(p *page, i uint32, hash uint64) {
 func (t *Table[K, V]) insert(p *page, hash uint64, key *K) *V {
 	for p.used >= p.limit() {
 		t.makeRoom(p)
-		p = t.leaf(t.relative(hash))
+		p = t.leaf(hash)
 	}
 	i := p.free(hash)
 	if *p.tag(i) == 0 {
@@ -234,14 +229,14 @@ func (t *Table[K, V]) insert(p *page, hash uint64, key *K) *V {
 	return &s.val
 }
 
-// plant makes the first page, large enough for the keys expected or of full
-// size.
+// plant makes the first page, for all hashes of the store: large enough for the
+// keys expected or of full size.
 func (t *Table[K, V]) plant() *page {
 	capacity := groupSize
 	for capacity < t.of.full && capacity*(groupSize-1)/groupSize < t.expect {
 		capacity *= 2
 	}
-	p := t.of.make(capacity, 0, 0)
+	p := t.of.make(capacity, t.s.base&^(math.MaxUint64>>t.common), t.common)
 	t.bytes += t.of.size(p)
 	t.root = ref(p)
 	t.list(p)
@@ -311,12 +306,16 @@ const (
 
 // worthSplitting says whether a split parts the entries without many new nodes
 // for few pages; if not, hashes are crowded here, and a larger page is better.
+// Levels that part the page's share of the store's hashes from those of others
+// do not count: there are few such pages.
 func (t *Table[K, V]) worthSplitting(p *page) bool {
-	common := commonBits(p, t.relative)
+	common := commonBits(p)
 	if common == 64 {
 		return false // one hash for all: nothing can part them
 	}
-	return common-int(p.depth) < easySplit || p.capacity() >= largePage
+	first, last := max(p.prefix, t.s.base), min(p.last(), t.s.top)
+	depth := max(int(p.depth), bits.LeadingZeros64(first^last))
+	return common-depth < easySplit || p.capacity() >= largePage
 }
 
 // rebuild moves the entries of a page to one of another capacity.
@@ -344,7 +343,7 @@ func (t *Table[K, V]) split(p *page) {
 	bit := uint64(1) << (63 - p.depth)
 	high := uint32(0)
 	for i := range uint32(p.capacity()) {
-		if *p.tag(i) >= tagFull && t.relative(*p.hash(i))&bit != 0 {
+		if *p.tag(i) >= tagFull && *p.hash(i)&bit != 0 {
 			high++
 		}
 	}
@@ -354,7 +353,7 @@ func (t *Table[K, V]) split(p *page) {
 		if *p.tag(i) < tagFull {
 			continue
 		}
-		if t.relative(*p.hash(i))&bit == 0 {
+		if *p.hash(i)&bit == 0 {
 			t.of.move(left, p, i)
 		} else {
 			t.of.move(right, p, i)
@@ -387,11 +386,11 @@ func (t *Table[K, V]) Scan(from uint64, limit int, f func(hash uint64, key *K, v
 	if t.root == nil {
 		return math.MaxUint64, true
 	}
-	if from = max(from, t.base); from > t.s.top {
+	if from = max(from, t.s.base); from > t.s.top {
 		return math.MaxUint64, true
 	}
 	for calls := 0; ; {
-		p := t.leaf(t.relative(from))
+		p := t.leaf(from)
 		for g := range p.groups {
 			for m := p.tags(g) & highBits; m != 0; m &= m - 1 {
 				i := slotOf(g, m)
@@ -408,14 +407,10 @@ func (t *Table[K, V]) Scan(from uint64, limit int, f func(hash uint64, key *K, v
 				}
 			}
 		}
-		end := p.end()
-		if end == 0 {
+		if p.last() >= t.s.top {
 			return math.MaxUint64, true
 		}
-		from = t.base + end>>(t.shift&63)
-		if from > t.s.top || from < t.base {
-			return math.MaxUint64, true
-		}
+		from = p.last() + 1
 		if calls >= limit {
 			return from, false
 		}

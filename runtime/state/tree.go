@@ -6,8 +6,9 @@ import (
 	"unsafe"
 )
 
-// The pages of a table hang in a tree over the relative hash. A node has 2^width
-// places for the next bits of the hash, and a page that needs fewer stands in
+// The pages of a table hang in a tree over the hash, from the first bit in which
+// the hashes of the store differ. A node has 2^width places for the next bits of
+// the hash, and a page that needs fewer stands in
 // several places side by side. A node whose bits do not tell two pages apart
 // doubles, up to nodeBits; beyond that a place holds a node, whose depth is then
 // nodeBits more. So the tree grows a place or a small node at a time, whatever
@@ -73,11 +74,15 @@ func placesOf(r ref) []ref {
 type tree struct {
 	s    *Store
 	root ref
+	// common is the number of leading bits that all hashes of the store share,
+	// the depth of root.
+	common uint8
 }
 
-// leaf returns the page for a relative hash, nil if the table has none.
-func (t *tree) leaf(rel uint64) *page {
+// leaf returns the page for a hash, nil if the table has none.
+func (t *tree) leaf(hash uint64) *page {
 	r := t.root
+	rel := hash << (t.common & 63)
 	for {
 		w := uintptr(r) & 7
 		if w == 0 {
@@ -89,9 +94,9 @@ func (t *tree) leaf(rel uint64) *page {
 	}
 }
 
-// path makes the nodes on the way to a relative hash the table's own, and
-// returns the pointer to the last of them; nil if the root is a page.
-func (t *tree) path(rel uint64) (link *ref) {
+// path makes the nodes on the way to a hash the table's own, and returns the
+// pointer to the last of them; nil if the root is a page.
+func (t *tree) path(hash uint64) (link *ref) {
 	for at := &t.root; width(*at) > 0; {
 		if n := nodeOf(*at); t.s.shared(n) {
 			c := newNode(t.s.epoch, width(*at), n.depth)
@@ -99,7 +104,7 @@ func (t *tree) path(rel uint64) (link *ref) {
 			*at = c
 		}
 		link = at
-		at = &placesOf(*at)[rel<<(nodeOf(*at).depth&63)>>(64-width(*at))]
+		at = &placesOf(*at)[hash<<(nodeOf(*at).depth&63)>>(64-width(*at))]
 	}
 	return link
 }
@@ -162,18 +167,18 @@ func halve(places []ref, left, right *page) {
 }
 
 // commonBits says how many leading bits all entries of a page have in common.
-func commonBits(p *page, rel func(uint64) uint64) int {
+func commonBits(p *page) int {
 	var first, diff uint64
 	seen := false
 	for i := range uint32(p.capacity()) {
 		if *p.tag(i) < tagFull {
 			continue
 		}
-		r := rel(*p.hash(i))
+		h := *p.hash(i)
 		if !seen {
-			first, seen = r, true
+			first, seen = h, true
 		}
-		diff |= r ^ first
+		diff |= h ^ first
 	}
 	return bits.LeadingZeros64(diff)
 }
