@@ -57,6 +57,8 @@ const (
 	PlanTimedOut        Code = "plan-timed-out"
 	GraphInvalid        Code = "graph-invalid"
 	ArgumentsInvalid    Code = "arguments-invalid"
+	SettingUnknown      Code = "setting-unknown"
+	SettingInvalid      Code = "setting-invalid"
 )
 
 // Codes of jobs.
@@ -77,6 +79,8 @@ const (
 	WorkerLost         Code = "worker-lost"
 	WorkerUnresponsive Code = "worker-unresponsive"
 	WorkerStartFailed  Code = "worker-start-failed"
+	WorkerHung         Code = "worker-hung"
+	TaskHung           Code = "task-hung"
 	MemoryExceeded     Code = "memory-exceeded"
 	DeployFailed       Code = "deploy-failed"
 	DataPlaneFailed    Code = "data-plane-failed"
@@ -96,6 +100,7 @@ const (
 	CheckpointDeclined  Code = "checkpoint-declined"
 	CheckpointTimedOut  Code = "checkpoint-timed-out"
 	CheckpointOverlap   Code = "checkpoint-in-progress"
+	CheckpointsExceeded Code = "checkpoint-failures-exceeded"
 	SavepointNotFound   Code = "savepoint-not-found"
 	SavepointFailed     Code = "savepoint-failed"
 	SavepointForeign    Code = "savepoint-of-another-job"

@@ -29,6 +29,9 @@ import (
 //  8. After a terminal checkpoint has completed nothing is triggered.
 //  9. Every request with a token is answered exactly once, unless it is terminal.
 //  10. While periodic checkpoints are on, two begin at least MinGap apart.
+//  11. GiveUp follows exactly Tolerated+1 failures of an attempt with no
+//     checkpoint completed in between; savepoints, terminal checkpoints and what
+//     ends with the attempt are no failures of that kind.
 type Coordinator struct {
 	cfg     Config
 	nextID  ID

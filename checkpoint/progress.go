@@ -140,10 +140,17 @@ func (c *Coordinator) abort(err *pb.Error, now time.Time) {
 	if !live {
 		return
 	}
+	if p.request.Savepoint || p.request.Terminal {
+		return // who asked for it knows, or it is tried again
+	}
 	c.failures++
 	if c.cfg.Tolerated > 0 && c.failures > c.cfg.Tolerated {
 		c.failures = 0
-		c.emit(GiveUp{Err: &pb.Error{Code: "checkpoint-failed", Message: fmt.Sprintf("%d checkpoints in a row failed, the last: %s", c.cfg.Tolerated+1, err.GetMessage())}})
+		c.emit(GiveUp{Err: &pb.Error{
+			Code:     "checkpoint-failures-exceeded",
+			Message:  fmt.Sprintf("%d checkpoints failed one after the other, at most %d may; the last, %d: %s", c.cfg.Tolerated+1, c.cfg.Tolerated, p.id, err.GetMessage()),
+			Operator: err.GetOperator(), Subtask: err.GetSubtask(), Stack: err.GetStack(),
+		}})
 	}
 }
 

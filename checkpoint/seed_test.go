@@ -53,6 +53,7 @@ type world struct {
 	savepoints  map[string]bool // objects of completed savepoints
 	objects     map[string]bool // that exist
 	chains      map[string][]string
+	failed      int // checkpoints in a row that count
 	pendingActs []Action
 	late        []Event
 }
@@ -112,6 +113,9 @@ func (w *world) check(a Action) {
 		if last := w.lastID; w.journal[last] != nil && !w.answered[last] {
 			w.fatalf("invariant 1: triggered %d while %d is in the journal's hands", id, last)
 		}
+		if tolerated := w.c.cfg.Tolerated; tolerated > 0 && w.failed > tolerated {
+			w.fatalf("invariant 11: triggered %d after %d failures, %d are tolerated", id, w.failed, tolerated)
+		}
 		if a.Stats.Early && w.now.Sub(w.lastPeriod) < 100*time.Millisecond {
 			w.fatalf("invariant 10: %v after the one before", w.now.Sub(w.lastPeriod))
 		}
@@ -146,6 +150,7 @@ func (w *world) check(a Action) {
 			w.fatalf("invariant 4: %d completed as live in epoch %d", id, w.epoch)
 		}
 		w.completed = append(w.completed, id)
+		w.failed = 0
 		if a.Done.GetSavepoint() {
 			for _, o := range Objects(a.Manifest) {
 				w.savepoints[o] = true
@@ -160,6 +165,14 @@ func (w *world) check(a Action) {
 			w.fatalf("invariant 1: aborted %d twice, or after it completed", a.ID)
 		}
 		w.aborted[a.ID] = true
+		if r := w.triggered[a.ID].Command; a.Live && !r.GetSavepoint() && !r.GetTerminal() {
+			w.failed++
+		}
+	case GiveUp:
+		if tolerated := w.c.cfg.Tolerated; tolerated == 0 || w.failed != tolerated+1 {
+			w.fatalf("invariant 11: gave up after %d failures, %d are tolerated", w.failed, tolerated)
+		}
+		w.failed = 0
 	case Delete:
 		w.checkDelete(a)
 	case Answered:
@@ -260,7 +273,7 @@ func (w *world) restart() {
 	if full {
 		w.chains = map[string][]string{}
 	}
-	w.running = true
+	w.running, w.failed = true, 0
 	w.step(Started{Epoch: w.epoch, Workers: w.workers, Subtasks: len(w.workers), Full: full})
 }
 

@@ -171,7 +171,8 @@ type Config struct {
 	RetryGap time.Duration
 	// Retained is how many completed checkpoints stay (1), besides savepoints.
 	Retained int
-	// Tolerated failures in a row; 0 is without limit.
+	// Tolerated is how many checkpoints of an attempt may fail one after the
+	// other, savepoints and terminal ones left out; 0 is without limit.
 	Tolerated int
 	// NextID is the number of the first checkpoint; at least 1.
 	NextID ID

@@ -29,6 +29,8 @@ const (
 	codeBucketUnavailable   = "bucket-unavailable"
 	codeParallelismTooLarge = "parallelism-too-large"
 	codeStaleEpoch          = "stale-epoch"
+	codeSettingUnknown      = "setting-unknown"
+	codeSettingInvalid      = "setting-invalid"
 )
 
 // Error is a failure with a code of the catalogue.

@@ -91,7 +91,7 @@ func TestCheckRestore(t *testing.T) {
 
 func TestRestartDelays(t *testing.T) {
 	ms := func(r *restarts, ran time.Duration) int64 {
-		d, ok := r.next(ran)
+		d, ok := r.next(ran, time.Time{})
 		if !ok {
 			return -1
 		}

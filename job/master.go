@@ -156,6 +156,10 @@ func New(cfg Config) (*Master, error) {
 	m.stopping.record = record.GetStopping()
 	m.stopping.drainKnown = len(record.GetDrain()) > 0
 	m.seen.exceptions = Failures(record)
+	for _, f := range record.GetFailures() {
+		// A rate goes on counting under another leader.
+		m.restarts.recent = append(m.restarts.recent, time.UnixMilli(f.GetAtMs()))
+	}
 	return m, nil
 }
 

@@ -141,6 +141,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		w.end = 50 + r.IntN(200)
 	}
 	w.record = &pb.JobRecord{Submitted: &pb.JobSubmitted{JobId: "job", Graph: testGraph(uint32(1+r.IntN(4)), bounded)}}
+	w.record.Submitted.Graph.Config.TolerableCheckpointFailures = uint32(seed % 3)
 	w.lead(Submitted{})
 	return w
 }

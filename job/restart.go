@@ -24,11 +24,13 @@ type failure struct {
 	fatal bool
 }
 
-// restarts counts them and says when the next is due.
+// restarts counts failures and says when the next restart is due.
 type restarts struct {
 	strategy *pb.RestartStrategy
 	inRow    uint32
-	at       time.Time
+	// recent are the failures that the rate is about, oldest first.
+	recent []time.Time
+	at     time.Time
 }
 
 // Defaults of a restart strategy.
@@ -37,12 +39,13 @@ const (
 	defaultMaxDelay     = time.Minute
 	defaultMultiplier   = 2
 	defaultReset        = 10 * time.Second
+	defaultRateInterval = time.Minute
 )
 
 func strategyOf(s *pb.RestartStrategy) *pb.RestartStrategy {
 	r := &pb.RestartStrategy{
 		Kind: s.GetKind(), InitialDelayMs: s.GetInitialDelayMs(), MaxDelayMs: s.GetMaxDelayMs(),
-		Multiplier: s.GetMultiplier(), ResetMs: s.GetResetMs(), MaxAttempts: s.GetMaxAttempts(),
+		Multiplier: s.GetMultiplier(), ResetMs: s.GetResetMs(), MaxAttempts: s.GetMaxAttempts(), RateIntervalMs: s.GetRateIntervalMs(),
 	}
 	if r.Kind == pb.RestartStrategy_KIND_UNSPECIFIED {
 		r.Kind = pb.RestartStrategy_KIND_EXPONENTIAL
@@ -59,21 +62,30 @@ func strategyOf(s *pb.RestartStrategy) *pb.RestartStrategy {
 	if r.ResetMs <= 0 {
 		r.ResetMs = defaultReset.Milliseconds()
 	}
+	if r.RateIntervalMs <= 0 {
+		r.RateIntervalMs = defaultRateInterval.Milliseconds()
+	}
 	return r
 }
 
 // next says how long to wait before the next restart, or that there is none.
 // ran is how long the failed attempt ran.
-func (r *restarts) next(ran time.Duration) (time.Duration, bool) {
+func (r *restarts) next(ran time.Duration, now time.Time) (time.Duration, bool) {
 	s := r.strategy
+	initial := time.Duration(s.GetInitialDelayMs()) * time.Millisecond
+	switch s.GetKind() {
+	case pb.RestartStrategy_KIND_NONE:
+		return 0, false
+	case pb.RestartStrategy_KIND_RATE:
+		return initial, r.within(now)
+	}
 	if ran >= time.Duration(s.GetResetMs())*time.Millisecond {
 		r.inRow = 0
 	}
-	if s.GetKind() == pb.RestartStrategy_KIND_NONE || s.GetMaxAttempts() > 0 && r.inRow >= s.GetMaxAttempts() {
+	if s.GetMaxAttempts() > 0 && r.inRow >= s.GetMaxAttempts() {
 		return 0, false
 	}
 	r.inRow++
-	initial := time.Duration(s.GetInitialDelayMs()) * time.Millisecond
 	if s.GetKind() == pb.RestartStrategy_KIND_FIXED {
 		return initial, true
 	}
@@ -82,6 +94,37 @@ func (r *restarts) next(ran time.Duration) (time.Duration, bool) {
 	}
 	most := float64(s.GetMaxDelayMs()) * float64(time.Millisecond)
 	return time.Duration(min(float64(initial)*math.Pow(s.GetMultiplier(), float64(r.inRow-2)), most)), true
+}
+
+// within notes a failure and says whether there are no more of them in an
+// interval than the rate allows. A failure counts for an interval that begins
+// with it and does not hold its end.
+func (r *restarts) within(now time.Time) bool {
+	most := int(r.strategy.GetMaxAttempts())
+	if most == 0 {
+		return true
+	}
+	interval := time.Duration(r.strategy.GetRateIntervalMs()) * time.Millisecond
+	r.recent = slices.DeleteFunc(r.recent, func(at time.Time) bool { return now.Sub(at) >= interval })
+	if len(r.recent) >= most {
+		return false
+	}
+	r.recent = append(r.recent, now)
+	return true
+}
+
+// spent says why there is no further restart.
+func (r *restarts) spent() string {
+	s := r.strategy
+	switch s.GetKind() {
+	case pb.RestartStrategy_KIND_NONE:
+		return "the restart strategy is none: the first failure ends the job"
+	case pb.RestartStrategy_KIND_RATE:
+		return fmt.Sprintf("restart strategy failure-rate: %d failures within %s, at most %d are allowed",
+			len(r.recent)+1, showTime(s.GetRateIntervalMs()), s.GetMaxAttempts())
+	}
+	return fmt.Sprintf("restart strategy %s: failure %d in a row, at most %d restarts are allowed",
+		strategyNames[s.GetKind()], r.inRow+1, s.GetMaxAttempts())
 }
 
 // fail ends the attempt under way, if there is one, and decides what follows.
@@ -115,12 +158,12 @@ func (m *Master) fail(f failure) {
 	}
 	delay, again := time.Duration(-1), false
 	if !f.fatal && !fatal[f.err.GetCode()] {
-		delay, again = m.restarts.next(ran)
+		delay, again = m.restarts.next(ran, m.now)
 		if !again {
 			delay = -1
 			f.err = &pb.Error{
 				Code:     codeRestartsExhausted,
-				Message:  fmt.Sprintf("no restart is left after %d: %s", m.restarts.inRow, f.err.GetMessage()),
+				Message:  m.restarts.spent() + "; the last: " + f.err.GetMessage(),
 				Operator: f.err.GetOperator(), Subtask: f.err.GetSubtask(), Stack: f.err.GetStack(),
 			}
 		}

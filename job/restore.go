@@ -150,6 +150,7 @@ func (m *Master) makeCoordinator() {
 		Job: m.job, Lineage: m.lineageID, Graph: m.graph,
 		Interval: ms(c.GetCheckpointIntervalMs()), NoPeriod: c != nil && c.GetCheckpointIntervalMs() <= 0,
 		Timeout: ms(c.GetCheckpointTimeoutMs()), Retained: int(c.GetRetainedCheckpoints()),
+		Tolerated: int(c.GetTolerableCheckpointFailures()),
 	}
 	for _, done := range m.record.GetRetained() {
 		if got := m.reading.got[done.GetManifest()]; got != nil {
