@@ -211,6 +211,7 @@ type JobManagerMessage struct {
 	//	*JobManagerMessage_ToWorker
 	//	*JobManagerMessage_StreamReply
 	//	*JobManagerMessage_Catalog
+	//	*JobManagerMessage_ResizeWorker
 	Body          isJobManagerMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -325,6 +326,15 @@ func (x *JobManagerMessage) GetCatalog() *Catalog {
 	return nil
 }
 
+func (x *JobManagerMessage) GetResizeWorker() *ResizeWorker {
+	if x != nil {
+		if x, ok := x.Body.(*JobManagerMessage_ResizeWorker); ok {
+			return x.ResizeWorker
+		}
+	}
+	return nil
+}
+
 type isJobManagerMessage_Body interface {
 	isJobManagerMessage_Body()
 }
@@ -361,6 +371,10 @@ type JobManagerMessage_Catalog struct {
 	Catalog *Catalog `protobuf:"bytes,8,opt,name=catalog,proto3,oneof"`
 }
 
+type JobManagerMessage_ResizeWorker struct {
+	ResizeWorker *ResizeWorker `protobuf:"bytes,9,opt,name=resize_worker,json=resizeWorker,proto3,oneof"`
+}
+
 func (*JobManagerMessage_Registered) isJobManagerMessage_Body() {}
 
 func (*JobManagerMessage_Heartbeat) isJobManagerMessage_Body() {}
@@ -376,6 +390,8 @@ func (*JobManagerMessage_ToWorker) isJobManagerMessage_Body() {}
 func (*JobManagerMessage_StreamReply) isJobManagerMessage_Body() {}
 
 func (*JobManagerMessage_Catalog) isJobManagerMessage_Body() {}
+
+func (*JobManagerMessage_ResizeWorker) isJobManagerMessage_Body() {}
 
 type Register struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -900,6 +916,60 @@ func (x *StopWorker) GetGraceMs() int64 {
 	return 0
 }
 
+// ResizeWorker gives a worker that runs another number of slots, and with them
+// another memory budget. The worker is told by a second WorkerWelcome.
+type ResizeWorker struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	WorkerId      string                 `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	Slots         uint32                 `protobuf:"varint,2,opt,name=slots,proto3" json:"slots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResizeWorker) Reset() {
+	*x = ResizeWorker{}
+	mi := &file_millrace_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResizeWorker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResizeWorker) ProtoMessage() {}
+
+func (x *ResizeWorker) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResizeWorker.ProtoReflect.Descriptor instead.
+func (*ResizeWorker) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ResizeWorker) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *ResizeWorker) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
 type WorkerStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
@@ -912,7 +982,7 @@ type WorkerStarted struct {
 
 func (x *WorkerStarted) Reset() {
 	*x = WorkerStarted{}
-	mi := &file_millrace_v1_control_proto_msgTypes[9]
+	mi := &file_millrace_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +994,7 @@ func (x *WorkerStarted) String() string {
 func (*WorkerStarted) ProtoMessage() {}
 
 func (x *WorkerStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[9]
+	mi := &file_millrace_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1007,7 @@ func (x *WorkerStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerStarted.ProtoReflect.Descriptor instead.
 func (*WorkerStarted) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WorkerStarted) GetJobId() string {
@@ -983,7 +1053,7 @@ type WorkerExited struct {
 
 func (x *WorkerExited) Reset() {
 	*x = WorkerExited{}
-	mi := &file_millrace_v1_control_proto_msgTypes[10]
+	mi := &file_millrace_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1065,7 @@ func (x *WorkerExited) String() string {
 func (*WorkerExited) ProtoMessage() {}
 
 func (x *WorkerExited) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[10]
+	mi := &file_millrace_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1078,7 @@ func (x *WorkerExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerExited.ProtoReflect.Descriptor instead.
 func (*WorkerExited) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WorkerExited) GetJobId() string {
@@ -1063,7 +1133,7 @@ type ToWorker struct {
 
 func (x *ToWorker) Reset() {
 	*x = ToWorker{}
-	mi := &file_millrace_v1_control_proto_msgTypes[11]
+	mi := &file_millrace_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1145,7 @@ func (x *ToWorker) String() string {
 func (*ToWorker) ProtoMessage() {}
 
 func (x *ToWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[11]
+	mi := &file_millrace_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1158,7 @@ func (x *ToWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToWorker.ProtoReflect.Descriptor instead.
 func (*ToWorker) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ToWorker) GetWorkerId() string {
@@ -1116,7 +1186,7 @@ type FromWorker struct {
 
 func (x *FromWorker) Reset() {
 	*x = FromWorker{}
-	mi := &file_millrace_v1_control_proto_msgTypes[12]
+	mi := &file_millrace_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1198,7 @@ func (x *FromWorker) String() string {
 func (*FromWorker) ProtoMessage() {}
 
 func (x *FromWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[12]
+	mi := &file_millrace_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1211,7 @@ func (x *FromWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromWorker.ProtoReflect.Descriptor instead.
 func (*FromWorker) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FromWorker) GetJobId() string {
@@ -1181,7 +1251,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_millrace_v1_control_proto_msgTypes[13]
+	mi := &file_millrace_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1263,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[13]
+	mi := &file_millrace_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1276,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Request) GetId() uint64 {
@@ -1288,7 +1358,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_millrace_v1_control_proto_msgTypes[14]
+	mi := &file_millrace_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1370,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[14]
+	mi := &file_millrace_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1383,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Reply) GetId() uint64 {
@@ -1398,7 +1468,7 @@ type RunPlan struct {
 
 func (x *RunPlan) Reset() {
 	*x = RunPlan{}
-	mi := &file_millrace_v1_control_proto_msgTypes[15]
+	mi := &file_millrace_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1480,7 @@ func (x *RunPlan) String() string {
 func (*RunPlan) ProtoMessage() {}
 
 func (x *RunPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[15]
+	mi := &file_millrace_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1493,7 @@ func (x *RunPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPlan.ProtoReflect.Descriptor instead.
 func (*RunPlan) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RunPlan) GetBinary() string {
@@ -1455,7 +1525,7 @@ type ListLogs struct {
 
 func (x *ListLogs) Reset() {
 	*x = ListLogs{}
-	mi := &file_millrace_v1_control_proto_msgTypes[16]
+	mi := &file_millrace_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1537,7 @@ func (x *ListLogs) String() string {
 func (*ListLogs) ProtoMessage() {}
 
 func (x *ListLogs) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[16]
+	mi := &file_millrace_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1480,7 +1550,7 @@ func (x *ListLogs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogs.ProtoReflect.Descriptor instead.
 func (*ListLogs) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 type LogList struct {
@@ -1492,7 +1562,7 @@ type LogList struct {
 
 func (x *LogList) Reset() {
 	*x = LogList{}
-	mi := &file_millrace_v1_control_proto_msgTypes[17]
+	mi := &file_millrace_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1574,7 @@ func (x *LogList) String() string {
 func (*LogList) ProtoMessage() {}
 
 func (x *LogList) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[17]
+	mi := &file_millrace_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1587,7 @@ func (x *LogList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogList.ProtoReflect.Descriptor instead.
 func (*LogList) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LogList) GetFiles() []*LogFile {
@@ -1538,7 +1608,7 @@ type LogFile struct {
 
 func (x *LogFile) Reset() {
 	*x = LogFile{}
-	mi := &file_millrace_v1_control_proto_msgTypes[18]
+	mi := &file_millrace_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1620,7 @@ func (x *LogFile) String() string {
 func (*LogFile) ProtoMessage() {}
 
 func (x *LogFile) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[18]
+	mi := &file_millrace_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1633,7 @@ func (x *LogFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogFile.ProtoReflect.Descriptor instead.
 func (*LogFile) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LogFile) GetName() string {
@@ -1600,7 +1670,7 @@ type ReadLog struct {
 
 func (x *ReadLog) Reset() {
 	*x = ReadLog{}
-	mi := &file_millrace_v1_control_proto_msgTypes[19]
+	mi := &file_millrace_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1682,7 @@ func (x *ReadLog) String() string {
 func (*ReadLog) ProtoMessage() {}
 
 func (x *ReadLog) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[19]
+	mi := &file_millrace_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1695,7 @@ func (x *ReadLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLog.ProtoReflect.Descriptor instead.
 func (*ReadLog) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReadLog) GetName() string {
@@ -1659,7 +1729,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_millrace_v1_control_proto_msgTypes[20]
+	mi := &file_millrace_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1741,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[20]
+	mi := &file_millrace_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1754,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogChunk) GetData() []byte {
@@ -1714,7 +1784,7 @@ type StreamCall struct {
 
 func (x *StreamCall) Reset() {
 	*x = StreamCall{}
-	mi := &file_millrace_v1_control_proto_msgTypes[21]
+	mi := &file_millrace_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1726,7 +1796,7 @@ func (x *StreamCall) String() string {
 func (*StreamCall) ProtoMessage() {}
 
 func (x *StreamCall) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[21]
+	mi := &file_millrace_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1739,7 +1809,7 @@ func (x *StreamCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamCall.ProtoReflect.Descriptor instead.
 func (*StreamCall) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StreamCall) GetId() uint64 {
@@ -1767,7 +1837,7 @@ type StreamReply struct {
 
 func (x *StreamReply) Reset() {
 	*x = StreamReply{}
-	mi := &file_millrace_v1_control_proto_msgTypes[22]
+	mi := &file_millrace_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +1849,7 @@ func (x *StreamReply) String() string {
 func (*StreamReply) ProtoMessage() {}
 
 func (x *StreamReply) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[22]
+	mi := &file_millrace_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +1862,7 @@ func (x *StreamReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamReply.ProtoReflect.Descriptor instead.
 func (*StreamReply) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StreamReply) GetId() uint64 {
@@ -1828,7 +1898,7 @@ type CatalogApplied struct {
 
 func (x *CatalogApplied) Reset() {
 	*x = CatalogApplied{}
-	mi := &file_millrace_v1_control_proto_msgTypes[23]
+	mi := &file_millrace_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +1910,7 @@ func (x *CatalogApplied) String() string {
 func (*CatalogApplied) ProtoMessage() {}
 
 func (x *CatalogApplied) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_control_proto_msgTypes[23]
+	mi := &file_millrace_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +1923,7 @@ func (x *CatalogApplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogApplied.ProtoReflect.Descriptor instead.
 func (*CatalogApplied) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CatalogApplied) GetVersion() uint64 {
@@ -1886,7 +1956,7 @@ const file_millrace_v1_control_proto_rawDesc = "" +
 	"\vstream_call\x18\a \x01(\v2\x17.millrace.v1.StreamCallH\x00R\n" +
 	"streamCall\x12F\n" +
 	"\x0fcatalog_applied\x18\b \x01(\v2\x1b.millrace.v1.CatalogAppliedH\x00R\x0ecatalogAppliedB\x06\n" +
-	"\x04body\"\xec\x03\n" +
+	"\x04body\"\xae\x04\n" +
 	"\x11JobManagerMessage\x129\n" +
 	"\n" +
 	"registered\x18\x01 \x01(\v2\x17.millrace.v1.RegisteredH\x00R\n" +
@@ -1898,7 +1968,8 @@ const file_millrace_v1_control_proto_rawDesc = "" +
 	"stopWorker\x124\n" +
 	"\tto_worker\x18\x06 \x01(\v2\x15.millrace.v1.ToWorkerH\x00R\btoWorker\x12=\n" +
 	"\fstream_reply\x18\a \x01(\v2\x18.millrace.v1.StreamReplyH\x00R\vstreamReply\x120\n" +
-	"\acatalog\x18\b \x01(\v2\x14.millrace.v1.CatalogH\x00R\acatalogB\x06\n" +
+	"\acatalog\x18\b \x01(\v2\x14.millrace.v1.CatalogH\x00R\acatalog\x12@\n" +
+	"\rresize_worker\x18\t \x01(\v2\x19.millrace.v1.ResizeWorkerH\x00R\fresizeWorkerB\x06\n" +
 	"\x04body\"\xbd\x03\n" +
 	"\bRegister\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
@@ -1948,7 +2019,10 @@ const file_millrace_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"StopWorker\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x19\n" +
-	"\bgrace_ms\x18\x02 \x01(\x03R\agraceMs\"x\n" +
+	"\bgrace_ms\x18\x02 \x01(\x03R\agraceMs\"A\n" +
+	"\fResizeWorker\x12\x1b\n" +
+	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x14\n" +
+	"\x05slots\x18\x02 \x01(\rR\x05slots\"x\n" +
 	"\rWorkerStarted\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1b\n" +
 	"\tworker_id\x18\x02 \x01(\tR\bworkerId\x12!\n" +
@@ -2028,7 +2102,7 @@ func file_millrace_v1_control_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_control_proto_rawDescData
 }
 
-var file_millrace_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_millrace_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_millrace_v1_control_proto_goTypes = []any{
 	(*TaskManagerMessage)(nil),   // 0: millrace.v1.TaskManagerMessage
 	(*JobManagerMessage)(nil),    // 1: millrace.v1.JobManagerMessage
@@ -2039,71 +2113,73 @@ var file_millrace_v1_control_proto_goTypes = []any{
 	(*JobManagerHeartbeat)(nil),  // 6: millrace.v1.JobManagerHeartbeat
 	(*StartWorker)(nil),          // 7: millrace.v1.StartWorker
 	(*StopWorker)(nil),           // 8: millrace.v1.StopWorker
-	(*WorkerStarted)(nil),        // 9: millrace.v1.WorkerStarted
-	(*WorkerExited)(nil),         // 10: millrace.v1.WorkerExited
-	(*ToWorker)(nil),             // 11: millrace.v1.ToWorker
-	(*FromWorker)(nil),           // 12: millrace.v1.FromWorker
-	(*Request)(nil),              // 13: millrace.v1.Request
-	(*Reply)(nil),                // 14: millrace.v1.Reply
-	(*RunPlan)(nil),              // 15: millrace.v1.RunPlan
-	(*ListLogs)(nil),             // 16: millrace.v1.ListLogs
-	(*LogList)(nil),              // 17: millrace.v1.LogList
-	(*LogFile)(nil),              // 18: millrace.v1.LogFile
-	(*ReadLog)(nil),              // 19: millrace.v1.ReadLog
-	(*LogChunk)(nil),             // 20: millrace.v1.LogChunk
-	(*StreamCall)(nil),           // 21: millrace.v1.StreamCall
-	(*StreamReply)(nil),          // 22: millrace.v1.StreamReply
-	(*CatalogApplied)(nil),       // 23: millrace.v1.CatalogApplied
-	nil,                          // 24: millrace.v1.StartWorker.EnvEntry
-	(*Catalog)(nil),              // 25: millrace.v1.Catalog
-	(*Error)(nil),                // 26: millrace.v1.Error
-	(*WorkerCommand)(nil),        // 27: millrace.v1.WorkerCommand
-	(*WorkerReport)(nil),         // 28: millrace.v1.WorkerReport
-	(*PlanResult)(nil),           // 29: millrace.v1.PlanResult
-	(*StreamCommand)(nil),        // 30: millrace.v1.StreamCommand
+	(*ResizeWorker)(nil),         // 9: millrace.v1.ResizeWorker
+	(*WorkerStarted)(nil),        // 10: millrace.v1.WorkerStarted
+	(*WorkerExited)(nil),         // 11: millrace.v1.WorkerExited
+	(*ToWorker)(nil),             // 12: millrace.v1.ToWorker
+	(*FromWorker)(nil),           // 13: millrace.v1.FromWorker
+	(*Request)(nil),              // 14: millrace.v1.Request
+	(*Reply)(nil),                // 15: millrace.v1.Reply
+	(*RunPlan)(nil),              // 16: millrace.v1.RunPlan
+	(*ListLogs)(nil),             // 17: millrace.v1.ListLogs
+	(*LogList)(nil),              // 18: millrace.v1.LogList
+	(*LogFile)(nil),              // 19: millrace.v1.LogFile
+	(*ReadLog)(nil),              // 20: millrace.v1.ReadLog
+	(*LogChunk)(nil),             // 21: millrace.v1.LogChunk
+	(*StreamCall)(nil),           // 22: millrace.v1.StreamCall
+	(*StreamReply)(nil),          // 23: millrace.v1.StreamReply
+	(*CatalogApplied)(nil),       // 24: millrace.v1.CatalogApplied
+	nil,                          // 25: millrace.v1.StartWorker.EnvEntry
+	(*Catalog)(nil),              // 26: millrace.v1.Catalog
+	(*Error)(nil),                // 27: millrace.v1.Error
+	(*WorkerCommand)(nil),        // 28: millrace.v1.WorkerCommand
+	(*WorkerReport)(nil),         // 29: millrace.v1.WorkerReport
+	(*PlanResult)(nil),           // 30: millrace.v1.PlanResult
+	(*StreamCommand)(nil),        // 31: millrace.v1.StreamCommand
 }
 var file_millrace_v1_control_proto_depIdxs = []int32{
 	2,  // 0: millrace.v1.TaskManagerMessage.register:type_name -> millrace.v1.Register
 	5,  // 1: millrace.v1.TaskManagerMessage.heartbeat:type_name -> millrace.v1.TaskManagerHeartbeat
-	14, // 2: millrace.v1.TaskManagerMessage.reply:type_name -> millrace.v1.Reply
-	9,  // 3: millrace.v1.TaskManagerMessage.worker_started:type_name -> millrace.v1.WorkerStarted
-	10, // 4: millrace.v1.TaskManagerMessage.worker_exited:type_name -> millrace.v1.WorkerExited
-	12, // 5: millrace.v1.TaskManagerMessage.from_worker:type_name -> millrace.v1.FromWorker
-	21, // 6: millrace.v1.TaskManagerMessage.stream_call:type_name -> millrace.v1.StreamCall
-	23, // 7: millrace.v1.TaskManagerMessage.catalog_applied:type_name -> millrace.v1.CatalogApplied
+	15, // 2: millrace.v1.TaskManagerMessage.reply:type_name -> millrace.v1.Reply
+	10, // 3: millrace.v1.TaskManagerMessage.worker_started:type_name -> millrace.v1.WorkerStarted
+	11, // 4: millrace.v1.TaskManagerMessage.worker_exited:type_name -> millrace.v1.WorkerExited
+	13, // 5: millrace.v1.TaskManagerMessage.from_worker:type_name -> millrace.v1.FromWorker
+	22, // 6: millrace.v1.TaskManagerMessage.stream_call:type_name -> millrace.v1.StreamCall
+	24, // 7: millrace.v1.TaskManagerMessage.catalog_applied:type_name -> millrace.v1.CatalogApplied
 	4,  // 8: millrace.v1.JobManagerMessage.registered:type_name -> millrace.v1.Registered
 	6,  // 9: millrace.v1.JobManagerMessage.heartbeat:type_name -> millrace.v1.JobManagerHeartbeat
-	13, // 10: millrace.v1.JobManagerMessage.request:type_name -> millrace.v1.Request
+	14, // 10: millrace.v1.JobManagerMessage.request:type_name -> millrace.v1.Request
 	7,  // 11: millrace.v1.JobManagerMessage.start_worker:type_name -> millrace.v1.StartWorker
 	8,  // 12: millrace.v1.JobManagerMessage.stop_worker:type_name -> millrace.v1.StopWorker
-	11, // 13: millrace.v1.JobManagerMessage.to_worker:type_name -> millrace.v1.ToWorker
-	22, // 14: millrace.v1.JobManagerMessage.stream_reply:type_name -> millrace.v1.StreamReply
-	25, // 15: millrace.v1.JobManagerMessage.catalog:type_name -> millrace.v1.Catalog
-	3,  // 16: millrace.v1.Register.hardware:type_name -> millrace.v1.Hardware
-	9,  // 17: millrace.v1.Register.workers:type_name -> millrace.v1.WorkerStarted
-	26, // 18: millrace.v1.Registered.error:type_name -> millrace.v1.Error
-	24, // 19: millrace.v1.StartWorker.env:type_name -> millrace.v1.StartWorker.EnvEntry
-	26, // 20: millrace.v1.WorkerExited.error:type_name -> millrace.v1.Error
-	27, // 21: millrace.v1.ToWorker.command:type_name -> millrace.v1.WorkerCommand
-	28, // 22: millrace.v1.FromWorker.report:type_name -> millrace.v1.WorkerReport
-	15, // 23: millrace.v1.Request.plan:type_name -> millrace.v1.RunPlan
-	16, // 24: millrace.v1.Request.list_logs:type_name -> millrace.v1.ListLogs
-	19, // 25: millrace.v1.Request.read_log:type_name -> millrace.v1.ReadLog
-	26, // 26: millrace.v1.Reply.error:type_name -> millrace.v1.Error
-	29, // 27: millrace.v1.Reply.plan:type_name -> millrace.v1.PlanResult
-	17, // 28: millrace.v1.Reply.logs:type_name -> millrace.v1.LogList
-	20, // 29: millrace.v1.Reply.log:type_name -> millrace.v1.LogChunk
-	18, // 30: millrace.v1.LogList.files:type_name -> millrace.v1.LogFile
-	30, // 31: millrace.v1.StreamCall.command:type_name -> millrace.v1.StreamCommand
-	26, // 32: millrace.v1.StreamReply.error:type_name -> millrace.v1.Error
-	26, // 33: millrace.v1.CatalogApplied.error:type_name -> millrace.v1.Error
-	0,  // 34: millrace.v1.Control.Attach:input_type -> millrace.v1.TaskManagerMessage
-	1,  // 35: millrace.v1.Control.Attach:output_type -> millrace.v1.JobManagerMessage
-	35, // [35:36] is the sub-list for method output_type
-	34, // [34:35] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	12, // 13: millrace.v1.JobManagerMessage.to_worker:type_name -> millrace.v1.ToWorker
+	23, // 14: millrace.v1.JobManagerMessage.stream_reply:type_name -> millrace.v1.StreamReply
+	26, // 15: millrace.v1.JobManagerMessage.catalog:type_name -> millrace.v1.Catalog
+	9,  // 16: millrace.v1.JobManagerMessage.resize_worker:type_name -> millrace.v1.ResizeWorker
+	3,  // 17: millrace.v1.Register.hardware:type_name -> millrace.v1.Hardware
+	10, // 18: millrace.v1.Register.workers:type_name -> millrace.v1.WorkerStarted
+	27, // 19: millrace.v1.Registered.error:type_name -> millrace.v1.Error
+	25, // 20: millrace.v1.StartWorker.env:type_name -> millrace.v1.StartWorker.EnvEntry
+	27, // 21: millrace.v1.WorkerExited.error:type_name -> millrace.v1.Error
+	28, // 22: millrace.v1.ToWorker.command:type_name -> millrace.v1.WorkerCommand
+	29, // 23: millrace.v1.FromWorker.report:type_name -> millrace.v1.WorkerReport
+	16, // 24: millrace.v1.Request.plan:type_name -> millrace.v1.RunPlan
+	17, // 25: millrace.v1.Request.list_logs:type_name -> millrace.v1.ListLogs
+	20, // 26: millrace.v1.Request.read_log:type_name -> millrace.v1.ReadLog
+	27, // 27: millrace.v1.Reply.error:type_name -> millrace.v1.Error
+	30, // 28: millrace.v1.Reply.plan:type_name -> millrace.v1.PlanResult
+	18, // 29: millrace.v1.Reply.logs:type_name -> millrace.v1.LogList
+	21, // 30: millrace.v1.Reply.log:type_name -> millrace.v1.LogChunk
+	19, // 31: millrace.v1.LogList.files:type_name -> millrace.v1.LogFile
+	31, // 32: millrace.v1.StreamCall.command:type_name -> millrace.v1.StreamCommand
+	27, // 33: millrace.v1.StreamReply.error:type_name -> millrace.v1.Error
+	27, // 34: millrace.v1.CatalogApplied.error:type_name -> millrace.v1.Error
+	0,  // 35: millrace.v1.Control.Attach:input_type -> millrace.v1.TaskManagerMessage
+	1,  // 36: millrace.v1.Control.Attach:output_type -> millrace.v1.JobManagerMessage
+	36, // [36:37] is the sub-list for method output_type
+	35, // [35:36] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_control_proto_init() }
@@ -2133,13 +2209,14 @@ func file_millrace_v1_control_proto_init() {
 		(*JobManagerMessage_ToWorker)(nil),
 		(*JobManagerMessage_StreamReply)(nil),
 		(*JobManagerMessage_Catalog)(nil),
+		(*JobManagerMessage_ResizeWorker)(nil),
 	}
-	file_millrace_v1_control_proto_msgTypes[13].OneofWrappers = []any{
+	file_millrace_v1_control_proto_msgTypes[14].OneofWrappers = []any{
 		(*Request_Plan)(nil),
 		(*Request_ListLogs)(nil),
 		(*Request_ReadLog)(nil),
 	}
-	file_millrace_v1_control_proto_msgTypes[14].OneofWrappers = []any{
+	file_millrace_v1_control_proto_msgTypes[15].OneofWrappers = []any{
 		(*Reply_Plan)(nil),
 		(*Reply_Logs)(nil),
 		(*Reply_Log)(nil),
@@ -2150,7 +2227,7 @@ func file_millrace_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_control_proto_rawDesc), len(file_millrace_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

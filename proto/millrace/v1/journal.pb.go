@@ -1125,7 +1125,9 @@ type JobRecord struct {
 	// The last failures, oldest first.
 	Failures []*JobFailure `protobuf:"bytes,9,rep,name=failures,proto3" json:"failures,omitempty"`
 	// Parallelism of every vertex by id where it is not the submitted graph's.
-	Parallelism   map[string]uint32 `protobuf:"bytes,10,rep,name=parallelism,proto3" json:"parallelism,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Parallelism map[string]uint32 `protobuf:"bytes,10,rep,name=parallelism,proto3" json:"parallelism,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Attempts that came of a change of parallelism; they are no restarts.
+	Rescales      uint64 `protobuf:"varint,11,opt,name=rescales,proto3" json:"rescales,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1230,6 +1232,13 @@ func (x *JobRecord) GetParallelism() map[string]uint32 {
 	return nil
 }
 
+func (x *JobRecord) GetRescales() uint64 {
+	if x != nil {
+		return x.Rescales
+	}
+	return 0
+}
+
 var File_millrace_v1_journal_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_journal_proto_rawDesc = "" +
@@ -1326,7 +1335,7 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\x0eCatalogChanged\x12.\n" +
 	"\acatalog\x18\x01 \x01(\v2\x14.millrace.v1.CatalogR\acatalog\"/\n" +
 	"\x11SavepointDisposed\x12\x1a\n" +
-	"\bmanifest\x18\x01 \x01(\tR\bmanifest\"\xb9\x04\n" +
+	"\bmanifest\x18\x01 \x01(\tR\bmanifest\"\xd5\x04\n" +
 	"\tJobRecord\x127\n" +
 	"\tsubmitted\x18\x01 \x01(\v2\x19.millrace.v1.JobSubmittedR\tsubmitted\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x123\n" +
@@ -1338,7 +1347,8 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\brestarts\x18\b \x01(\x04R\brestarts\x123\n" +
 	"\bfailures\x18\t \x03(\v2\x17.millrace.v1.JobFailureR\bfailures\x12I\n" +
 	"\vparallelism\x18\n" +
-	" \x03(\v2'.millrace.v1.JobRecord.ParallelismEntryR\vparallelism\x1a>\n" +
+	" \x03(\v2'.millrace.v1.JobRecord.ParallelismEntryR\vparallelism\x12\x1a\n" +
+	"\brescales\x18\v \x01(\x04R\brescales\x1a>\n" +
 	"\x10ParallelismEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01B3Z1github.com/millrace/millrace/proto/millrace/v1;pbb\x06proto3"

@@ -377,7 +377,9 @@ func (x *WorkerHello) GetDataAddress() string {
 	return ""
 }
 
-// WorkerWelcome answers it with the protocol version to speak.
+// WorkerWelcome answers it with the protocol version to speak. One that comes
+// later says that the worker has another number of slots: only slots and
+// memory_bytes count.
 type WorkerWelcome struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Protocol uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
