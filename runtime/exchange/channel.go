@@ -73,12 +73,12 @@ func (c *channel[T]) take() *batch.Batch[T] {
 
 // absorb adds a small batch to the last one in the queue, if that has room:
 // a receiver that lags behind then finds full batches instead of many small ones.
-func (c *channel[T]) absorb(b *batch.Batch[T], bytes int) bool {
+func (c *channel[T]) absorb(b *batch.Batch[T], bytes, bound int) bool {
 	if c.items.len() == 0 || b.Len() > batch.Rows/4 {
 		return false
 	}
 	last := c.items.last()
-	if last.kind != Data || last.rows+b.Len() > batch.Rows || last.bytes+bytes > batchBytes {
+	if last.kind != Data || last.rows+b.Len() > min(batch.Rows, max(1, bound/batchesPerBound)) || last.bytes+bytes > batchBytes {
 		return false
 	}
 	last.batch.Values = append(last.batch.Values, b.Values...)

@@ -32,10 +32,11 @@ func newInbound(n *Network, worker int, conn net.Conn) *inbound {
 	return &inbound{n: n, worker: worker, conn: conn, wake: make(chan struct{}, 1)}
 }
 
-// credit gives bytes back to the sender of a channel.
-func (c *inbound) credit(channel uint32, bytes int) {
+// credit gives bytes back to the sender of a channel, and says how many the
+// channel may hold now.
+func (c *inbound) credit(channel uint32, bytes, bound int) {
 	c.mu.Lock()
-	c.mu.out = appendCredit(c.mu.out, channel, uint32(bytes))
+	c.mu.out = appendCredit(c.mu.out, channel, uint32(bytes), uint32(bound))
 	c.mu.Unlock()
 	signal(c.wake)
 }

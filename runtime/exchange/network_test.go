@@ -329,7 +329,7 @@ func TestFramesFromAnyHand(t *testing.T) {
 		"unknown channel":           {change(func(b []byte) []byte { b[7] = 1; return b }), "channel 65538"},
 		"unknown kind":              {change(func(b []byte) []byte { b[4] = 77; return b }), "kind 77"},
 		"length":                    {change(func(b []byte) []byte { b[3] = 200; return b }), "length"},
-		"credit":                    {appendCredit(nil, 2, 5), "kind 6"},
+		"credit":                    {appendCredit(nil, 2, 5, 9), "kind 6"},
 		"watermark too short":       {[]byte{6, 0, 0, 0, frameWatermark, 2, 0, 0, 0, 1}, "1 bytes"},
 		"barrier flags":             {appendFlags(), "flags 0x80"},
 	} {

@@ -51,7 +51,9 @@ type credit struct {
 	out     *outbound
 	channel uint32
 	bytes   atomic.Int64
-	room    chan struct{}
+	// bound is how many bytes the receiver lets the channel hold.
+	bound atomic.Int64
+	room  chan struct{}
 }
 
 func newOutbound(n *Network, worker int) *outbound {
@@ -62,6 +64,7 @@ func newOutbound(n *Network, worker int) *outbound {
 func (o *outbound) open(channel uint32, bytes int) *credit {
 	c := &credit{out: o, channel: channel, room: make(chan struct{}, 1)}
 	c.bytes.Store(int64(bytes))
+	c.bound.Store(int64(bytes))
 	o.credits[channel] = c
 	return c
 }
@@ -220,7 +223,7 @@ func (o *outbound) recycle(buffers [][]byte) {
 // read takes in credit. It returns nil when the other side said that it ends.
 func (o *outbound) read(r *bufio.Reader) error {
 	f := frameReader{r: r}
-	var body [4]byte
+	var body [8]byte
 	for {
 		kind, channel, size, err := f.next()
 		if err != nil {
@@ -236,6 +239,7 @@ func (o *outbound) read(r *bufio.Reader) error {
 		if _, err := io.ReadFull(r, body[:]); err != nil {
 			return err
 		}
+		c.bound.Store(int64(binary.LittleEndian.Uint32(body[4:])))
 		c.add(binary.LittleEndian.Uint32(body[:]))
 	}
 }

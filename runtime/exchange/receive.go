@@ -3,11 +3,13 @@ package exchange
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/millrace/millrace/runtime/barrier"
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/codec"
 	"github.com/millrace/millrace/runtime/operator"
+	"github.com/millrace/millrace/runtime/pace"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
@@ -38,11 +40,16 @@ type gate[T any] struct {
 	// decoded is where frames are decoded to, one after the other.
 	decoded batch.Batch[T]
 	stats   GateStats
+	// pace is that at which the task, and what it waits for, takes batches in.
+	pace pace.Pace
 
 	mu struct {
 		sync.Mutex
 		channels []channel[T]
-		ready    ring[int]
+		// rows and credit bound each channel: Config.Rows and Config.Credit, or
+		// what the task gets through in inFlight.
+		rows, credit int
+		ready        ring[int]
 		// barriers counts those in all queues.
 		barriers int
 	}
@@ -69,6 +76,7 @@ func (t typed[T]) NewGate(n *Network, c GateConfig) (Gate, error) {
 			})
 		}
 	}
+	g.mu.rows, g.mu.credit = n.config.Rows, n.config.Credit
 	for i := range g.mu.channels {
 		if err := n.addEnd(g.mu.channels[i].number, end{gate: g, channel: i}); err != nil {
 			return nil, fmt.Errorf("input %d of %s: %w", c.To.Port, c.To.Name, err)
@@ -95,7 +103,7 @@ func (g *gate[T]) Poll() (Item, error) {
 	g.mu.Unlock()
 
 	if it.kind != Data {
-		g.release(i, &it)
+		g.release(i, &it, 0)
 		return Item{Kind: it.kind, Channel: i, Time: it.time, Barrier: it.barrier}, nil
 	}
 	return g.push(i, &it)
@@ -104,6 +112,7 @@ func (g *gate[T]) Poll() (Item, error) {
 // push hands a batch to the operator and recycles it.
 func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
 	out := Item{Kind: Data, Channel: i}
+	began := time.Now()
 	b := it.batch
 	if it.frame != nil {
 		c := &g.mu.channels[i]
@@ -120,11 +129,12 @@ func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
 	if err := g.stage.Push(b); err != nil {
 		return Item{}, err
 	}
+	g.pace.Took(out.Rows, time.Since(began))
 	if g.pointers {
 		clear(b.Values)
 	}
 	b.Values, b.Times, b.Hashes = b.Values[:0], b.Times[:0], b.Hashes[:0]
-	g.release(i, it)
+	g.release(i, it, out.Rows)
 	return out, nil
 }
 
@@ -142,7 +152,7 @@ func (g *gate[T]) PollBarrier() (Item, bool) {
 		// The channel stays queued; nextLocked passes over it if it is empty.
 		it := g.popLocked(i)
 		g.mu.Unlock()
-		g.release(i, &it)
+		g.release(i, &it, 0)
 		return Item{Kind: Barrier, Channel: i, Barrier: it.barrier}, true
 	}
 	g.mu.Unlock()
@@ -211,18 +221,24 @@ func (g *gate[T]) putLocked(i int, it item[T]) bool {
 	return g.queueLocked(i)
 }
 
-// release gives back what an item took of its channel's bound.
-func (g *gate[T]) release(i int, it *item[T]) {
+// release gives back what an item, a batch of so many rows, took of its
+// channel's bound.
+func (g *gate[T]) release(i int, it *item[T], rows int) {
 	var wake bool
 	var owed int
 	g.mu.Lock()
 	c := &g.mu.channels[i]
 	c.rows -= it.rows
 	c.bytes -= it.bytes
+	if rows > 0 {
+		g.boundLocked(it, rows)
+	}
 	if c.from != nil {
 		c.owed += it.bytes
-		if c.owed >= g.n.config.Credit/4 {
-			owed, c.owed = c.owed, 0
+		// What the bound is below the credit that the channel began with stays
+		// owed, until the bound rises.
+		if back := c.owed - (g.n.config.Credit - g.mu.credit); back >= g.mu.credit/4 {
+			owed, c.owed = back, c.owed-back
 		}
 	} else {
 		if it.batch != nil {
@@ -230,11 +246,11 @@ func (g *gate[T]) release(i int, it *item[T]) {
 		}
 		// Half empty, not one batch less than full: a sender that is woken
 		// for each batch costs two switches a batch.
-		if c.waiting && c.rows <= g.n.config.Rows/2 && c.bytes <= g.n.config.Bytes/2 && c.items.len() <= maxQueued/2 {
+		if c.waiting && c.rows <= g.mu.rows/2 && c.bytes <= g.n.config.Bytes/2 && c.items.len() <= maxQueued/2 {
 			c.waiting, wake = false, true
 		}
 	}
-	from, room, number := c.from, c.room, c.number
+	from, room, number, bound := c.from, c.room, c.number, g.mu.credit
 	g.mu.Unlock()
 
 	if wake {
@@ -244,7 +260,21 @@ func (g *gate[T]) release(i int, it *item[T]) {
 		from.recycle(it.frame)
 	}
 	if owed > 0 {
-		from.credit(number, owed)
+		from.credit(number, owed, bound)
+	}
+}
+
+// inFlight is how long a task may take for what waits in all channels of a gate:
+// so long a barrier waits behind it.
+const inFlight = 50 * time.Millisecond
+
+// boundLocked adapts the channels' bounds to the pace.
+func (g *gate[T]) boundLocked(it *item[T], rows int) {
+	share := inFlight / time.Duration(len(g.mu.channels))
+	can := g.pace.Within(share, g.n.config.Credit)
+	g.mu.rows = min(can, g.n.config.Rows)
+	if it.frame != nil {
+		g.mu.credit = min(max(can*it.bytes/rows, leastCost), g.n.config.Credit)
 	}
 }
 
@@ -282,27 +312,29 @@ func (g *gate[T]) remote(i int, it item[T]) error {
 }
 
 // offer is how a local sender hands over a batch: it gets an empty one back,
-// or nil when there is no room, of which it will be told.
-func (g *gate[T]) offer(i int, b *batch.Batch[T], bytes int, overdraw bool) *batch.Batch[T] {
+// or nil when there is no room, of which it will be told; and how many rows
+// the channel may hold.
+func (g *gate[T]) offer(i int, b *batch.Batch[T], bytes int, overdraw bool) (next *batch.Batch[T], rows int) {
 	g.mu.Lock()
 	c := &g.mu.channels[i]
 	if !overdraw && g.fullLocked(c) {
 		c.waiting = true
 		g.mu.Unlock()
-		return nil
+		return nil, 0
 	}
-	if c.absorb(b, bytes) {
+	rows = g.mu.rows
+	if c.absorb(b, bytes, rows) {
 		g.mu.Unlock()
 		b.Reset()
-		return b
+		return b, rows
 	}
-	next := c.take()
+	next = c.take()
 	notify := g.putLocked(i, item[T]{kind: Data, batch: b, rows: b.Len(), bytes: bytes})
 	g.mu.Unlock()
 	if notify {
 		signal(g.notify)
 	}
-	return next
+	return next, rows
 }
 
 // offerEvent is how a local sender hands over an event; false means no room.
@@ -328,7 +360,7 @@ func (g *gate[T]) offerEvent(i int, kind Kind, time int64, b barrier.Barrier) bo
 }
 
 func (g *gate[T]) fullLocked(c *channel[T]) bool {
-	return c.rows >= g.n.config.Rows || c.bytes >= g.n.config.Bytes || c.items.len() >= maxQueued
+	return c.rows >= g.mu.rows || c.bytes >= g.n.config.Bytes || c.items.len() >= maxQueued
 }
 
 // signal wakes whoever waits on a channel of capacity 1, now or later.

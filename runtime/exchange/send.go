@@ -46,12 +46,19 @@ type writer[T any] struct {
 	scratch  []byte
 }
 
+// batchesPerBound is how many batches are to fit into a channel at least: a
+// task deals with a batch as a whole.
+const batchesPerBound = 4
+
 // target is one receiving subtask. Exactly one of gate and remote is set.
 type target[T any] struct {
-	open    *batch.Batch[T]
-	gate    *gate[T]
-	channel int
-	remote  *credit
+	open *batch.Batch[T]
+	// limit is how many rows fill its batch: the writer's, fewer if the
+	// receiver is slow. paced is its share of that.
+	limit, paced int
+	gate         *gate[T]
+	channel      int
+	remote       *credit
 }
 
 // room decides what a send does when a channel is full.
@@ -121,7 +128,7 @@ func (w *writer[T]) workers(f func(worker int)) {
 func (w *writer[T]) join() error {
 	var err error
 	w.receivers(func(r int) {
-		t := target[T]{open: new(batch.Batch[T])}
+		t := target[T]{open: new(batch.Batch[T]), limit: w.limit, paced: batch.Rows * batchesPerBound}
 		number := w.edge.Channel(w.subtask, r)
 		if !w.n.Local(r) {
 			t.remote = w.n.peers[w.n.Worker(r)].open(number, w.n.config.Credit)
@@ -196,7 +203,7 @@ func (w *writer[T]) split(b *batch.Batch[T]) error {
 		if n == 1 {
 			w.pending++
 		}
-		if n >= w.limit {
+		if n >= t.limit {
 			if _, err := w.send(t, wait); err != nil {
 				return err
 			}
@@ -210,7 +217,7 @@ func (w *writer[T]) spread(b *batch.Batch[T]) error {
 	for from := 0; from < b.Len(); {
 		t := &w.targets[w.next]
 		from += w.fill(t, b, from)
-		if t.open.Len() >= w.limit {
+		if t.open.Len() >= t.limit {
 			if _, err := w.send(t, wait); err != nil {
 				return err
 			}
@@ -230,7 +237,7 @@ func (w *writer[T]) turn() {
 func (w *writer[T]) copyTo(t *target[T], b *batch.Batch[T]) error {
 	for from := 0; from < b.Len(); {
 		from += w.fill(t, b, from)
-		if t.open.Len() >= w.limit {
+		if t.open.Len() >= t.limit {
 			if _, err := w.send(t, wait); err != nil {
 				return err
 			}
@@ -245,7 +252,7 @@ func (w *writer[T]) fill(t *target[T], b *batch.Batch[T], from int) int {
 	if o.Len() == 0 {
 		w.pending++
 	}
-	n := min(b.Len()-from, max(1, w.limit-o.Len()))
+	n := min(b.Len()-from, max(1, t.limit-o.Len()))
 	o.Values = append(o.Values, b.Values[from:from+n]...)
 	o.Times = append(o.Times, b.Times[from:from+n]...)
 	if w.key != nil {
@@ -270,7 +277,17 @@ func (w *writer[T]) sample(b *batch.Batch[T]) {
 		size = w.rowBytes - (w.rowBytes-size+7)/8
 	}
 	w.rowBytes = size
-	w.limit = min(batch.Rows, max(1, batchBytes/size))
+	if limit := min(batch.Rows, max(1, batchBytes/size)); limit != w.limit {
+		w.limit = limit
+		for i := range w.targets {
+			w.pace(&w.targets[i], w.targets[i].paced)
+		}
+	}
+}
+
+// pace sizes a target's batches so that several fit into its channel.
+func (w *writer[T]) pace(t *target[T], rows int) {
+	t.paced, t.limit = rows, min(w.limit, max(1, rows/batchesPerBound))
 }
 
 // send hands over a target's open batch, which is not empty, and says whether
@@ -280,9 +297,12 @@ func (w *writer[T]) send(t *target[T], r room) (bool, error) {
 		return w.encode(t, r)
 	}
 	for {
-		next := t.gate.offer(t.channel, t.open, t.open.Len()*w.rowBytes, r == overdraw)
+		next, rows := t.gate.offer(t.channel, t.open, t.open.Len()*w.rowBytes, r == overdraw)
 		if next != nil {
 			t.open = next
+			if rows != t.paced {
+				w.pace(t, rows)
+			}
 			w.sent()
 			return true, nil
 		}
@@ -315,6 +335,9 @@ func (w *writer[T]) encode(t *target[T], r room) (bool, error) {
 		return false, fmt.Errorf("send from %s to %s: %w", w.from, w.to, err)
 	}
 	w.stats.Bytes += uint64(len(b))
+	if rows := int(t.remote.bound.Load()) * t.open.Len() / len(b); rows != t.paced {
+		w.pace(t, rows)
+	}
 	t.remote.send(b)
 	if w.codec.Fixed() == 0 {
 		clear(t.open.Values)

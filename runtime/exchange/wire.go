@@ -97,10 +97,11 @@ func appendEvent(dst []byte, channel uint32, kind Kind, time int64, b barrier.Ba
 	return dst
 }
 
-func appendCredit(dst []byte, channel, bytes uint32) []byte {
+func appendCredit(dst []byte, channel, bytes, bound uint32) []byte {
 	at := len(dst)
 	dst = beginFrame(dst, frameCredit, channel)
 	dst = binary.LittleEndian.AppendUint32(dst, bytes)
+	dst = binary.LittleEndian.AppendUint32(dst, bound)
 	binary.LittleEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
 	return dst
 }

@@ -33,7 +33,7 @@ func TestFrameBytes(t *testing.T) {
 			[]byte{22, 0, 0, 0, 3, 9, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 3}},
 		"idle":   {appendEvent(nil, 9, Idle, 0, barrier.Barrier{}), []byte{5, 0, 0, 0, 4, 9, 0, 0, 0}},
 		"active": {appendEvent(nil, 9, Active, 0, barrier.Barrier{}), []byte{5, 0, 0, 0, 5, 9, 0, 0, 0}},
-		"credit": {appendCredit(nil, 9, 513), []byte{9, 0, 0, 0, 6, 9, 0, 0, 0, 1, 2, 0, 0}},
+		"credit": {appendCredit(nil, 9, 513, 1<<16), []byte{13, 0, 0, 0, 6, 9, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 0}},
 		"error":  {(&RefusedError{Code: "ab", Message: "cd"}).appendFrame(nil), []byte{11, 0, 0, 0, 7, 0, 0, 0, 0, 2, 0, 'a', 'b', 'c', 'd'}},
 		"preface": {(&preface{job: "j", epoch: 1, sender: 2, receiver: 3, token: "t"}).append(nil), slices.Concat([]byte("MRDP"),
 			[]byte{1, 0, 22, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 1, 0, 'j', 1, 0, 't'})},

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/pace"
 	"github.com/millrace/millrace/runtime/source"
 	"github.com/millrace/millrace/runtime/watermark"
 
@@ -72,9 +74,14 @@ type sourcer[T any] struct {
 	alarm     atomic.Bool
 	stopAlarm func() bool
 
-	out Output[T]
-	buf batch.Batch[T]
+	out  Output[T]
+	buf  batch.Batch[T]
+	pace pace.Pace
 }
+
+// stepTime is about how long one Work is to take: so long a barrier waits. The
+// chain may be slow, or wait for a slow receiver.
+const stepTime = 20 * time.Millisecond
 
 type openSplit[T any] struct {
 	id      string
@@ -167,7 +174,7 @@ func (s *sourcer[T]) Work() (more bool, watermark int64, err error) {
 	sp := s.splits[i]
 	s.ctx.Enter()
 	s.buf.Values, s.buf.Times = s.buf.Values[:0], s.buf.Times[:0]
-	status, err := sp.reader.Poll(&s.buf, batch.Rows)
+	status, err := sp.reader.Poll(&s.buf, s.pace.Within(stepTime, batch.Rows))
 	if err != nil {
 		return false, s.watermark, withCode(codeSource, fmt.Errorf("read split %s: %w", sp.id, err))
 	}
@@ -179,9 +186,11 @@ func (s *sourcer[T]) Work() (more bool, watermark int64, err error) {
 	if n > 0 {
 		s.idle = false
 		s.ctx.Metrics.RecordsOut += uint64(n)
+		began := time.Now()
 		if err := s.out.Push(&s.buf); err != nil {
 			return false, s.watermark, err
 		}
+		s.pace.Took(n, time.Since(began))
 	}
 	s.watermark, s.idle = s.tracker.Advance(now)
 	return true, s.watermark, nil
