@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -120,6 +122,9 @@ func (d *describeCmd) Run(ctx context.Context, c *console) error {
 	if job.Waiting != "" {
 		fmt.Fprintf(c.out, "waiting: %s\n", job.Waiting)
 	}
+	if err := d.settings(ctx, c, api, job.ID); err != nil {
+		return err
+	}
 	fmt.Fprintln(c.out)
 	var rows [][]string
 	for _, v := range job.Vertices {
@@ -134,6 +139,20 @@ func (d *describeCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	return d.failures(ctx, c, api, job.ID)
+}
+
+// settings prints what the submission set.
+func (d *describeCmd) settings(ctx context.Context, c *console, api *rest, id string) error {
+	var config struct {
+		Given map[string]string `json:"submitted-settings"`
+	}
+	if _, err := api.get(ctx, "/jobs/"+id+"/config", &config); err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(config.Given)) {
+		fmt.Fprintf(c.out, "setting %s=%s\n", key, config.Given[key])
+	}
+	return nil
 }
 
 // recoveries prints how long the job took to come back, oldest first.

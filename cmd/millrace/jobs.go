@@ -22,6 +22,7 @@ type runCmd struct {
 	Parallelism         int           `short:"p" placeholder:"N" help:"Parallelism of operators that set none (the job's default)."`
 	From                string        `placeholder:"SAVEPOINT" help:"Savepoint to start from."`
 	AllowUnmatchedState bool          `help:"Start though the savepoint holds state that no operator takes."`
+	Settings            []string      `name:"setting" short:"D" sep:"none" placeholder:"KEY=VALUE" help:"Setting of the job, by Flink's name (docs/settings.md); may be given again."`
 	Detach              bool          `short:"d" help:"Do not wait until the job runs."`
 	Timeout             time.Duration `default:"5m" help:"How long to wait until the job runs (${default})."`
 	Command             []string      `arg:"" passthrough:"" name:"binary" help:"The job binary and the job's own arguments."`
@@ -33,10 +34,15 @@ func (*runCmd) Help() string {
 Examples:
   millrace run ./flights
   millrace run -p 4 ./flights --out-of-orderness 2h
+  millrace run -D execution.checkpointing.interval=5s -D state.backend.type=tiered ./flights
   millrace run --from savepoints/3f2c-17 ./flights`
 }
 
 func (r *runCmd) Run(ctx context.Context, c *console) error {
+	settings, err := settingsOf(r.Settings)
+	if err != nil {
+		return err
+	}
 	api, err := r.open()
 	if err != nil {
 		return err
@@ -50,6 +56,9 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 		args = args[1:] // the habit of a separator does no harm
 	}
 	in := map[string]any{"programArgsList": args, "allowNonRestoredState": r.AllowUnmatchedState}
+	if len(settings) > 0 {
+		in["configuration"] = settings
+	}
 	if r.Parallelism > 0 {
 		in["parallelism"] = r.Parallelism
 	}
@@ -72,6 +81,22 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 		return nil
 	}
 	return r.wait(ctx, c, api, out.JobID)
+}
+
+// settingsOf reads KEY=VALUE.
+func settingsOf(given []string) (map[string]string, error) {
+	settings := map[string]string{}
+	for _, text := range given {
+		key, value, ok := strings.Cut(text, "=")
+		if key = strings.TrimSpace(key); !ok || key == "" {
+			return nil, usageError{fmt.Errorf("-D %s: write -D KEY=VALUE", text)}
+		}
+		if before, twice := settings[key]; twice && before != value {
+			return nil, usageError{fmt.Errorf("-D %s is given twice, as %q and %q", key, before, value)}
+		}
+		settings[key] = value
+	}
+	return settings, nil
 }
 
 // wait returns once the job runs.

@@ -35,6 +35,8 @@ type Submission struct {
 	// AllowUnmatched leaves state of the savepoint behind that no operator
 	// takes up.
 	AllowUnmatched bool
+	// Settings are laid over what the job's code says of itself (job.Configure).
+	Settings map[string]string
 }
 
 // Plan runs a binary in plan mode on a task manager and returns its graph.
@@ -110,9 +112,14 @@ func (d *Dispatcher) Submit(ctx context.Context, s Submission) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	for key := range s.Settings {
+		if !job.KnownSetting(key) { // known before the plan, which takes seconds
+			return nil, asError(job.Configure(&pb.JobConfig{}, s.Settings))
+		}
+	}
 	record := &pb.JobSubmitted{
 		JobId: s.JobID, Binary: jar.SHA256, Args: s.Args,
-		AllowUnmatchedState: s.AllowUnmatched, Lineage: s.JobID,
+		AllowUnmatchedState: s.AllowUnmatched, Lineage: s.JobID, Settings: s.Settings,
 	}
 	var restore *pb.Manifest
 	if s.Savepoint != "" {
@@ -129,6 +136,13 @@ func (d *Dispatcher) Submit(ctx context.Context, s Submission) (*Job, error) {
 	graph, err := d.Plan(ctx, s.Jar, s.Args, s.Parallelism)
 	if err != nil {
 		return nil, err
+	}
+	// The plan hash stays that of the plan: workers make the same one.
+	if graph.Config == nil {
+		graph.Config = &pb.JobConfig{}
+	}
+	if err := job.Configure(graph.Config, s.Settings); err != nil {
+		return nil, asError(err)
 	}
 	if restore != nil {
 		// The master checks it again; here its submitter is told.

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/api"
 	"github.com/millrace/millrace/checkpoint"
+	"github.com/millrace/millrace/job"
 	"github.com/millrace/millrace/jobmanager/dispatch"
 )
 
@@ -97,8 +99,9 @@ func (s *Server) checkpointConfig(r *http.Request) (any, error) {
 	c := j.Submitted.GetGraph().GetConfig()
 	o := obj{
 		"mode": "exactly_once", "interval": c.GetCheckpointIntervalMs(), "timeout": c.GetCheckpointTimeoutMs(),
-		"max_concurrent": 1, "unaligned_checkpoints": false, "state_backend": "millrace", "checkpoint_storage": "bucket",
-		"externalization": obj{"enabled": true, "delete_on_cancellation": false}, "retained": c.GetRetainedCheckpoints(),
+		"max_concurrent": 1, "unaligned_checkpoints": false, "state_backend": cmp.Or(c.GetStateBackend(), job.BackendMemory), "checkpoint_storage": "bucket",
+		"tolerable_failed_checkpoints": c.GetTolerableCheckpointFailures(),
+		"externalization":              obj{"enabled": true, "delete_on_cancellation": false}, "retained": c.GetRetainedCheckpoints(),
 	}
 	if c.GetCheckpointIntervalMs() == 0 {
 		o["interval"] = int64(math.MaxInt64) // Flink's value for none

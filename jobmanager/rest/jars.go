@@ -3,11 +3,14 @@ package rest
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/api"
+	"github.com/millrace/millrace/job"
 	"github.com/millrace/millrace/jobmanager/dispatch"
 )
 
@@ -61,13 +64,17 @@ func (s *Server) deleteJar(r *http.Request) (any, error) {
 // runRequest is the body of run and plan; each item may also come as a query
 // parameter, which the body overrides.
 type runRequest struct {
-	Args                  []string          `json:"programArgsList"`
-	JobID                 string            `json:"jobId"`
-	Parallelism           int               `json:"parallelism"`
-	SavepointPath         string            `json:"savepointPath"`
-	AllowNonRestoredState bool              `json:"allowNonRestoredState"`
-	ClaimMode             string            `json:"claimMode"`
-	Configuration         map[string]string `json:"flinkConfiguration"`
+	Args                  []string `json:"programArgsList"`
+	JobID                 string   `json:"jobId"`
+	Parallelism           int      `json:"parallelism"`
+	SavepointPath         string   `json:"savepointPath"`
+	AllowNonRestoredState bool     `json:"allowNonRestoredState"`
+	ClaimMode             string   `json:"claimMode"`
+	// Configuration holds settings of the job. Flink's clients send whole
+	// configurations of clusters too: of these what is no setting is left out, and
+	// said so.
+	Configuration map[string]string `json:"configuration"`
+	FlinkConfig   map[string]string `json:"flinkConfiguration"`
 }
 
 func readRun(r *http.Request) (runRequest, error) {
@@ -102,6 +109,25 @@ func readRun(r *http.Request) (runRequest, error) {
 	return req, nil
 }
 
+// settings are what the request sets, and what is no setting of ours.
+func (r *runRequest) settings() (given map[string]string, ignored []string) {
+	given = maps.Clone(r.Configuration)
+	for key, v := range r.FlinkConfig {
+		if !job.KnownSetting(key) {
+			ignored = append(ignored, key)
+			continue
+		}
+		if given == nil {
+			given = map[string]string{}
+		}
+		if _, ours := given[key]; !ours {
+			given[key] = v
+		}
+	}
+	slices.Sort(ignored)
+	return given, ignored
+}
+
 // queryArgs are the arguments of ?programArg=a,b, which may be repeated.
 func queryArgs(q url.Values) []string {
 	var args []string
@@ -134,12 +160,17 @@ func (s *Server) runJar(r *http.Request) (any, error) {
 	}
 	// The plan takes seconds; a client that leaves meanwhile takes its
 	// submission with it, as long as it is not journalled.
+	settings, ignored := req.settings()
 	j, err := s.d.Submit(r.Context(), dispatch.Submission{
 		Jar: r.PathValue("jarid"), Args: req.Args, JobID: req.JobID, Parallelism: req.Parallelism,
-		Savepoint: req.SavepointPath, AllowUnmatched: req.AllowNonRestoredState,
+		Savepoint: req.SavepointPath, AllowUnmatched: req.AllowNonRestoredState, Settings: settings,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return obj{"jobid": j.ID, "warnings": append([]string{}, j.Submitted.GetGraph().GetWarnings()...)}, nil
+	warnings := append([]string{}, j.Submitted.GetGraph().GetWarnings()...)
+	if len(ignored) > 0 {
+		warnings = append(warnings, "flinkConfiguration: no settings of a job here, without effect: "+strings.Join(ignored, ", "))
+	}
+	return obj{"jobid": j.ID, "warnings": warnings}, nil
 }

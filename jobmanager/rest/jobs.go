@@ -206,7 +206,7 @@ func (s *Server) jobConfig(r *http.Request) (any, error) {
 		"restart-strategy": restartStrategy(c.GetRestart()), "job-parallelism": c.GetDefaultParallelism(),
 		// Records are never copied between operators of a chain.
 		"object-reuse-mode": true, "user-config": nonNil(c.GetUser()),
-	}}, nil
+	}, "settings": job.Effective(c), "submitted-settings": nonNil(j.Submitted.GetSettings())}, nil
 }
 
 func restartStrategy(r *pb.RestartStrategy) string {
@@ -220,6 +220,8 @@ func restartStrategy(r *pb.RestartStrategy) string {
 		return "exponential delay from " + delay(r.GetInitialDelayMs()) + " to " + delay(r.GetMaxDelayMs()) + ", " + attempts
 	case pb.RestartStrategy_KIND_FIXED:
 		return "fixed delay of " + delay(r.GetInitialDelayMs()) + ", " + attempts
+	case pb.RestartStrategy_KIND_RATE:
+		return "failure rate of at most " + strconv.Itoa(int(r.GetMaxAttempts())) + " in " + delay(r.GetRateIntervalMs()) + ", delay of " + delay(r.GetInitialDelayMs())
 	case pb.RestartStrategy_KIND_NONE:
 		return "no restart"
 	}
