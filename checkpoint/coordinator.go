@@ -31,7 +31,8 @@ import (
 //  10. While periodic checkpoints are on, two begin at least MinGap apart.
 //  11. GiveUp follows exactly Tolerated+1 failures of an attempt with no
 //     checkpoint completed in between; savepoints, terminal checkpoints and what
-//     ends with the attempt are no failures of that kind.
+//     ends with the attempt are no failures of that kind, nor are halts.
+//  12. After a halt nothing is triggered in its attempt.
 type Coordinator struct {
 	cfg     Config
 	nextID  ID
@@ -44,6 +45,7 @@ type Coordinator struct {
 	workers  []string
 	subtasks int
 	full     bool // until a full checkpoint completes
+	halted   bool // a halt was triggered: tasks take nothing in any more
 
 	lastBegan time.Time
 	notBefore time.Time
@@ -146,7 +148,7 @@ func (c *Coordinator) Step(ev Event, now time.Time) []Action {
 		}
 	case Tick:
 	}
-	if (c.phase == collecting || c.phase == writing) && !now.Before(c.pending.stats.Triggered.Add(c.cfg.Timeout)) {
+	if (c.phase == collecting || c.phase == writing) && !now.Before(c.expires()) {
 		c.abort(c.timeoutError(), now)
 	}
 	c.trigger(now)
@@ -157,7 +159,7 @@ func (c *Coordinator) Step(ev Event, now time.Time) []Action {
 func (c *Coordinator) Deadline() (time.Time, bool) {
 	switch {
 	case c.phase == collecting || c.phase == writing:
-		return c.pending.stats.Triggered.Add(c.cfg.Timeout), true
+		return c.expires(), true
 	case c.phase == idle:
 		_, at, ok := c.due()
 		return at, ok
@@ -169,6 +171,24 @@ func (c *Coordinator) Deadline() (time.Time, bool) {
 // not known until it is.
 func (c *Coordinator) Busy() bool { return c.phase == journaling }
 
+// Age is how long ago the last checkpoint of this attempt began that others
+// build on; false where there is none.
+func (c *Coordinator) Age(now time.Time) (time.Duration, bool) {
+	if s := c.hist.completed; c.running && s != nil && s.Epoch == c.epoch {
+		return now.Sub(s.Triggered), true
+	}
+	return 0, false
+}
+
+// expires is when the pending checkpoint is given up.
+func (c *Coordinator) expires() time.Time {
+	limit := c.cfg.Timeout
+	if c.pending.request.Halt {
+		limit = min(limit, c.cfg.HaltTimeout)
+	}
+	return c.pending.stats.Triggered.Add(limit)
+}
+
 // NextID is the number that the next checkpoint gets.
 func (c *Coordinator) NextID() ID { return c.nextID }
 
@@ -179,7 +199,10 @@ func (c *Coordinator) start(ev Started, now time.Time) {
 		c.stop(Stopped{}, now)
 	}
 	c.running, c.epoch, c.workers, c.subtasks = true, ev.Epoch, ev.Workers, ev.Subtasks
-	c.full = ev.Full
+	c.full, c.halted = ev.Full, false
+	if ev.Graph != nil {
+		c.cfg.Graph = ev.Graph
+	}
 	c.early, c.failures, c.notBefore = true, 0, time.Time{}
 	if ev.Restored != nil {
 		c.hist.counts.Restored++
@@ -232,7 +255,7 @@ func (c *Coordinator) answer(r Request, id ID, path string, err *pb.Error) {
 
 // due says what the next checkpoint is for and when it may begin.
 func (c *Coordinator) due() (r Request, at time.Time, ok bool) {
-	if !c.running || c.phase != idle || c.closed {
+	if !c.running || c.phase != idle || c.closed || c.halted {
 		return Request{}, time.Time{}, false
 	}
 	var gap time.Duration
@@ -267,8 +290,8 @@ func (c *Coordinator) trigger(now time.Time) {
 	// of those that one checkpoint can serve, all are.
 	if !r.Terminal {
 		var rest []Request
-		for _, q := range c.queue {
-			if q.mergeable(r) {
+		for i, q := range c.queue {
+			if i == 0 || q.mergeable(r) {
 				p.requests = append(p.requests, q)
 			} else {
 				rest = append(rest, q)
@@ -277,10 +300,11 @@ func (c *Coordinator) trigger(now time.Time) {
 		c.queue = rest
 	}
 	c.nextID++
-	c.lastBegan, c.early = now, false
+	c.lastBegan, c.early, c.halted = now, false, r.Halt
 	cmd := &pb.TriggerCheckpoint{
 		CheckpointId: uint64(p.id), TriggeredMs: now.UnixMilli(),
 		Savepoint: r.Savepoint, Full: r.Savepoint || r.Full || c.full, Terminal: r.Terminal,
+		Halt: r.Halt,
 	}
 	if r.Savepoint {
 		p.path = SavepointPath(r.Directory, c.cfg.Job, c.epoch, p.id)
@@ -294,7 +318,7 @@ func (c *Coordinator) trigger(now time.Time) {
 	}
 	p.request.Full = cmd.Full
 	p.stats = c.hist.begin(Stats{
-		ID: p.id, Epoch: c.epoch, Savepoint: r.Savepoint, Terminal: r.Terminal, Early: early,
+		ID: p.id, Epoch: c.epoch, Savepoint: r.Savepoint, Terminal: r.Terminal, Halt: r.Halt, Early: early,
 		Triggered: now, Subtasks: c.subtasks, Manifest: p.key, Path: p.path,
 	})
 	c.pending, c.phase = p, collecting

@@ -108,7 +108,7 @@ func (c *Coordinator) journaled(ev Journaled, now time.Time) {
 	} else {
 		c.phase, c.pending = idle, pending{}
 	}
-	c.emit(Complete{Done: p.done, Manifest: p.manifest, Live: live, Stats: p.stats.clone()})
+	c.emit(Complete{Done: p.done, Manifest: p.manifest, Live: live, Halt: p.request.Halt, Stats: p.stats.clone()})
 	for _, r := range p.requests {
 		c.answer(r, p.id, p.path, nil)
 	}
@@ -140,7 +140,7 @@ func (c *Coordinator) abort(err *pb.Error, now time.Time) {
 	if !live {
 		return
 	}
-	if p.request.Savepoint || p.request.Terminal {
+	if p.request.Savepoint || p.request.Terminal || p.request.Halt {
 		return // who asked for it knows, or it is tried again
 	}
 	c.failures++
@@ -168,6 +168,6 @@ func (c *Coordinator) timeoutError() *pb.Error {
 	}
 	return &pb.Error{
 		Code:    "checkpoint-timed-out",
-		Message: fmt.Sprintf("checkpoint %d was not complete after %s: %s", p.id, c.cfg.Timeout, what),
+		Message: fmt.Sprintf("checkpoint %d was not complete after %s: %s", p.id, c.expires().Sub(p.stats.Triggered), what),
 	}
 }

@@ -54,6 +54,9 @@ type world struct {
 	objects     map[string]bool // that exist
 	chains      map[string][]string
 	failed      int // checkpoints in a row that count
+	halted      bool
+	halts       int // that completed
+	lastAck     map[string]ID
 	pendingActs []Action
 	late        []Event
 }
@@ -71,7 +74,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		triggered: map[ID]Trigger{}, epochOf: map[ID]uint64{}, workersOf: map[ID][]string{}, acks: map[ID]map[string]bool{},
 		wrote: map[ID]Write{}, journal: map[ID]*pb.CheckpointDone{}, answered: map[ID]bool{}, journalOK: map[ID]bool{},
 		aborted: map[ID]bool{}, committed: map[ID]bool{}, asked: map[uint64]int{}, savepoints: map[string]bool{},
-		objects: map[string]bool{}, chains: map[string][]string{},
+		objects: map[string]bool{}, chains: map[string][]string{}, lastAck: map[string]ID{},
 	}
 	w.c = New(Config{
 		Job: "j", Lineage: "l", Graph: &pb.JobGraph{Name: "g"},
@@ -116,6 +119,10 @@ func (w *world) check(a Action) {
 		if tolerated := w.c.cfg.Tolerated; tolerated > 0 && w.failed > tolerated {
 			w.fatalf("invariant 11: triggered %d after %d failures, %d are tolerated", id, w.failed, tolerated)
 		}
+		if w.halted {
+			w.fatalf("invariant 12: triggered %d after a halt", id)
+		}
+		w.halted = a.Command.GetHalt()
 		if a.Stats.Early && w.now.Sub(w.lastPeriod) < 100*time.Millisecond {
 			w.fatalf("invariant 10: %v after the one before", w.now.Sub(w.lastPeriod))
 		}
@@ -128,6 +135,9 @@ func (w *world) check(a Action) {
 		}
 		if len(a.Manifest.GetOperators()) != len(w.workersOf[a.ID]) {
 			w.fatalf("invariant 3: manifest of %d has %d snapshots", a.ID, len(a.Manifest.GetOperators()))
+		}
+		if got, want := a.Manifest.GetGraph().GetName(), fmt.Sprint("g", w.epochOf[a.ID]); got != want {
+			w.fatalf("manifest of %d has graph %s, its attempt's is %s", a.ID, got, want)
 		}
 		for _, o := range Objects(a.Manifest) {
 			if !w.objects[o] {
@@ -151,6 +161,12 @@ func (w *world) check(a Action) {
 		}
 		w.completed = append(w.completed, id)
 		w.failed = 0
+		if a.Halt {
+			w.halts++
+		}
+		if a.Halt != w.triggered[id].Command.GetHalt() || a.Halt != a.Stats.Halt {
+			w.fatalf("checkpoint %d completed as halt: %v", id, a.Halt)
+		}
 		if a.Done.GetSavepoint() {
 			for _, o := range Objects(a.Manifest) {
 				w.savepoints[o] = true
@@ -165,7 +181,7 @@ func (w *world) check(a Action) {
 			w.fatalf("invariant 1: aborted %d twice, or after it completed", a.ID)
 		}
 		w.aborted[a.ID] = true
-		if r := w.triggered[a.ID].Command; a.Live && !r.GetSavepoint() && !r.GetTerminal() {
+		if r := w.triggered[a.ID].Command; a.Live && !r.GetSavepoint() && !r.GetTerminal() && !r.GetHalt() {
 			w.failed++
 		}
 	case GiveUp:
@@ -273,8 +289,8 @@ func (w *world) restart() {
 	if full {
 		w.chains = map[string][]string{}
 	}
-	w.running, w.failed = true, 0
-	w.step(Started{Epoch: w.epoch, Workers: w.workers, Subtasks: len(w.workers), Full: full})
+	w.running, w.failed, w.halted = true, 0, false
+	w.step(Started{Epoch: w.epoch, Workers: w.workers, Subtasks: len(w.workers), Full: full, Graph: &pb.JobGraph{Name: fmt.Sprint("g", w.epoch)}})
 }
 
 // serve answers some of what the coordinator asked for.
@@ -343,6 +359,10 @@ func (w *world) deliver() {
 		if w.epochOf[e.id] != w.epoch || w.aborted[e.id] && w.r.IntN(2) == 0 {
 			return // the worker has ended these tasks
 		}
+		if e.id < w.lastAck[e.worker] {
+			return // it takes barriers in their order
+		}
+		w.lastAck[e.worker] = e.id
 		ack := w.ack(e.id, e.worker)
 		if w.c.phase == collecting && w.c.pending.id == e.id && w.running {
 			w.acks[e.id][e.worker] = true
@@ -368,9 +388,13 @@ func (w *world) ask() {
 	if r.Savepoint && w.r.IntN(2) == 0 {
 		r.Directory = "elsewhere"
 	}
-	if w.r.IntN(40) == 0 {
+	switch w.r.IntN(40) {
+	case 0:
 		r.Terminal, r.Drained = true, true
-	} else {
+	case 1, 2, 3:
+		r = Request{Halt: true}
+		fallthrough
+	default:
 		w.nextToken++
 		r.Token = w.nextToken
 		w.asked[r.Token] = 1
@@ -383,7 +407,7 @@ func (w *world) run(steps int) {
 		w.now = w.now.Add(time.Duration(w.r.IntN(60)) * time.Millisecond)
 		w.serve()
 		switch n := w.r.IntN(100); {
-		case n < 2 || !w.running && n < 30:
+		case n < 2 || (!w.running || w.halted && w.c.phase != collecting) && n < 30:
 			w.restart()
 		case n < 6:
 			w.ask()
@@ -424,7 +448,7 @@ func (w *world) finish() {
 }
 
 func TestCoordinatorSeeds(t *testing.T) {
-	completed, aborted, triggered := 0, 0, 0
+	completed, aborted, triggered, halts := 0, 0, 0, 0
 	seeds := seeds
 	if testing.Short() {
 		seeds = few
@@ -436,10 +460,11 @@ func TestCoordinatorSeeds(t *testing.T) {
 		completed += len(w.completed)
 		aborted += len(w.aborted)
 		triggered += len(w.triggered)
+		halts += w.halts
 	}
-	t.Logf("%d seeds: %d triggered, %d completed, %d aborted", seeds, triggered, completed, aborted)
-	if completed < seeds || aborted < seeds/2 {
-		t.Errorf("the worlds are too quiet: %d completed, %d aborted", completed, aborted)
+	t.Logf("%d seeds: %d triggered, %d completed, %d of them halts, %d aborted", seeds, triggered, completed, halts, aborted)
+	if completed < seeds || aborted < seeds/2 || halts < seeds/20 {
+		t.Errorf("the worlds are too quiet: %d completed, %d halts, %d aborted", completed, halts, aborted)
 	}
 }
 

@@ -29,6 +29,8 @@ type Stats struct {
 	Status    Status
 	Savepoint bool
 	Terminal  bool
+	// Halt: tasks stopped at it, for another parallelism.
+	Halt bool
 	// Early: begun because output was held or tasks began, not by the period.
 	Early     bool
 	Triggered time.Time

@@ -22,6 +22,9 @@ type (
 		Subtasks int
 		Restored *Restored
 		Full     bool
+		// Graph replaces that of the configuration, as the parallelism changes;
+		// nil leaves it.
+		Graph *pb.JobGraph
 	}
 
 	// Stopped: the attempt is over. What was not journalled is aborted.
@@ -89,11 +92,15 @@ type Request struct {
 	// ends, and never answered. Drained says that end of input comes before its barrier.
 	Terminal bool
 	Drained  bool
+	// Halt has tasks take nothing in after its barrier: nothing is triggered
+	// after it, and the attempt is to end, whether it completes or not. It is
+	// given up after HaltTimeout.
+	Halt bool
 }
 
 // mergeable requests are answered by one checkpoint.
 func (r Request) mergeable(o Request) bool {
-	return r.Savepoint == o.Savepoint && r.Directory == o.Directory && r.Full == o.Full && !r.Terminal && !o.Terminal
+	return r.Savepoint == o.Savepoint && r.Directory == o.Directory && r.Full == o.Full && !r.Terminal && !o.Terminal && !r.Halt && !o.Halt
 }
 
 type (
@@ -114,11 +121,13 @@ type (
 	Journal struct{ Done *pb.CheckpointDone }
 
 	// Complete: the checkpoint is complete. With Live, its attempt still
-	// runs: tell workers, commit sinks, then answer with Committed.
+	// runs: tell workers, commit sinks, then answer with Committed. Of a Halt
+	// nobody waits for that answer: the next attempt's recovery commits it.
 	Complete struct {
 		Done     *pb.CheckpointDone
 		Manifest *pb.Manifest
 		Live     bool
+		Halt     bool
 		Stats    Stats
 	}
 
@@ -167,12 +176,14 @@ type Config struct {
 	NoPeriod         bool
 	// Timeout of one checkpoint until its manifest is written (60 s).
 	Timeout time.Duration
+	// HaltTimeout bounds a halt in place of Timeout, if it is shorter (30 s).
+	HaltTimeout time.Duration
 	// RetryGap is kept after a failed one (1 s).
 	RetryGap time.Duration
 	// Retained is how many completed checkpoints stay (1), besides savepoints.
 	Retained int
 	// Tolerated is how many checkpoints of an attempt may fail one after the
-	// other, savepoints and terminal ones left out; 0 is without limit.
+	// other, savepoints, terminal ones and halts left out; 0 is without limit.
 	Tolerated int
 	// NextID is the number of the first checkpoint; at least 1.
 	NextID ID
@@ -195,6 +206,7 @@ func (c Config) withDefaults() Config {
 	set(&c.Interval, time.Second)
 	set(&c.MinGap, 100*time.Millisecond)
 	set(&c.Timeout, time.Minute)
+	set(&c.HaltTimeout, 30*time.Second)
 	set(&c.RetryGap, time.Second)
 	c.Retained = max(c.Retained, 1)
 	c.NextID = max(c.NextID, 1)
