@@ -90,6 +90,7 @@ const (
 	RecordNotEncoded   Code = "record-not-encoded"
 	SourceFailed       Code = "source-failed"
 	SinkFailed         Code = "sink-failed"
+	OutputRefused      Code = "output-refused"
 	StaleEpoch         Code = "stale-epoch"
 )
 

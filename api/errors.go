@@ -77,6 +77,7 @@ var catalogue = []Definition{
 	{RecordNotEncoded, statusInternal, "Record does not encode", "Correct the type or codec of the operator that the message names."},
 	{SourceFailed, statusInternal, "Source failed", "Check the system that the source reads from."},
 	{SinkFailed, statusInternal, "Sink failed", "Check the system that the sink writes to."},
+	{OutputRefused, statusInternal, "Output refused", "The message names what the sink's target does not take: mend it there or in the job, then start from the last checkpoint."},
 	{StaleEpoch, statusConflict, "Stale epoch", "A newer attempt has taken over. If the job ended by it, something else writes its output: see the message."},
 
 	{CheckpointNotFound, statusMissing, "No such checkpoint", "GET /jobs/{id}/checkpoints lists those that are remembered."},

@@ -106,6 +106,8 @@ var fatal = map[string]bool{
 	"stream-not-found":   true,
 	"stream-deleted":     true,
 	"record-not-decoded": true,
+	// What a sink's target refuses, it refuses again.
+	"output-refused": true,
 }
 
 // mendedByStreams are the codes of failures that StreamsChanged may have mended.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/millrace/millrace/runtime/sink"
 )
@@ -17,18 +18,37 @@ import (
 // it delivers at least once.
 //
 // A Sink may also have these methods: Name() string, its name in the job graph
-// where To is given none; Check() error, asked in plan mode.
+// where To is given none; Check() error, asked in plan mode; and those of
+// PatientSink and ExpiringSink.
+//
+// Each call and what it must promise is documented at the type in package
+// runtime/sink (go doc github.com/millrace/millrace/runtime/sink), docs/sinks.md
+// says how to write one that is exactly-once, and sdktest/sinktest proves it.
 type (
 	Sink[T any]   = sink.Sink[T]
 	Writer[T any] = sink.Writer[T]
 	// SinkEnv is what a sink may use of its surroundings.
 	SinkEnv = sink.Env
-	// Transactional is a Sink of two phases, Preparer its writer.
+	// Transactional is a Sink of two phases, Preparer its writer: a barrier
+	// ends a transaction, whose handle travels in the checkpoint; when that has
+	// completed, Commit shows it, and after a failure Recover does, which also
+	// shuts out every older epoch and removes what no checkpoint holds.
 	Transactional = sink.Transactional
 	Preparer      = sink.Preparer
 	// Handle is what one subtask prepared for one checkpoint.
 	Handle = sink.Handle
+	// PatientSink gains nothing from checkpoints before their interval.
+	PatientSink = sink.Patient
+	// ExpiringSink has a target that forgets what was prepared after a while.
+	ExpiringSink = sink.Expiring
 )
+
+// Refused marks an error of a sink that no repetition mends: it ends the job,
+// instead of restarting it for ever. The last checkpoint keeps what was prepared.
+func Refused(err error) error { return sink.Refused(err) }
+
+// Stale marks an error of a sink's writer or commit whose epoch is over.
+func Stale(err error) error { return sink.Stale(err) }
 
 // Func is a sink that calls f with each record, at least once. With a
 // parallelism above 1, f is called by several goroutines at once. Its error
@@ -163,3 +183,20 @@ func (w *fileWriter[T]) Flush() error { return w.out.Flush() }
 
 // Close gives up what was not flushed: it belongs to no checkpoint.
 func (w *fileWriter[T]) Close() error { return w.file.Close() }
+
+// outlives refuses a sink whose target forgets what was prepared before the job
+// can have committed it: a checkpoint's interval and time limit, and the time in
+// which a failed job may be got going again.
+func (e *Env) outlives(s any) error {
+	x, ok := s.(ExpiringSink)
+	if !ok {
+		return nil
+	}
+	c := e.g.Config
+	needs := time.Duration(c.GetCheckpointIntervalMs()+c.GetCheckpointTimeoutMs())*time.Millisecond + sink.RecoveryBudget
+	if has := x.TimeToLoss(); has < needs {
+		return fmt.Errorf("its target forgets what was prepared after %v, which loses output if the job is down for longer: "+
+			"raise that to at least %v (checkpoint interval and timeout, and %v to recover), or checkpoint more often", has, needs, sink.RecoveryBudget)
+	}
+	return nil
+}

@@ -132,7 +132,7 @@ func (s DataStream[T]) To(sink Sink[T]) StreamSink {
 		n.Transactional, n.Roles = true, role
 	}
 	n.suggest(nameOf(sink))
-	n.plan = append(n.plan, func() error { return check(sink) })
+	n.plan = append(n.plan, func() error { return check(sink) }, func() error { return s.env.outlives(sink) })
 	return StreamSink{n}
 }
 

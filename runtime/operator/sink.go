@@ -16,7 +16,11 @@ import (
 const KindHandle = "handle"
 
 // NewSink returns the operator of one subtask of a sink.
-func NewSink[T any](s sink.Sink[T]) Operator { return &sinker[T]{sink: s} }
+func NewSink[T any](s sink.Sink[T]) Operator {
+	p, ok := s.(sink.Patient)
+	patient := ok && p.Patient()
+	return &sinker[T]{sink: s, patient: patient, held: patient}
+}
 
 // sinker drives a sink's writer.
 //
@@ -29,8 +33,10 @@ type sinker[T any] struct {
 	sink     sink.Sink[T]
 	writer   sink.Writer[T]
 	preparer sink.Preparer
-	held     bool
-	any      bool
+	// held is set when nothing more is to be said of the open transaction.
+	held    bool
+	patient bool
+	any     bool
 	// dirty is set while something written has not been flushed.
 	dirty    bool
 	prepared prepared
@@ -102,7 +108,7 @@ func (s *sinker[T]) Snapshot(snap *Snapshot) error {
 	if err != nil {
 		return withCode(codeSink, fmt.Errorf("prepare checkpoint %d: %w", snap.CheckpointID, err))
 	}
-	s.held = false
+	s.held = s.patient
 	s.prepared.add(snap.CheckpointID, finish)
 	subtask, id, attempt := s.ctx.Subtask, snap.CheckpointID, s.ctx.Attempt
 	snap.Deferred = append(snap.Deferred, func() ([]*pb.OperatorEntry, error) {

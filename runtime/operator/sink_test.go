@@ -109,6 +109,27 @@ func TestSinkKeepsHandlesUntilACheckpointWithThemCompletes(t *testing.T) {
 	check(6, "5/0=5 [5]")
 }
 
+// patient is a ledger that waits for the interval.
+type patient struct{ ledger }
+
+func (*patient) Patient() bool { return true }
+
+func TestAPatientSinkAsksForNoEarlyCheckpoint(t *testing.T) {
+	op, r := NewSink[int](&patient{}), newRig(t)
+	r.open(t, op)
+	for id := range uint64(2) {
+		if err := stage[int](op).Push(batchOf(1)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := barrierAt(t, op, id+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.held != 0 {
+		t.Errorf("held %d times", r.held)
+	}
+}
+
 func TestSinkFlushesOnlyWhatWasWritten(t *testing.T) {
 	l := &ledger{}
 	op := NewSink[int](l)

@@ -1,23 +1,26 @@
-// Package sink is the contract of sinks: plain ones, which write as records
-// come, and transactional ones, whose output nobody sees until the checkpoint
-// that covers it has completed.
 package sink
 
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/millrace/millrace/runtime/batch"
 )
 
 // Env is what a sink may use of its surroundings.
 type Env struct {
-	JobName      string
-	Operator     string
-	UID          string
-	Subtask      int
-	Parallelism  int
-	Epoch        uint64
+	JobName  string
+	Operator string
+	// UID names the sink in its job; it is the same after every restore.
+	UID         string
+	Subtask     int
+	Parallelism int
+	// Epoch numbers the attempts of a lineage. It rises with every one and is
+	// never given out twice.
+	Epoch uint64
+	// Lineage names the chain of restores that this job goes on with: the same
+	// after a restart, a rescale and a restore under another job id.
 	Lineage      string
 	ShardAddress string
 	Log          *slog.Logger
@@ -30,7 +33,9 @@ type Env struct {
 
 // Sink opens a writer for each subtask.
 type Sink[T any] interface {
-	// Open may block; ctx ends with the attempt.
+	// Open may block; ctx ends with the attempt. Of a Transactional sink it
+	// runs beside Recover, in any order and on any worker: it must not touch
+	// what Recover settles.
 	Open(ctx context.Context, env Env) (Writer[T], error)
 }
 
@@ -43,36 +48,99 @@ type Writer[T any] interface {
 	// Flush is called at every barrier, watermark +inf and when the input
 	// is idle: what was written leaves the process.
 	Flush() error
-	// Close gives up what was not committed.
+	// Close gives up what was not prepared. What was prepared stays: a
+	// checkpoint may hold it.
 	Close() error
 }
 
 // Transactional is a Sink of two phases. The runtime calls Recover once an
-// attempt before any Write, and Commit once for every completed checkpoint, in
-// order, in one place for all subtasks. Both are idempotent: after a failure
-// they are called again with the same handles. A handle survives restores,
-// under another job id too: it carries the lineage.
+// attempt, before any Write, and Commit once for every completed checkpoint, in
+// order, in one place for all subtasks. A call that fails is made again, in this
+// attempt and then by the next one's Recover, until it has succeeded.
+//
+// Both must be idempotent, and what makes a repetition known must be kept where
+// the output is, together with it: under the identity of a transaction, which is
+// Lineage, UID and Epoch of the writer that prepared it, its subtask, and a
+// number that the writer counts. All of that belongs into the handle. A job id
+// does not: it changes with a restore.
+//
+// ctx ends after a minute, or with the attempt.
 type Transactional interface {
-	// Recover fences every older epoch, commits the handles of the restored
-	// checkpoint (none on an empty start), and aborts the lineage's rest.
+	// Recover settles what earlier attempts left, in this order. From its
+	// return on, no writer and no Commit of an epoch below env.Epoch has any
+	// effect on what readers see. The handles of the restored checkpoint (none
+	// on an empty start) are committed. What (env.Lineage, env.UID) prepared in
+	// lower epochs and the handles do not name is aborted and removed.
+	//
+	// Handles may be of another lineage: a fork starts from a savepoint of a job
+	// that may go on meanwhile. Such are committed as what they are, once,
+	// whoever does it first; nothing else of that lineage is touched.
+	//
+	// Handles may be of more or fewer subtasks than there are now.
 	Recover(ctx context.Context, env Env, checkpoint uint64, handles []Handle) error
-	// Commit makes the output of a checkpoint visible.
+	// Commit makes the output of a checkpoint visible. Handles that are
+	// committed already are passed over. It refuses (Stale) when a Recover of a
+	// higher epoch of its lineage has been there.
 	Commit(ctx context.Context, env Env, checkpoint uint64, handles []Handle) error
 }
 
 // Preparer is the Writer of a Transactional sink.
 type Preparer interface {
 	// Prepare ends the transaction of this checkpoint: later writes belong
-	// to the next. It returns at once; finish waits, beside the task, until
-	// all of it is durable, and returns the handle, nil when there is none.
-	// After an error it may be called again. Checkpoints may fail: the handle
-	// of one that did is part of the next ones, so a handle says by itself
-	// what it commits.
+	// to the next. It returns at once; finish waits, on another goroutine,
+	// until all of it is durable, and returns the handle, nil when there is
+	// none. After an error, and after its context has ended, finish may be
+	// called again. Finishes are called in order, not always before the next
+	// Prepare.
+	//
+	// Checkpoints may fail: the handle of one that did is part of the next
+	// ones, so a handle says by itself what it commits, and must be able to
+	// wait. Handles are in the checkpoint's manifest: keep them below some
+	// kilobytes.
 	Prepare(checkpoint uint64) (finish func(context.Context) ([]byte, error), err error)
 }
+
+// Patient is a Sink that gains nothing from early checkpoints, such as one whose
+// every commit makes a file: its output waits for the interval.
+type Patient interface{ Patient() bool }
+
+// Expiring is a Transactional sink whose target forgets what was prepared after
+// a while, as a broker with a transaction timeout does: output of a completed
+// checkpoint is then lost unless the job recovers in time. A plan whose
+// checkpoint interval and timeout leave less than RecoveryBudget of that is refused.
+// Prefer targets that do not forget.
+type Expiring interface{ TimeToLoss() time.Duration }
+
+// RecoveryBudget is how long a job may be down, at least, before an Expiring
+// sink loses what it has prepared.
+const RecoveryBudget = 10 * time.Minute
 
 // Handle is what one subtask prepared for one checkpoint.
 type Handle struct {
 	Subtask int
 	Value   []byte
 }
+
+// Refused marks an error that no repetition mends: the target does not take this
+// output, or what a handle names is gone. It ends the job at once; its last
+// checkpoint keeps the handles for a start after the cause is mended.
+func Refused(err error) error { return mark("output-refused", err) }
+
+// Stale marks the error of a writer or commit whose epoch is over.
+func Stale(err error) error { return mark("stale-epoch", err) }
+
+func mark(code string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &marked{code, err}
+}
+
+type marked struct {
+	code string
+	err  error
+}
+
+func (m *marked) Error() string     { return m.err.Error() }
+func (m *marked) Unwrap() error     { return m.err }
+func (m *marked) ErrorCode() string { return m.code }
