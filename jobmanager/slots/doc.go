@@ -7,6 +7,11 @@
 // over task managers: each next slot is taken where the job holds the fewest,
 // then where the most are free, then at the smallest id.
 //
+// A job that holds slots may ask for another number of them and loses none
+// meanwhile: Resize grants what it would hold, Keep says what it does hold from
+// then on. Such a request is served when no job waits that holds nothing, and
+// one that does not fit holds nothing back.
+//
 // Pool has no goroutine, clock or lock: its owner calls it from one goroutine.
 // It never takes a slot away: a lost task manager's slots are gone, and the job
 // that held them asks again.
