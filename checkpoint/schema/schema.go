@@ -134,16 +134,20 @@ func (n *Node) Minimum() int {
 	case Time:
 		return TimeSize
 	case Array:
-		return n.Length * n.Elem.Minimum()
+		return min(maxMinimum, n.Length*n.Elem.Minimum())
 	case Struct:
 		sum := 0
 		for _, f := range n.Fields {
-			sum += f.Type.Minimum()
+			sum = min(maxMinimum, sum+f.Type.Minimum())
 		}
 		return sum
 	}
 	return max(1, n.Kind.Width())
 }
+
+// maxMinimum keeps the sums of Minimum from running over; no value has as many
+// bytes.
+const maxMinimum = 1 << 31
 
 // Fixed is the number of bytes of every value, -1 when they differ.
 func (n *Node) Fixed() int {

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/millrace/millrace/checkpoint/schema"
+
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
@@ -263,7 +265,7 @@ func TestSchemas(t *testing.T) {
 		if got != want {
 			t.Errorf("schema %s, want %s", got, want)
 		}
-		n, err := parseSchema(got)
+		n, err := schema.Parse(got)
 		if err != nil || n.String() != got {
 			t.Errorf("schema %s read as %v: %v", got, n, err)
 		}
@@ -402,17 +404,5 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		_, _ = d(b, &v)
-	})
-}
-
-func FuzzSchema(f *testing.F) {
-	f.Add("{A [3]map[string]*{B time},C proto(x)}")
-	f.Fuzz(func(t *testing.T, s string) {
-		n, err := parseSchema(s)
-		if err == nil {
-			if again, err := parseSchema(n.String()); err != nil || again.String() != n.String() {
-				t.Fatalf("%q read as %q, read as %v: %v", s, n, again, err)
-			}
-		}
 	})
 }

@@ -3,7 +3,6 @@ package codec
 import (
 	"encoding"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -11,11 +10,13 @@ import (
 	"unsafe"
 
 	"google.golang.org/protobuf/proto"
+
+	"github.com/millrace/millrace/checkpoint/schema"
 )
 
 // ErrCorrupt is in every error of a decoder: the bytes are not those of a
 // value of the type.
-var ErrCorrupt = errors.New("corrupt encoding")
+var ErrCorrupt = schema.ErrCorrupt
 
 func corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
@@ -128,7 +129,7 @@ func (s *step) decodeRare(d *decoder, src []byte, q unsafe.Pointer) ([]byte, err
 	case opProto:
 		return s.decodeProto(src, q)
 	case opSkip:
-		return s.skip.pass(src)
+		return s.skip.Pass(src)
 	default:
 		return s.convert(src, q)
 	}
@@ -259,30 +260,30 @@ func (s *step) decodeProto(src []byte, q unsafe.Pointer) ([]byte, error) {
 
 // convert reads a number and stores it in a wider one.
 func (s *step) convert(src []byte, q unsafe.Pointer) ([]byte, error) {
-	w := s.from.width()
+	w := s.from.Width()
 	if len(src) < w {
 		return nil, short(uintptr(w), src)
 	}
-	if s.from == kindFloat32 {
+	if s.from == schema.Float32 {
 		*(*float64)(q) = float64(math.Float32frombits(binary.LittleEndian.Uint32(src)))
 		return src[w:], nil
 	}
 	var v uint64
 	switch s.from {
-	case kindInt8:
+	case schema.Int8:
 		v = uint64(int8(src[0]))
-	case kindUint8:
+	case schema.Uint8:
 		v = uint64(src[0])
-	case kindInt16:
+	case schema.Int16:
 		v = uint64(int16(binary.LittleEndian.Uint16(src)))
-	case kindUint16:
+	case schema.Uint16:
 		v = uint64(binary.LittleEndian.Uint16(src))
-	case kindInt32:
+	case schema.Int32:
 		v = uint64(int32(binary.LittleEndian.Uint32(src)))
-	case kindUint32:
+	case schema.Uint32:
 		v = uint64(binary.LittleEndian.Uint32(src))
 	}
-	switch s.to.width() {
+	switch s.to.Width() {
 	case 2:
 		*(*uint16)(q) = uint16(v)
 	case 4:
@@ -291,61 +292,4 @@ func (s *step) convert(src []byte, q unsafe.Pointer) ([]byte, error) {
 		*(*uint64)(q) = v
 	}
 	return src[w:], nil
-}
-
-// pass returns what follows a value that nobody wants.
-func (n *node) pass(src []byte) ([]byte, error) {
-	var err error
-	var count int
-	switch n.kind {
-	case kindStruct:
-		for _, f := range n.fields {
-			if src, err = f.pass(src); err != nil {
-				return nil, err
-			}
-		}
-		return src, nil
-	case kindString, kindBinary:
-		_, src, err = sized(src)
-		return src, err
-	case kindBytes, kindProto:
-		size, _, rest, err := counted(src, 1)
-		if err != nil {
-			return nil, err
-		}
-		return rest[size:], nil
-	case kindPointer:
-		if len(src) == 0 || src[0] > 1 {
-			return nil, corrupt("pointer")
-		}
-		if src[0] == 0 {
-			return src[1:], nil
-		}
-		return n.elem.pass(src[1:])
-	case kindSlice, kindMap:
-		if count, _, src, err = counted(src, 1); err != nil {
-			return nil, err
-		}
-	case kindArray:
-		if count = n.length; n.elem.minimum() == 0 {
-			return src, nil
-		}
-	default:
-		size := n.minimum()
-		if len(src) < size {
-			return nil, short(uintptr(size), src)
-		}
-		return src[size:], nil
-	}
-	for range count {
-		if n.key != nil {
-			if src, err = n.key.pass(src); err != nil {
-				return nil, err
-			}
-		}
-		if src, err = n.elem.pass(src); err != nil {
-			return nil, err
-		}
-	}
-	return src, nil
 }

@@ -1,14 +1,46 @@
 package codec
 
 import (
+	"cmp"
 	"encoding"
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
+
+	"github.com/millrace/millrace/checkpoint/schema"
 )
+
+// node is a type: its schema and, part by part, how Go lays it out.
+type node struct {
+	*schema.Node
+	typ    reflect.Type
+	key    *node // of a map
+	elem   *node // of a slice, array, map or pointer
+	fields []field
+}
+
+// field is one of a struct, in the order of its schema's.
+type field struct {
+	*node
+	off uintptr
+}
+
+// scalar is a node without parts.
+func scalar(k schema.Kind, t reflect.Type) *node { return &node{Node: &schema.Node{Kind: k}, typ: t} }
+
+// named is a node that only the types of its name read.
+func named(k schema.Kind, name string, t reflect.Type) *node {
+	return &node{Node: &schema.Node{Kind: k, Name: name}, typ: t}
+}
+
+// container is a node of elements.
+func container(k schema.Kind, t reflect.Type, elem *node) *node {
+	return &node{Node: &schema.Node{Kind: k, Elem: elem.Node}, typ: t, elem: elem}
+}
 
 var (
 	timeType    = reflect.TypeFor[time.Time]()
@@ -22,11 +54,11 @@ type describer struct {
 	open []reflect.Type // those being described, to find recursion
 }
 
-var basicKinds = map[reflect.Kind]kind{
-	reflect.Bool: kindBool, reflect.String: kindString,
-	reflect.Int: kindInt64, reflect.Int8: kindInt8, reflect.Int16: kindInt16, reflect.Int32: kindInt32, reflect.Int64: kindInt64,
-	reflect.Uint: kindUint64, reflect.Uint8: kindUint8, reflect.Uint16: kindUint16, reflect.Uint32: kindUint32, reflect.Uint64: kindUint64,
-	reflect.Float32: kindFloat32, reflect.Float64: kindFloat64,
+var basicKinds = map[reflect.Kind]schema.Kind{
+	reflect.Bool: schema.Bool, reflect.String: schema.String,
+	reflect.Int: schema.Int64, reflect.Int8: schema.Int8, reflect.Int16: schema.Int16, reflect.Int32: schema.Int32, reflect.Int64: schema.Int64,
+	reflect.Uint: schema.Uint64, reflect.Uint8: schema.Uint8, reflect.Uint16: schema.Uint16, reflect.Uint32: schema.Uint32, reflect.Uint64: schema.Uint64,
+	reflect.Float32: schema.Float32, reflect.Float64: schema.Float64,
 }
 
 func describe(t reflect.Type) (*node, error) {
@@ -42,7 +74,7 @@ func (d *describer) node(t reflect.Type, path string) (*node, error) {
 		return n, nil
 	}
 	if k, ok := basicKinds[t.Kind()]; ok {
-		return &node{kind: k, typ: t}, nil
+		return scalar(k, t), nil
 	}
 	if slices.Contains(d.open, t) {
 		return nil, &UnsupportedError{path, fmt.Sprintf("%s contains itself; refer to other values by key, or implement encoding.BinaryMarshaler and BinaryUnmarshaler", t)}
@@ -54,12 +86,20 @@ func (d *describer) node(t reflect.Type, path string) (*node, error) {
 		return d.slice(t, path)
 	case reflect.Array:
 		elem, err := d.node(t.Elem(), path+"[]")
-		return &node{kind: kindArray, typ: t, length: t.Len(), elem: elem}, err
+		if err != nil {
+			return nil, err
+		}
+		n := container(schema.Array, t, elem)
+		n.Length = t.Len()
+		return n, nil
 	case reflect.Map:
 		return d.mapping(t, path)
 	case reflect.Pointer:
 		elem, err := d.node(t.Elem(), path)
-		return &node{kind: kindPointer, typ: t, elem: elem}, err
+		if err != nil {
+			return nil, err
+		}
+		return container(schema.Pointer, t, elem), nil
 	case reflect.Struct:
 		return d.structure(t, path)
 	case reflect.Interface:
@@ -71,16 +111,16 @@ func (d *describer) node(t reflect.Type, path string) (*node, error) {
 // special recognises types with an encoding of their own; nil for others.
 func special(t reflect.Type) *node {
 	if t == timeType {
-		return &node{kind: kindTime, typ: t}
+		return scalar(schema.Time, t)
 	}
 	if t.Kind() == reflect.Interface {
 		return nil
 	}
 	if isMessage(t) {
-		return &node{kind: kindProto, typ: t, name: messageName(t)}
+		return named(schema.Proto, messageName(t), t)
 	}
 	if t.Kind() != reflect.Pointer && isBinary(t) && !promotes(t) {
-		return &node{kind: kindBinary, typ: t, name: t.PkgPath() + "." + t.Name()}
+		return named(schema.Binary, t.PkgPath()+"."+t.Name(), t)
 	}
 	return nil
 }
@@ -121,16 +161,16 @@ func messageName(t reflect.Type) string {
 
 func (d *describer) slice(t reflect.Type, path string) (*node, error) {
 	if t.Elem().Kind() == reflect.Uint8 && special(t.Elem()) == nil {
-		return &node{kind: kindBytes, typ: t}, nil
+		return scalar(schema.Bytes, t), nil
 	}
 	elem, err := d.node(t.Elem(), path+"[]")
 	if err != nil {
 		return nil, err
 	}
-	if elem.minimum() == 0 {
+	if elem.Minimum() == 0 {
 		return nil, &UnsupportedError{path, "a slice of empty values is only a length; use an integer"}
 	}
-	return &node{kind: kindSlice, typ: t, elem: elem}, nil
+	return container(schema.Slice, t, elem), nil
 }
 
 func (d *describer) mapping(t reflect.Type, path string) (*node, error) {
@@ -142,107 +182,94 @@ func (d *describer) mapping(t reflect.Type, path string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if key.minimum()+elem.minimum() == 0 {
+	if key.Minimum()+elem.Minimum() == 0 {
 		return nil, &UnsupportedError{path, "a map of empty values is only a bool; use a bool"}
 	}
-	return &node{kind: kindMap, typ: t, key: key, elem: elem}, nil
+	n := container(schema.Map, t, elem)
+	n.key, n.Key = key, key.Node
+	return n, nil
 }
 
 func (d *describer) structure(t reflect.Type, path string) (*node, error) {
-	n := &node{kind: kindStruct, typ: t}
+	n := &node{Node: &schema.Node{Kind: schema.Struct}, typ: t}
 	for i := range t.NumField() {
 		f := t.Field(i)
 		at := path + "." + f.Name
-		name := f.Tag.Get("millrace")
-		if name == "-" || f.Name == "_" {
+		tag := f.Tag.Get("millrace")
+		if tag == "-" || f.Name == "_" {
 			continue
 		}
 		if f.PkgPath != "" {
 			return nil, &UnsupportedError{at, fmt.Sprintf(`unexported fields cannot be encoded; export it, tag it millrace:"-" to leave it out, or let %s implement encoding.BinaryMarshaler and BinaryUnmarshaler`, t)}
 		}
-		if name == "" {
-			name = f.Name
+		described, err := fieldOf(f.Name, tag)
+		if err != nil {
+			return nil, &UnsupportedError{at, err.Error()}
 		}
-		if !validName(name) {
-			return nil, &UnsupportedError{at, fmt.Sprintf("tag millrace:%q: a name has no spaces, commas, brackets or asterisks", name)}
-		}
-		if n.find(name) != nil {
-			return nil, &UnsupportedError{at, fmt.Sprintf("two fields are named %q; change the tag of one", name)}
+		if n.Field(described.Name) >= 0 {
+			return nil, &UnsupportedError{at, fmt.Sprintf("two fields are named %q; change the tag of one", described.Name)}
 		}
 		elem, err := d.node(f.Type, at)
 		if err != nil {
 			return nil, err
 		}
-		n.fields = append(n.fields, field{name: name, node: elem, off: f.Offset})
+		described.Type = elem.Node
+		n.Fields = append(n.Fields, described)
+		n.fields = append(n.fields, field{node: elem, off: f.Offset})
 	}
-	return n, nil
+	return n, checkFormer(n.Node, path)
 }
 
-// find returns the field of a name, or nil.
-func (n *node) find(name string) *field {
-	for i := range n.fields {
-		if n.fields[i].name == name {
-			return &n.fields[i]
+// fieldOf reads a tag: a name, or none for Go's own, then names that the field
+// had before: millrace:"owner,was=name".
+func fieldOf(goName, tag string) (schema.Field, error) {
+	name, options, _ := strings.Cut(tag, ",")
+	f := schema.Field{Name: cmp.Or(name, goName)}
+	if options != "" {
+		for option := range strings.SplitSeq(options, ",") {
+			was, ok := strings.CutPrefix(option, "was=")
+			if !ok {
+				return f, fmt.Errorf(`tag millrace:%q: %q is no option; was=<former name> is one`, tag, option)
+			}
+			f.Was = append(f.Was, was)
+		}
+	}
+	for _, s := range append([]string{f.Name}, f.Was...) {
+		if !schema.ValidName(s) {
+			return f, fmt.Errorf("tag millrace:%q: a name has no spaces, commas, brackets or asterisks", tag)
+		}
+	}
+	return f, nil
+}
+
+// checkFormer refuses former names that two fields claim.
+func checkFormer(n *schema.Node, path string) error {
+	claimed := map[string]bool{}
+	for _, f := range n.Fields {
+		claimed[f.Name] = true
+	}
+	for _, f := range n.Fields {
+		for _, was := range f.Was {
+			if claimed[was] {
+				return &UnsupportedError{path + "." + f.Name, fmt.Sprintf("was=%s: another field has, or had, this name", was)}
+			}
+			claimed[was] = true
 		}
 	}
 	return nil
 }
 
-// minimum is the least number of bytes that a value takes.
-func (n *node) minimum() int {
-	switch n.kind {
-	case kindTime:
-		return timeSize
-	case kindArray:
-		return n.length * n.elem.minimum()
-	case kindStruct:
-		sum := 0
-		for _, f := range n.fields {
-			sum += f.minimum()
-		}
-		return sum
-	}
-	return max(1, n.kind.width())
-}
-
-// fixed is the number of bytes of every value, -1 when they differ.
-func (n *node) fixed() int {
-	switch n.kind {
-	case kindTime:
-		return timeSize
-	case kindArray:
-		if f := n.elem.fixed(); f >= 0 {
-			return n.length * f
-		}
-		return -1
-	case kindStruct:
-		sum := 0
-		for _, f := range n.fields {
-			size := f.fixed()
-			if size < 0 {
-				return -1
-			}
-			sum += size
-		}
-		return sum
-	}
-	if w := n.kind.width(); w > 0 {
-		return w
-	}
-	return -1
-}
-
 // mutable says whether a copy of a value shares memory with it that can
 // change.
 func (n *node) mutable() bool {
-	switch n.kind {
-	case kindBytes, kindSlice, kindMap, kindPointer, kindProto:
+	switch n.Kind {
+	case schema.Bytes, schema.Slice, schema.Map, schema.Pointer, schema.Proto:
 		return true
-	case kindBinary:
+	case schema.Binary:
 		return sharesMemory(n.typ)
-	case kindArray:
-		return n.length > 0 && n.elem.mutable()
-	case kindStruct:
+	case schema.Array:
+		return n.Length > 0 && n.elem.mutable()
+	case schema.Struct:
 		return slices.ContainsFunc(n.fields, func(f field) bool { return f.mutable() })
 	}
 	return false

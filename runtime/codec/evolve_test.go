@@ -2,9 +2,12 @@ package codec
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/millrace/millrace/checkpoint/schema"
 )
 
 type accountV1 struct {
@@ -75,7 +78,7 @@ func TestReadingAnOlderVersion(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Fatal(d)
 	}
-	if err := Compatible(c.Schema(), derive[accountV2](t).Schema()); err != nil {
+	if err := schema.Compatible(c.Schema(), derive[accountV2](t).Schema()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -107,26 +110,81 @@ func widen[A, B comparable](t *testing.T, from A, want B) {
 	}
 }
 
-func TestChangesThatStateCannotFollow(t *testing.T) {
-	for _, c := range []struct{ old, new, path string }{
-		{"int64", "int32", "value"},
-		{"int8", "uint16", "value"},
-		{"uint64", "int64", "value"},
-		{"int32", "float64", "value"},
-		{"string", "bytes", "value"},
-		{"{A {B []string}}", "{A {B []int64}}", "value.A.B[]"},
-		{"[3]int8", "[4]int8", "value"},
-		{"map[int64]string", "map[int32]string", "value[key]"},
-		{"proto(a)", "proto(b)", "value"},
-		{"*int64", "int64", "value"},
-	} {
-		err := Compatible(c.old, c.new)
-		var bad *IncompatibleError
-		if !errors.As(err, &bad) || bad.Path != c.path {
-			t.Errorf("%s to %s: %v, want an error at %s", c.old, c.new, err, c.path)
-		}
+// A field that says what it was called takes the old one's value, once: a field
+// that has the old name now has it for itself.
+func TestRenamedFields(t *testing.T) {
+	type v1 struct {
+		Name  string
+		Count int32
 	}
-	if err := Compatible("{A", "int64"); err == nil {
+	type v2 struct {
+		Total int64  `millrace:"total,was=sum,was=Count"`
+		Owner string `millrace:",was=Name"`
+	}
+	type v3 struct {
+		Total int64 `millrace:"total"`
+		Name  string
+		Owner string `millrace:",was=Name2"`
+	}
+	old := v1{"a", -7}
+	b := derive[v1](t).Append(nil, &old)
+	read, err := DecoderFor[v2](derive[v1](t).Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got v2
+	if _, err := read(b, &got); err != nil || got != (v2{-7, "a"}) {
+		t.Errorf("read as %+v (%v)", got, err)
+	}
+	if s := derive[v2](t).Schema(); s != "{total(sum,Count) int64,Owner(Name) string}" {
+		t.Errorf("schema %s", s)
+	}
+	b = derive[v2](t).Append(nil, &got)
+	next, err := DecoderFor[v3](derive[v2](t).Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last v3
+	if _, err := next(b, &last); err != nil || last != (v3{Total: -7, Owner: "a"}) {
+		t.Errorf("read as %+v (%v)", last, err)
+	}
+}
+
+func TestTagsThatAreRefused(t *testing.T) {
+	badTag[struct {
+		A int `millrace:"a,was"`
+	}](t, "no option")
+	badTag[struct {
+		A int `millrace:"a,was="`
+	}](t, "no spaces")
+	badTag[struct {
+		A int `millrace:"a,old=b"`
+	}](t, "no option")
+	badTag[struct {
+		A int `millrace:"a,was=B"`
+		B int
+	}](t, "another field")
+	badTag[struct {
+		A int `millrace:"a,was=c"`
+		B int `millrace:"b,was=c"`
+	}](t, "another field")
+}
+
+func badTag[T any](t *testing.T, want string) {
+	t.Helper()
+	_, err := Derive[T]()
+	var bad *UnsupportedError
+	if !errors.As(err, &bad) || !strings.Contains(err.Error(), want) {
+		t.Errorf("%T: %v, want an error that says %q", *new(T), err, want)
+	}
+}
+
+func TestDecoderForRefusesWhatStateCannotFollow(t *testing.T) {
+	var bad *IncompatibleError
+	if _, err := DecoderFor[struct{ A int32 }]("{A int64}"); !errors.As(err, &bad) || bad.Path != "value.A" {
+		t.Errorf("narrowed: %v", err)
+	}
+	if _, err := DecoderFor[int64]("{A"); err == nil {
 		t.Error("half a schema was read")
 	}
 }

@@ -3,10 +3,12 @@ package codec
 import (
 	"reflect"
 	"unsafe"
+
+	"github.com/millrace/millrace/checkpoint/schema"
 )
 
-// timeSize is that of a time: seconds and nanoseconds.
-const timeSize = 12
+// timeSize is that of a time.
+const timeSize = schema.TimeSize
 
 type op uint8
 
@@ -37,9 +39,9 @@ type step struct {
 	typ    reflect.Type // of what lies at off
 	plain  bool         // elements hold no pointers
 	bools  []uintptr    // opRaw: where bools lie, from off
-	from   kind         // opConvert: on the wire
-	to     kind         // opConvert: in memory
-	skip   *node        // opSkip
+	from   schema.Kind  // opConvert: on the wire
+	to     schema.Kind  // opConvert: in memory
+	skip   *schema.Node // opSkip
 }
 
 // program encodes or decodes a type. A program to decode may be for another
@@ -62,18 +64,18 @@ func compile(t reflect.Type) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return link(n, n), nil
+	return link(n.Node, n), nil
 }
 
 // link makes the program that fills memory of a node with a layout from bytes
-// of another, which Compatible has passed; for the same node the program also
+// of another, which schema.Compatible has passed; for its own schema the program also
 // encodes.
-func link(old, n *node) *program {
+func link(old *schema.Node, n *node) *program {
 	p := &program{node: n, typ: n.typ, size: n.typ.Size(), mutable: n.mutable()}
 	p.link(old, n, 0)
 	p.fixed = -1
-	if old == n {
-		p.fixed = n.fixed()
+	if old == n.Node {
+		p.fixed = n.Fixed()
 	}
 	switch len(p.steps) {
 	case 0:
@@ -85,35 +87,35 @@ func link(old, n *node) *program {
 	return p
 }
 
-func (p *program) link(old, n *node, off uintptr) {
+func (p *program) link(old *schema.Node, n *node, off uintptr) {
 	s := step{off: off, typ: n.typ}
-	switch n.kind {
-	case kindStruct:
+	switch n.Kind {
+	case schema.Struct:
 		p.linkStruct(old, n, off)
 		return
-	case kindString:
+	case schema.String:
 		s.op = opString
-	case kindBytes:
+	case schema.Bytes:
 		s.op = opBytes
-	case kindTime:
+	case schema.Time:
 		s.op = opTime
-	case kindProto:
+	case schema.Proto:
 		s.op = opProto
-	case kindBinary:
+	case schema.Binary:
 		s.op = opBinary
-	case kindPointer:
-		s.op, s.elem = opPointer, link(old.elem, n.elem)
-	case kindSlice:
-		s.op, s.elem, s.min = opSlice, link(old.elem, n.elem), max(1, old.elem.minimum())
+	case schema.Pointer:
+		s.op, s.elem = opPointer, link(old.Elem, n.elem)
+	case schema.Slice:
+		s.op, s.elem, s.min = opSlice, link(old.Elem, n.elem), max(1, old.Elem.Minimum())
 		s.stride, s.plain = s.elem.size, !hasPointers(n.elem.typ)
-	case kindMap:
-		s.op, s.key, s.elem = opMap, link(old.key, n.key), link(old.elem, n.elem)
-		s.min = max(1, old.key.minimum()+old.elem.minimum())
-	case kindArray:
-		elem := link(old.elem, n.elem)
+	case schema.Map:
+		s.op, s.key, s.elem = opMap, link(old.Key, n.key), link(old.Elem, n.elem)
+		s.min = max(1, old.Key.Minimum()+old.Elem.Minimum())
+	case schema.Array:
+		elem := link(old.Elem, n.elem)
 		if elem.raw {
-			s := step{off: off, n: uintptr(n.length) * elem.size}
-			for i := range n.length {
+			s := step{off: off, n: uintptr(n.Length) * elem.size}
+			for i := range n.Length {
 				for _, b := range elem.boolsAt() {
 					s.bools = append(s.bools, uintptr(i)*elem.size+b)
 				}
@@ -121,14 +123,14 @@ func (p *program) link(old, n *node, off uintptr) {
 			p.addRaw(s)
 			return
 		}
-		s.op, s.n, s.elem, s.stride = opArray, uintptr(n.length), elem, elem.size
+		s.op, s.n, s.elem, s.stride = opArray, uintptr(n.Length), elem, elem.size
 	default:
-		if old.kind != n.kind {
-			s.op, s.from, s.to = opConvert, old.kind, n.kind
+		if old.Kind != n.Kind {
+			s.op, s.from, s.to = opConvert, old.Kind, n.Kind
 			break
 		}
-		raw := step{off: off, n: uintptr(n.kind.width())}
-		if n.kind == kindBool {
+		raw := step{off: off, n: uintptr(n.Kind.Width())}
+		if n.Kind == schema.Bool {
 			raw.bools = []uintptr{0}
 		}
 		p.addRaw(raw)
@@ -137,12 +139,13 @@ func (p *program) link(old, n *node, off uintptr) {
 	p.steps = append(p.steps, s)
 }
 
-func (p *program) linkStruct(old, n *node, off uintptr) {
-	for _, f := range old.fields {
-		if into := n.find(f.name); into != nil {
-			p.link(f.node, into.node, off+into.off)
+func (p *program) linkStruct(old *schema.Node, n *node, off uintptr) {
+	into := schema.Match(old, n.Node)
+	for i, f := range old.Fields {
+		if j := into[i]; j >= 0 {
+			p.link(f.Type, n.fields[j].node, off+n.fields[j].off)
 		} else {
-			p.steps = append(p.steps, step{op: opSkip, skip: f.node})
+			p.steps = append(p.steps, step{op: opSkip, skip: f.Type})
 		}
 	}
 }

@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 
+	"github.com/millrace/millrace/checkpoint/schema"
 	"github.com/millrace/millrace/checkpoint/snapshot"
 	"github.com/millrace/millrace/runtime/codec"
 	"github.com/millrace/millrace/runtime/keygroup"
@@ -98,10 +99,10 @@ func CompatibleState(old, new *pb.StateDecl) error {
 		return stateError(new.GetName(), fmt.Errorf("state with namespaces %q cannot become state with %q: give the new one another name",
 			old.GetNamespaceSchema(), new.GetNamespaceSchema()))
 	}
-	if err := codec.CompatibleKey(old.GetKeySchema(), new.GetKeySchema()); err != nil {
+	if err := schema.CompatibleKey(old.GetKeySchema(), new.GetKeySchema()); err != nil {
 		return stateError(new.GetName(), fmt.Errorf("key: %w", err))
 	}
-	if err := codec.Compatible(old.GetValueSchema(), new.GetValueSchema()); err != nil {
+	if err := schema.Compatible(old.GetValueSchema(), new.GetValueSchema()); err != nil {
 		return stateError(new.GetName(), err)
 	}
 	return nil
