@@ -409,7 +409,7 @@ func TestATablesShapeDoesNotDependOnItsShare(t *testing.T) {
 		{First: 511, Last: 512, N: 1024}, {First: 500, Last: 513, N: 1024}, {First: 16383, Last: 16384, N: 32768},
 	} {
 		b, p, n := shape(r)
-		if b > bytes*5/4 || p > pages*5/4 || 8*n > bytes/20 {
+		if b > bytes*5/4 || p > pages*5/4 || p < pages*3/4 || 8*n > bytes/20 {
 			t.Errorf("%v: %d bytes in %d pages, %d places; all groups: %d bytes, %d pages", r, b, p, n, bytes, pages)
 		}
 	}
