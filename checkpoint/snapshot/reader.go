@@ -50,8 +50,12 @@ func (r *Reader) IsFull() bool { return r.full }
 // Groups are the key groups that the run speaks for, inclusive.
 func (r *Reader) Groups() (first, last int) { return r.first, r.last }
 
-// speaksFor says whether the run's drops reach a key group.
-func (r *Reader) speaksFor(group int) bool { return group >= r.first && group <= r.last }
+// speaksFor says whether what the run hides in older ones reaches a key group:
+// one of the run's, and of those that this reader was opened for. A chain may
+// read a run in parts, each with the older runs of its own key groups.
+func (r *Reader) speaksFor(group int) bool {
+	return group >= max(r.first, r.from) && group <= min(r.last, r.to)
+}
 
 func (r *Reader) corrupt(offset int, format string, args ...any) error {
 	return &CorruptError{Object: r.object, Offset: int64(offset), Reason: fmt.Sprintf(format, args...)}

@@ -263,7 +263,10 @@ type RunRef struct {
 	KeyGroupLast  uint32 `protobuf:"varint,6,opt,name=key_group_last,json=keyGroupLast,proto3" json:"key_group_last,omitempty"`
 	Entries       uint64 `protobuf:"varint,7,opt,name=entries,proto3" json:"entries,omitempty"`
 	// Inline bytes of a small run, in an ack and in the manifest.
-	Inline        []byte `protobuf:"bytes,8,opt,name=inline,proto3" json:"inline,omitempty"`
+	Inline []byte `protobuf:"bytes,8,opt,name=inline,proto3" json:"inline,omitempty"`
+	// The checkpoint that wrote the run; 0 in manifests from before there was this
+	// field. Runs of one key group are in its order.
+	Checkpoint    uint64 `protobuf:"varint,9,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -354,6 +357,13 @@ func (x *RunRef) GetInline() []byte {
 	return nil
 }
 
+func (x *RunRef) GetCheckpoint() uint64 {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return 0
+}
+
 type OperatorEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Kind is split, handle, watermark or a name of the operator's own.
@@ -441,7 +451,7 @@ const file_millrace_v1_checkpoint_proto_rawDesc = "" +
 	"\x04runs\x18\x05 \x03(\v2\x13.millrace.v1.RunRefR\x04runs\x124\n" +
 	"\aentries\x18\x06 \x03(\v2\x1a.millrace.v1.OperatorEntryR\aentries\x12\x1f\n" +
 	"\vstate_bytes\x18\a \x01(\x04R\n" +
-	"stateBytes\"\xe8\x01\n" +
+	"stateBytes\"\x88\x02\n" +
 	"\x06RunRef\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
@@ -450,7 +460,10 @@ const file_millrace_v1_checkpoint_proto_rawDesc = "" +
 	"\x0fkey_group_first\x18\x05 \x01(\rR\rkeyGroupFirst\x12$\n" +
 	"\x0ekey_group_last\x18\x06 \x01(\rR\fkeyGroupLast\x12\x18\n" +
 	"\aentries\x18\a \x01(\x04R\aentries\x12\x16\n" +
-	"\x06inline\x18\b \x01(\fR\x06inline\"K\n" +
+	"\x06inline\x18\b \x01(\fR\x06inline\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\t \x01(\x04R\n" +
+	"checkpoint\"K\n" +
 	"\rOperatorEntry\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
