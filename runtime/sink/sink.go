@@ -89,9 +89,9 @@ type Preparer interface {
 	// Prepare ends the transaction of this checkpoint: later writes belong
 	// to the next. It returns at once; finish waits, on another goroutine,
 	// until all of it is durable, and returns the handle, nil when there is
-	// none. After an error, and after its context has ended, finish may be
-	// called again. Finishes are called in order, not always before the next
-	// Prepare.
+	// none. After an error finish may be called again; one that cannot succeed
+	// any more makes Write fail too, so that the job restarts. Finishes are
+	// called in order, not always before the next Prepare.
 	//
 	// Checkpoints may fail: the handle of one that did is part of the next
 	// ones, so a handle says by itself what it commits, and must be able to

@@ -1,0 +1,89 @@
+package sinktest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/millrace/millrace/sdk"
+)
+
+// Target is where a sink under test writes to, empty and its own for each seed.
+type Target[T any] struct {
+	// Sink returns the sink as a process that starts anew makes it.
+	Sink func() sdk.Sink[T]
+	// Record makes the record with this number; its value says the number.
+	Record func(n int) T
+	// Visible returns the numbers of the records that a reader sees now, each
+	// as often as it is seen, in any order. It fails on what is not whole.
+	Visible func(ctx context.Context) ([]int, error)
+	// Garbage, if set, counts what is stored and invisible: staged records,
+	// temporary files. Ledgers of what was committed do not count.
+	Garbage func(ctx context.Context) (int, error)
+	// Fail, if set, makes the n-th operation at the target from now on fail,
+	// and all that come after it; 0 heals. Calls that fail so must leave what
+	// a crash would have left.
+	Fail func(n int)
+	// ShardAddress is for the sink's environment.
+	ShardAddress string
+}
+
+// Options say how long to look. Zero values are the defaults.
+type Options struct {
+	// Seeds is the number of histories, 50 (a fifth with -short).
+	Seeds int
+	// Steps is the length of each, 60.
+	Steps int
+	// First is the first seed, 1. SINKTEST_SEED in the environment runs that
+	// seed alone.
+	First uint64
+	// NoRewinds leaves out jobs that start from a savepoint older than their
+	// newest checkpoint.
+	NoRewinds bool
+}
+
+// Run drives the sinks of targets that open returns through histories.
+func Run[T any](t *testing.T, open func(t *testing.T) Target[T], o Options) {
+	t.Helper()
+	if o.Seeds == 0 {
+		if o.Seeds = 50; testing.Short() {
+			o.Seeds = 10
+		}
+	}
+	if o.Steps == 0 {
+		o.Steps = 60
+	}
+	if o.First == 0 {
+		o.First = 1
+	}
+	if only, err := strconv.ParseUint(os.Getenv("SINKTEST_SEED"), 10, 64); err == nil {
+		o.First, o.Seeds = only, 1
+	}
+	for seed := o.First; seed < o.First+uint64(o.Seeds); seed++ {
+		t.Run(fmt.Sprintf("seed-%d", seed), func(t *testing.T) {
+			if err := history(t.Context(), open(t), seed, o); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// history plays one seed.
+func history[T any](ctx context.Context, target Target[T], seed uint64, o Options) error {
+	w := &world[T]{
+		ctx: ctx, target: target, rng: rand.New(rand.NewPCG(seed, 1)),
+		must: map[int]bool{}, may: map[int]bool{},
+	}
+	defer w.leave()
+	err := w.play(o)
+	if err == nil {
+		err = w.settle()
+	}
+	if err != nil {
+		return fmt.Errorf("%w\nseed %d, after:\n%s", err, seed, w.story())
+	}
+	return nil
+}
