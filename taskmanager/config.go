@@ -55,8 +55,9 @@ type Config struct {
 	// LogLimit bounds each of a worker's two log files, in bytes; one older
 	// part of the same size is kept (16 MiB).
 	LogLimit int64
-	// Handshake is how long a started binary may take to say hello (2 s).
-	Handshake time.Duration
+	// Handshake is how long a started binary may take to say hello (2 s), Hang
+	// how long a worker may let pings wait before it is killed (10 s).
+	Handshake, Hang time.Duration
 	// OpenBucket opens the bucket that the job manager names (blob.Open).
 	OpenBucket func(ctx context.Context, url string) (blob.Bucket, error)
 	// Log is slog's default when nil.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // size is a number of bytes: 512MiB, 1GiB, 1073741824.
@@ -57,12 +58,17 @@ func (f dataFlags) logger() *slog.Logger {
 type slotFlags struct {
 	Slots      int  `env:"MILLRACE_SLOTS" default:"4" placeholder:"N" help:"Slots to offer (${default})."`
 	SlotMemory size `env:"MILLRACE_SLOT_MEMORY" default:"1GiB" placeholder:"BYTES" help:"Memory of a slot; a worker that goes over its slots' sum is ended (${default})."`
+	// WorkerHang is about processes; a task that hangs is a setting of its job.
+	WorkerHang time.Duration `env:"MILLRACE_WORKER_HANG" default:"10s" placeholder:"TIME" help:"How long a worker may not answer before it is killed (${default})."`
 }
 
 // Validate implements kong's check of a parsed command.
 func (f slotFlags) Validate() error {
 	if f.Slots < 1 {
 		return fmt.Errorf("--slots %d: a task manager offers at least one", f.Slots)
+	}
+	if f.WorkerHang < time.Second {
+		return fmt.Errorf("--worker-hang %v: workers are asked once a second; give them at least that", f.WorkerHang)
 	}
 	return nil
 }

@@ -214,6 +214,10 @@ func TestWorkerModeObeysAndEndsWithItsLink(t *testing.T) {
 	if r := s.read().GetReport(); r.GetFailed().GetError().GetCode() != "plan-differs" || r.GetEpoch() != 8 {
 		t.Errorf("report: %v", r)
 	}
+	s.write(&pb.WorkerFrame{Body: &pb.WorkerFrame_Ping{Ping: &pb.WorkerPing{Number: 9}}})
+	if pong := s.read().GetPong(); pong.GetNumber() != 9 {
+		t.Errorf("answer of a ping: %v", pong)
+	}
 	_ = s.conn.Close()
 	if code := <-s.exit; code != ExitLinkLost {
 		t.Errorf("the process ended with %d", code)

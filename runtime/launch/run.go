@@ -161,6 +161,12 @@ func (l *link) commands(w *worker.Worker) error {
 		if err != nil {
 			return err
 		}
+		if ping := f.GetPing(); ping != nil {
+			if err := l.send(&pb.WorkerFrame{Body: &pb.WorkerFrame_Pong{Pong: &pb.WorkerPong{Number: ping.GetNumber()}}}); err != nil {
+				return err
+			}
+			continue
+		}
 		cmd := f.GetCommand()
 		if cmd == nil {
 			return fmt.Errorf("worker mode: the task manager sent %T", f.GetBody())

@@ -12,7 +12,9 @@
 // any goroutine and do not wait for a process, except Plan. Reports are passed
 // to Config.Up on one goroutine a worker, in the worker's order: started,
 // reports, exited. Commands to a worker are queued; one that lets 1024 of them
-// wait is killed as unresponsive.
+// wait is killed as unresponsive, one that answers no ping for Config.Hang as
+// hung, one over its memory as that. A SIGKILL of somebody else is explained as
+// far as the kernel's counters tell.
 //
 // The package never looks into a command or report, never restarts anything,
 // and never runs a binary whose bytes do not have the digest it was asked for.

@@ -27,6 +27,7 @@ const (
 	CodePlanTimedOut        = "plan-timed-out"
 	CodeWorkerExited        = "worker-exited"
 	CodeWorkerUnresponsive  = "worker-unresponsive"
+	CodeWorkerHung          = "worker-hung"
 	CodeWorkerStartFailed   = "worker-start-failed"
 	CodeMemoryExceeded      = "memory-exceeded"
 )

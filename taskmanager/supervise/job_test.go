@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -106,6 +107,23 @@ func child(apart bool) int {
 
 var ballast []byte
 
+// hogIn moves into a control group and takes more memory than it allows.
+func hogIn(group string) {
+	if err := os.WriteFile(group+"/cgroup.procs", fmt.Append(nil, os.Getpid()), 0); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(8)
+	}
+	// Time to be seen there.
+	time.Sleep(200 * time.Millisecond)
+	for {
+		more := make([]byte, 8<<20)
+		for i := 0; i < len(more); i += 4096 {
+			more[i] = 1
+		}
+		ballast = append(ballast, more...)
+	}
+}
+
 func (j *fakeJob) work(hello *pb.WorkerHello, welcome *pb.WorkerWelcome) {
 	switch j.does {
 	case "stubborn":
@@ -132,7 +150,17 @@ func (j *fakeJob) work(hello *pb.WorkerHello, welcome *pb.WorkerWelcome) {
 		}
 	}
 	for {
-		epoch := j.receive().GetCommand().GetEpoch()
+		f := j.receive()
+		if ping := f.GetPing(); ping != nil {
+			if j.does != "ignores-pings" {
+				j.send(&pb.WorkerFrame{Body: &pb.WorkerFrame_Pong{Pong: &pb.WorkerPong{Number: ping.GetNumber()}}})
+			}
+			continue
+		}
+		epoch := f.GetCommand().GetEpoch()
+		if group, ok := strings.CutPrefix(j.does, "hog-in:"); ok {
+			hogIn(group)
+		}
 		j.send(&pb.WorkerFrame{Body: &pb.WorkerFrame_Report{Report: &pb.WorkerReport{Epoch: epoch, Body: &pb.WorkerReport_Ready{Ready: &pb.TasksReady{}}}}})
 	}
 }

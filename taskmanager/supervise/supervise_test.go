@@ -249,7 +249,8 @@ func TestKilledFromOutside(t *testing.T) {
 	}
 	x := b.awaitExited()
 	t.Logf("the death was reported after %v", time.Since(began))
-	if x.GetSignal() != "SIGKILL" || x.GetRequested() || x.GetError().GetCode() != CodeWorkerExited {
+	if x.GetSignal() != "SIGKILL" || x.GetRequested() || x.GetError().GetCode() != CodeWorkerExited ||
+		!strings.Contains(x.GetError().GetMessage(), "counted no kill for want of memory") {
 		t.Errorf("exited: %v", x)
 	}
 }

@@ -38,8 +38,10 @@ type Config struct {
 	// all of plan mode (10 s), Kill the time between SIGTERM and SIGKILL when
 	// Run ends (1 s).
 	Handshake, Plan, Kill time.Duration
-	// Watch is the time between two looks at resident sets (1 s).
-	Watch time.Duration
+	// Watch is the time between two looks at a worker: at its memory, and whether
+	// it answers (1 s). Hang is for how long it may not (10 s); a pause of this
+	// process itself does not count.
+	Watch, Hang time.Duration
 	// LogLimit is the size of a log file, of which one older is kept (16 MiB).
 	LogLimit int64
 	// Up takes what goes to the job manager: WorkerStarted, WorkerExited and
@@ -56,6 +58,7 @@ type Supervisor struct {
 	logs     *os.Root
 	forker   forker
 	plans    chan struct{} // a token for each plan under way
+	groups   groups
 
 	// ctx is the life of Run; before and after it nothing starts.
 	running chan struct{}
@@ -87,11 +90,15 @@ func New(config Config) (*Supervisor, error) {
 	config.Plan = cmp.Or(config.Plan, 10*time.Second)
 	config.Kill = cmp.Or(config.Kill, time.Second)
 	config.Watch = cmp.Or(config.Watch, time.Second)
+	config.Hang = cmp.Or(config.Hang, 10*time.Second)
 	config.LogLimit = cmp.Or(config.LogLimit, 16<<20)
 	if config.Log == nil {
 		config.Log = slog.Default()
 	}
 	s := &Supervisor{config: config, plans: make(chan struct{}, 2), running: make(chan struct{})}
+	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
+		s.groups = findGroups(string(mounts))
+	}
 	s.forker.requests = make(chan forkRequest)
 	s.forker.mu.ours = map[int]bool{}
 	s.mu.workers = map[string]*worker{}
@@ -160,7 +167,7 @@ func (s *Supervisor) start(f func()) bool {
 	return true
 }
 
-// watch looks at resident sets and strays until ctx ends.
+// watch looks at workers and strays until ctx ends.
 func (s *Supervisor) watch(ctx context.Context) {
 	tick := time.NewTicker(s.config.Watch)
 	defer tick.Stop()
@@ -172,6 +179,7 @@ func (s *Supervisor) watch(ctx context.Context) {
 		}
 		for _, w := range s.workers() {
 			w.weigh()
+			w.ask(time.Now())
 		}
 		if n%10 == 0 {
 			s.forker.reapStrays()

@@ -6,10 +6,12 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/millrace/millrace/internal/frame"
+	"github.com/millrace/millrace/internal/silence"
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
@@ -37,13 +39,20 @@ type worker struct {
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when the end has been reported
 
+	// pings asks the writer to send one; pongs counts the answers.
+	pings  chan struct{}
+	pinged uint64 // the writer's
+	pongs  atomic.Uint64
+	// silence is the watch's.
+	silence silence.Watch
+
 	mu struct {
 		sync.Mutex
 		process   *process
 		started   *pb.WorkerStarted
 		requested bool
 		reason    *Fault
-		over      int // looks in a row at which it was over its budget
+		memory    memory
 		ending    bool
 		kill      *time.Timer
 	}
@@ -51,7 +60,8 @@ type worker struct {
 
 func newWorker(s *Supervisor, target Target, req *pb.StartWorker) *worker {
 	w := &worker{s: s, target: target, req: req, id: req.GetWorkerId(), job: req.GetJobId(),
-		commands: make(chan *pb.WorkerCommand, commandQueue), done: make(chan struct{})}
+		commands: make(chan *pb.WorkerCommand, commandQueue), done: make(chan struct{}),
+		pings: make(chan struct{}, 1), silence: silence.Watch{Most: 2 * s.config.Watch}}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return w
 }
@@ -190,6 +200,10 @@ func (w *worker) relay(p *process, in *frame.Reader) {
 			p.kill(syscall.SIGKILL)
 			return
 		}
+		if f.GetPong() != nil {
+			w.pongs.Add(1)
+			continue
+		}
 		if report := f.GetReport(); report != nil {
 			w.s.config.Up(&pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_FromWorker{
 				FromWorker: &pb.FromWorker{JobId: w.job, WorkerId: w.id, Report: report}}})
@@ -197,20 +211,24 @@ func (w *worker) relay(p *process, in *frame.Reader) {
 	}
 }
 
-// write passes commands down until stop.
+// write passes commands and pings down until stop.
 func (w *worker) write(p *process, stop <-chan struct{}) {
 	out := frame.NewWriter(p.control)
 	for {
+		var f *pb.WorkerFrame
 		select {
 		case c := <-w.commands:
-			if err := out.Write(&pb.WorkerFrame{Body: &pb.WorkerFrame_Command{Command: c}}); err != nil {
-				if errors.Is(err, frame.ErrTooLong) {
-					w.stop(0, false, faultf(CodeInternal, "command for worker %s: %w", w.id, err))
-				}
-				return // relay sees the end of the socket too
-			}
+			f = &pb.WorkerFrame{Body: &pb.WorkerFrame_Command{Command: c}}
+		case <-w.pings:
+			f = w.ping()
 		case <-stop:
 			return
+		}
+		if err := out.Write(f); err != nil {
+			if errors.Is(err, frame.ErrTooLong) {
+				w.stop(0, false, faultf(CodeInternal, "command for worker %s: %w", w.id, err))
+			}
+			return // relay sees the end of the socket too
 		}
 	}
 }
@@ -242,29 +260,6 @@ func (w *worker) stop(grace time.Duration, requested bool, reason *Fault) {
 	case w.mu.kill == nil:
 		p.kill(syscall.SIGTERM)
 		w.mu.kill = time.AfterFunc(grace, func() { w.stop(0, requested, reason) })
-	}
-}
-
-// weigh looks at the resident set; two looks in a row over the budget end the
-// worker.
-func (w *worker) weigh() {
-	started := w.started()
-	if started == nil {
-		return
-	}
-	budget, now := w.s.budget(w.req.GetSlots()), Resident(int(started.GetPid()))
-	w.mu.Lock()
-	if now <= budget {
-		w.mu.over = 0
-	} else {
-		w.mu.over++
-	}
-	over := w.mu.over
-	w.mu.Unlock()
-	if over == 2 {
-		w.stop(0, false, faultf(CodeMemoryExceeded,
-			"worker %s of job %s uses %d MiB, more than the %d MiB of its %d slots: raise --slot-memory, lower the parallelism per task manager, or keep less state",
-			w.id, w.req.GetJobName(), now>>20, budget>>20, max(w.req.GetSlots(), 1)))
 	}
 }
 
@@ -317,9 +312,10 @@ func (w *worker) exited(p *process, err error) {
 		var how string
 		x.ExitCode, x.Signal, how = p.how()
 		if fault == nil && !requested {
-			fault = faultf(CodeWorkerExited, "worker %s of job %s %s", w.id, w.req.GetJobName(), how)
 			if x.Signal == "SIGKILL" {
-				fault.Message += ", which this task manager did not send: perhaps the machine ran out of memory"
+				fault = w.killed()
+			} else {
+				fault = faultf(CodeWorkerExited, "worker %s of job %s %s", w.id, w.req.GetJobName(), how)
 			}
 		}
 		if fault != nil {
