@@ -251,11 +251,7 @@ func (b *File) Delete(ctx context.Context, key string) error {
 		return fail("delete", key, err)
 	}
 	b.sweepSwap(swapOf(key), identity{})
-	for folder := path.Dir(key); folder != "."; folder = path.Dir(folder) {
-		if b.root.Remove(folder) != nil {
-			break
-		}
-	}
+	b.prune(path.Dir(key))
 	return nil
 }
 

@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) (b, again blob.Bucket)) {
 		{"MixesWaysOfWriting", mixes},
 		{"ListsInOrder", lists},
 		{"DeletesForGood", deletes},
+		{"Moves", moves},
 		{"RefusesBadKeys", refusesKeys},
 		{"KeepsWritesWhole", keepsWhole},
 		{"ObeysTheContext", obeysContext},
@@ -297,6 +298,38 @@ func deletes(t *testing.T, b, again blob.Bucket) {
 	put(t, b, "d/e", "an object where a folder was")
 	want(t, again, "d/e", "an object where a folder was")
 	want(t, again, "d/g", "y")
+}
+
+func moves(t *testing.T, b, again blob.Bucket) {
+	put(t, b, "staged/deep/m", "moved")
+	put(t, b, "staged/n", "stays")
+	move := func(from, to string) {
+		t.Helper()
+		if err := blob.Move(ctx, again, from, to); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := b.Get(ctx, from, 0, -1)
+		wantErr(t, "Get of what was moved", err, blob.ErrNotFound)
+	}
+	move("staged/deep/m", "out/day/m")
+	want(t, b, "out/day/m", "moved")
+	wantErr(t, "Move of what is not there", blob.Move(ctx, b, "staged/deep/m", "out/day/m"), blob.ErrNotFound)
+	wantErr(t, "Move of a folder", blob.Move(ctx, b, "out/day", "out/night"), blob.ErrNotFound)
+	wantErr(t, "Move to a bad key", blob.Move(ctx, b, "staged/n", "a/../b"), blob.ErrInvalidKey)
+	want(t, b, "out/day/m", "moved")
+	move("staged/n", "out/day/m") // replaces
+	old := want(t, again, "out/day/m", "stays")
+	if _, err := b.CompareAndSwap(ctx, "out/day/m", old, []byte("swapped")); err != nil {
+		t.Fatal(err)
+	}
+	move("out/day/m", "swapped")
+	v := want(t, b, "swapped", "swapped")
+	if _, err := again.CompareAndSwap(ctx, "swapped", v, []byte("again")); err != nil {
+		t.Fatal(err)
+	}
+	put(t, b, "other", "other")
+	move("other", "swapped") // ends the chain of swaps
+	want(t, b, "swapped", "other")
 }
 
 func refusesKeys(t *testing.T, b, _ blob.Bucket) {
