@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace/millrace/job"
 	"github.com/millrace/millrace/runtime/graph"
 	"github.com/millrace/millrace/runtime/keygroup"
 
@@ -128,22 +129,62 @@ func (e *Env) RetainCheckpoints(n int) {
 	e.g.Config.RetainedCheckpoints = uint32(n)
 }
 
+// TolerateFailedCheckpoints makes the job restart when more than n checkpoints
+// have failed one after the other. Without it, and with 0, any number may fail:
+// the job goes on, and sinks show its output with the next that completes.
+// Savepoints do not count.
+func (e *Env) TolerateFailedCheckpoints(n int) {
+	if n < 0 {
+		e.fail(fmt.Errorf("%d tolerated checkpoint failures: it must be at least 0, which is without limit", n))
+		return
+	}
+	e.g.Config.TolerableCheckpointFailures = uint32(n)
+}
+
+// TieredState keeps keyed state in memory up to a number of bytes a slot, and
+// the rest on the task manager's disk; 0 leaves the share of the slot's memory to
+// the cluster. Without it all keyed state is in memory. Checkpoints are the same
+// either way, and one may be restored the other way.
+func (e *Env) TieredState(bytesPerSlot int64) {
+	if bytesPerSlot != 0 && bytesPerSlot < 1<<20 {
+		e.fail(fmt.Errorf("%d bytes of memory for state in a slot: it must be 0 or at least 1 MiB", bytesPerSlot))
+		return
+	}
+	e.g.Config.StateBackend, e.g.Config.StateMemoryBytes = job.BackendTiered, uint64(bytesPerSlot)
+}
+
+// HangTimeout is how long one call of the job's code may take, a minute without
+// it: a task that does nothing else for so long has failed (task-hung), and the
+// job restarts. Waiting for room behind a slow operator does not count. 0 lets a
+// call take any time.
+func (e *Env) HangTimeout(d time.Duration) {
+	switch {
+	case d == 0:
+		e.g.Config.HangTimeoutMs = -1
+	case d < time.Second:
+		e.fail(fmt.Errorf("hang timeout %v: it must be at least 1s, or 0 for none", d))
+	default:
+		e.g.Config.HangTimeoutMs = d.Milliseconds()
+	}
+}
+
 // Set records a setting for people: the REST API shows it with the job.
 func (e *Env) Set(key, value string) { e.g.Config.User[key] = value }
 
 // Restart says what happens after a failure; see RestartWithBackoff, which is
-// the default (without limit on a cluster, three times by hand), RestartAfter
-// and NoRestart. What a restart cannot mend ends the job at once: a stream that
+// the default (without limit on a cluster, three times by hand), RestartAfter,
+// RestartAtRate and NoRestart. What a restart cannot mend ends the job at once: a stream that
 // is missing, a record that does not decode, state that does not fit.
 func (e *Env) Restart(r RestartStrategy) {
 	if r.pb == nil {
-		e.fail(errors.New("restart strategy: use RestartWithBackoff, RestartAfter or NoRestart"))
+		e.fail(errors.New("restart strategy: use RestartWithBackoff, RestartAfter, RestartAtRate or NoRestart"))
 		return
 	}
 	e.g.Config.Restart = r.pb
 }
 
-// RestartStrategy is made by RestartWithBackoff, RestartAfter and NoRestart.
+// RestartStrategy is made by RestartWithBackoff, RestartAfter, RestartAtRate and
+// NoRestart.
 type RestartStrategy struct{ pb *pb.RestartStrategy }
 
 // restartReset is how long a job must have run for its next failure to be the
@@ -174,6 +215,17 @@ func RestartAfter(delay time.Duration, attempts int) RestartStrategy {
 		Multiplier:     1,
 		ResetMs:        restartReset.Milliseconds(),
 		MaxAttempts:    uint32(max(0, attempts)),
+	}}
+}
+
+// RestartAtRate restarts after the same delay each time, unless there were as
+// many failures as that within the interval already: then the job ends.
+func RestartAtRate(failures int, interval, delay time.Duration) RestartStrategy {
+	return RestartStrategy{&pb.RestartStrategy{
+		Kind:           pb.RestartStrategy_KIND_RATE,
+		InitialDelayMs: delay.Milliseconds(),
+		RateIntervalMs: interval.Milliseconds(),
+		MaxAttempts:    uint32(max(1, failures)),
 	}}
 }
 
