@@ -15,6 +15,7 @@ COUNT    ?= 6
 TESTFLAGS ?=
 ROUNDS   ?= 7
 SYSTEMFLAGS ?=
+RELIABILITYFLAGS ?=
 
 .DEFAULT_GOAL := help
 
@@ -71,6 +72,11 @@ bench: ## benchmarks, ready for benchstat (BENCH=regexp COUNT=6)
 .PHONY: bench-system
 bench-system: build ## the whole system: ready, memory, submit, recovery, sizes (ROUNDS=7)
 	$(GO) run ./bench/system -rounds $(ROUNDS) $(SYSTEMFLAGS)
+
+.PHONY: bench-reliability
+bench-reliability: build ## checkpoints, backpressure, recovery and rescaling of much state (RELIABILITYFLAGS=-kills 10)
+	$(GO) build -trimpath -o $(BIN)/accounts ./bench/reliability/accounts
+	$(GO) run ./bench/reliability $(RELIABILITYFLAGS)
 
 .PHONY: cover
 cover: ## test coverage, as coverage.html

@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/millrace/millrace/bench/rig"
 )
 
 // config is what the flags say.
@@ -50,13 +52,13 @@ func measure(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	r := newReport()
+	r := rig.NewReport()
 	for _, file := range []string{cfg.millrace, cfg.job} {
 		info, err := os.Stat(file)
 		if err != nil {
 			return fmt.Errorf("%w (make build makes it)", err)
 		}
-		r.add("size of "+file, "MB", float64(info.Size())/1e6)
+		r.Add("size of "+file, "MB", float64(info.Size())/1e6)
 	}
 	for i := range cfg.rounds {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", i+1, cfg.rounds)
@@ -71,7 +73,7 @@ func measure(ctx context.Context, cfg config) error {
 		}
 	}
 	if cfg.asJSON {
-		return r.json(os.Stdout)
+		return r.JSON(os.Stdout)
 	}
-	return r.table(os.Stdout)
+	return r.Table(os.Stdout)
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/bench/rig"
 )
 
 // early is how many flights are in the stream before a job is submitted: the
@@ -19,21 +21,21 @@ import (
 const early = 2000
 
 // round measures everything but throughput once, on a cluster of its own.
-func round(ctx context.Context, cfg config, flights []flight, r *report) error {
+func round(ctx context.Context, cfg config, flights []flight, r *rig.Report) error {
 	ctx, cancel := context.WithTimeout(ctx, cfg.idle+2*time.Minute)
 	defer cancel()
-	return on(cfg, r, func(c *cluster) error {
+	return on(cfg, r, func(c *rig.Cluster) error {
 		if cfg.idle > 0 {
-			if err := pause(ctx, cfg.idle); err != nil {
+			if err := rig.Pause(ctx, cfg.idle); err != nil {
 				return err
 			}
-			rss, err := c.resident()
+			rss, err := c.Resident()
 			if err != nil {
 				return err
 			}
-			r.add("idle", "MB", float64(rss)/1e6)
+			r.Add("idle", "MB", float64(rss)/1e6)
 		}
-		k := openKinesis(c.kinesis)
+		k := openKinesis(c.Kinesis)
 		if err := create(ctx, k, "flights", 4); err != nil {
 			return fmt.Errorf("create stream: %w", err)
 		}
@@ -49,7 +51,7 @@ func round(ctx context.Context, cfg config, flights []flight, r *report) error {
 }
 
 // on calls f with a new cluster, and ends it.
-func on(cfg config, r *report, f func(*cluster) error) (err error) {
+func on(cfg config, r *rig.Report, f func(*rig.Cluster) error) (err error) {
 	folder, err := os.MkdirTemp("", "millrace-bench-")
 	if err != nil {
 		return err
@@ -62,22 +64,22 @@ func on(cfg config, r *report, f func(*cluster) error) (err error) {
 	if cfg.verbose {
 		level = "debug"
 	}
-	c, err := start(cfg.millrace, folder, level)
+	c, err := rig.Start(cfg.millrace, folder, level)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, c.stop())
+		err = errors.Join(err, c.Stop())
 		if err != nil || cfg.verbose {
-			fmt.Fprintf(os.Stderr, "millrace up logged:\n%s", c.stderr.String())
+			fmt.Fprintf(os.Stderr, "millrace up logged:\n%s", c.Log.String())
 		}
 	}()
-	r.took("ready", c.ready)
+	r.Took("ready", c.Ready)
 	return f(c)
 }
 
 // probe measures the disk, which everything durable waits for.
-func probe(folder string, r *report) error {
+func probe(folder string, r *rig.Report) error {
 	f, err := os.Create(filepath.Join(folder, "probe"))
 	if err != nil {
 		return err
@@ -91,23 +93,23 @@ func probe(folder string, r *report) error {
 		if err := f.Sync(); err != nil {
 			return err
 		}
-		r.took("fsync of 4 KiB, for comparison", time.Since(began))
+		r.Took("fsync of 4 KiB, for comparison", time.Since(began))
 	}
 	return nil
 }
 
 // firstRun uploads the binary and runs it until its first output is seen.
-func firstRun(ctx context.Context, cfg config, c *cluster, k *kinesis.Client, r *report) (jar string, err error) {
-	api := rest{c.rest}
-	contentType, body, err := form(cfg.job)
+func firstRun(ctx context.Context, cfg config, c *rig.Cluster, k *kinesis.Client, r *rig.Report) (jar string, err error) {
+	api := rig.REST{Base: c.REST}
+	contentType, body, err := rig.Form(cfg.job)
 	if err != nil {
 		return "", err
 	}
 	began := time.Now()
-	if jar, err = api.upload(ctx, contentType, body); err != nil {
+	if jar, err = api.Upload(ctx, contentType, body); err != nil {
 		return "", err
 	}
-	job, err := api.run(ctx, jar, "--output", "first", "--late", "first-late")
+	job, err := api.Run(ctx, jar, "--output", "first", "--late", "first-late")
 	if err != nil {
 		return "", err
 	}
@@ -116,15 +118,15 @@ func firstRun(ctx context.Context, cfg config, c *cluster, k *kinesis.Client, r 
 	if err != nil {
 		return "", err
 	}
-	r.took("upload + run to first output read", seen.Sub(began))
-	return jar, api.cancel(ctx, job)
+	r.Took("upload + run to first output read", seen.Sub(began))
+	return jar, api.Cancel(ctx, job)
 }
 
 // secondRun runs the uploaded binary and kills its worker on the way.
-func secondRun(ctx context.Context, cfg config, c *cluster, k *kinesis.Client, jar string, flights []flight, r *report) error {
-	api := rest{c.rest}
+func secondRun(ctx context.Context, cfg config, c *rig.Cluster, k *kinesis.Client, jar string, flights []flight, r *rig.Report) error {
+	api := rig.REST{Base: c.REST}
 	began := time.Now()
-	job, err := api.run(ctx, jar, "--output", "second", "--late", "second-late")
+	job, err := api.Run(ctx, jar, "--output", "second", "--late", "second-late")
 	if err != nil {
 		return err
 	}
@@ -133,7 +135,7 @@ func secondRun(ctx context.Context, cfg config, c *cluster, k *kinesis.Client, j
 	if err != nil {
 		return err
 	}
-	r.took("run to first output read", seen.Sub(began))
+	r.Took("run to first output read", seen.Sub(began))
 
 	sender := &sender{client: k, flights: flights, rate: cfg.rate}
 	sender.sent.Store(early)
@@ -147,17 +149,17 @@ func secondRun(ctx context.Context, cfg config, c *cluster, k *kinesis.Client, j
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return api.cancel(ctx, job)
+	return api.Cancel(ctx, job)
 }
 
 // crash kills a job's worker and reports how the job comes back.
-func crash(ctx context.Context, api rest, job string, s *sender, results *reader, r *report) error {
+func crash(ctx context.Context, api rig.REST, job string, s *sender, results *reader, r *rig.Report) error {
 	// Event time moves with the steady input now.
 	at := s.latest()
 	if _, err := results.until(ctx, func(b []byte) bool { return newAfter(b, at.Add(48*time.Hour)) }); err != nil {
 		return err
 	}
-	pid, err := api.worker(ctx, job)
+	pid, err := api.Worker(ctx, job)
 	if err != nil {
 		return err
 	}
@@ -170,7 +172,7 @@ func crash(ctx context.Context, api rest, job string, s *sender, results *reader
 	if err != nil {
 		return err
 	}
-	rec, err := api.recovered(ctx, job, killed)
+	rec, err := api.Recovered(ctx, job, killed)
 	if err != nil {
 		return err
 	}
@@ -181,9 +183,9 @@ func crash(ctx context.Context, api rest, job string, s *sender, results *reader
 		{"kill to failure noticed", rec.Failed}, {"kill to all tasks running", rec.Restarted},
 		{"kill to first record at the sink operator", rec.FirstOutput}, {"kill to first commit of new records", rec.Visible},
 	} {
-		r.took(step.name, time.UnixMilli(step.at).Sub(killed.Truncate(time.Millisecond)))
+		r.Took(step.name, time.UnixMilli(step.at).Sub(killed.Truncate(time.Millisecond)))
 	}
-	r.took("kill to first new record read", seen.Sub(killed))
+	r.Took("kill to first new record read", seen.Sub(killed))
 	return nil
 }
 

@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"github.com/millrace/millrace/bench/rig"
 )
 
 // bound is the job's default out-of-orderness.
@@ -83,7 +85,7 @@ func create(ctx context.Context, k *kinesis.Client, stream string, shards int32)
 		if err != nil || out.StreamDescriptionSummary.StreamStatus == types.StreamStatusActive {
 			return err
 		}
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
+		if err := rig.Pause(ctx, 10*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -156,7 +158,7 @@ func (r *reader) until(ctx context.Context, match func(data []byte) bool) (time.
 				}
 			}
 		}
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
+		if err := rig.Pause(ctx, 5*time.Millisecond); err != nil {
 			return time.Time{}, fmt.Errorf("wait for a record of stream %s: %w", r.stream, err)
 		}
 	}

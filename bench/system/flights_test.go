@@ -1,35 +1,11 @@
 package main
 
 import (
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-func TestReportKeepsOrderMedianAndWorst(t *testing.T) {
-	r := newReport()
-	for _, ms := range []int{30, 10, 20} {
-		r.took("b", time.Duration(ms)*time.Millisecond)
-	}
-	r.add("a", "MB", 4)
-	r.add("a", "MB", 1)
-	want := []*figure{
-		{Name: "b", Unit: "ms", Median: 20, Max: 30, Samples: []float64{30, 10, 20}},
-		{Name: "a", Unit: "MB", Median: 2.5, Max: 4, Samples: []float64{4, 1}},
-	}
-	if diff := cmp.Diff(want, r.figures); diff != "" {
-		t.Errorf("figures (-want +got):\n%s", diff)
-	}
-	var table strings.Builder
-	if err := r.table(&table); err != nil {
-		t.Fatal(err)
-	}
-	if lines := strings.Split(strings.TrimSpace(table.String()), "\n"); len(lines) != 3 || !strings.Contains(lines[1], "20.0") {
-		t.Errorf("table:\n%s", table.String())
-	}
-}
 
 func TestNewAfter(t *testing.T) {
 	sent := time.Date(2001, 1, 3, 0, 40, 0, 0, time.UTC)

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"bytes"
@@ -15,11 +15,12 @@ import (
 	"time"
 )
 
-// rest is a client of the REST API.
-type rest struct{ base string }
+// REST is a client of the REST API.
+type REST struct{ Base string }
 
-func (r rest) do(ctx context.Context, method, path, contentType string, body []byte, out any) error {
-	req, err := http.NewRequestWithContext(ctx, method, r.base+path, bytes.NewReader(body))
+// Do makes a request and decodes the answer into out, unless that is nil.
+func (r REST) Do(ctx context.Context, method, path, contentType string, body []byte, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, r.Base+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -47,8 +48,8 @@ func (r rest) do(ctx context.Context, method, path, contentType string, body []b
 	return nil
 }
 
-// form is the upload of a binary, made before the clock starts.
-func form(file string) (contentType string, body []byte, err error) {
+// Form is the upload of a binary, made before the clock starts.
+func Form(file string) (contentType string, body []byte, err error) {
 	binary, err := os.ReadFile(file)
 	if err != nil {
 		return "", nil, err
@@ -68,51 +69,51 @@ func form(file string) (contentType string, body []byte, err error) {
 	return w.FormDataContentType(), b.Bytes(), nil
 }
 
-// upload returns the id of the uploaded binary.
-func (r rest) upload(ctx context.Context, contentType string, body []byte) (string, error) {
+// Upload returns the id of the uploaded binary.
+func (r REST) Upload(ctx context.Context, contentType string, body []byte) (string, error) {
 	var jar struct{ Filename string }
-	err := r.do(ctx, http.MethodPost, "/jars/upload", contentType, body, &jar)
+	err := r.Do(ctx, http.MethodPost, "/jars/upload", contentType, body, &jar)
 	return path.Base(jar.Filename), err
 }
 
-// run starts the job of a binary.
-func (r rest) run(ctx context.Context, jar string, args ...string) (string, error) {
+// Run starts the job of a binary.
+func (r REST) Run(ctx context.Context, jar string, args ...string) (string, error) {
 	body, err := json.Marshal(map[string]any{"programArgsList": args})
 	if err != nil {
 		return "", err
 	}
 	var job struct{ JobID string }
-	err = r.do(ctx, http.MethodPost, "/jars/"+jar+"/run", "application/json", body, &job)
+	err = r.Do(ctx, http.MethodPost, "/jars/"+jar+"/run", "application/json", body, &job)
 	return job.JobID, err
 }
 
-// cancel ends a job and waits until it has.
-func (r rest) cancel(ctx context.Context, job string) error {
-	if err := r.do(ctx, http.MethodPatch, "/jobs/"+job+"?mode=cancel", "", nil, nil); err != nil {
+// Cancel ends a job and waits until it has.
+func (r REST) Cancel(ctx context.Context, job string) error {
+	if err := r.Do(ctx, http.MethodPatch, "/jobs/"+job+"?mode=cancel", "", nil, nil); err != nil {
 		return err
 	}
-	return r.wait(ctx, job, "CANCELED")
+	return r.Wait(ctx, job, "CANCELED")
 }
 
-// wait polls until a job is in a state.
-func (r rest) wait(ctx context.Context, job, state string) error {
+// Wait polls until a job is in a state.
+func (r REST) Wait(ctx context.Context, job, state string) error {
 	for {
 		var s struct{ State string }
-		if err := r.do(ctx, http.MethodGet, "/jobs/"+job, "", nil, &s); err != nil {
+		if err := r.Do(ctx, http.MethodGet, "/jobs/"+job, "", nil, &s); err != nil {
 			return err
 		}
 		if s.State == state {
 			return nil
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := Pause(ctx, 20*time.Millisecond); err != nil {
 			return fmt.Errorf("job %s is %s, not %s: %w", job, s.State, state, err)
 		}
 	}
 }
 
-// recovery is one entry of /jobs/{id}/recovery, in milliseconds since 1970;
+// Recovery is one entry of /jobs/{id}/recovery, in milliseconds since 1970;
 // zero is not yet.
-type recovery struct {
+type Recovery struct {
 	Failed      int64  `json:"failed"`
 	Restarted   int64  `json:"restarted"`
 	FirstOutput int64  `json:"first-output"`
@@ -120,36 +121,36 @@ type recovery struct {
 	Cause       string `json:"cause"`
 }
 
-// recovered polls until a job's first recovery is complete. It is an error if
+// Recovered polls until a job's first recovery is complete. It is an error if
 // the job failed before it was made to.
-func (r rest) recovered(ctx context.Context, job string, killed time.Time) (recovery, error) {
+func (r REST) Recovered(ctx context.Context, job string, killed time.Time) (Recovery, error) {
 	for {
 		var all struct {
-			Recoveries []recovery `json:"recoveries"`
+			Recoveries []Recovery `json:"recoveries"`
 		}
-		if err := r.do(ctx, http.MethodGet, "/jobs/"+job+"/recovery", "", nil, &all); err != nil {
-			return recovery{}, err
+		if err := r.Do(ctx, http.MethodGet, "/jobs/"+job+"/recovery", "", nil, &all); err != nil {
+			return Recovery{}, err
 		}
 		if len(all.Recoveries) > 0 {
 			switch first := all.Recoveries[0]; {
 			case first.Failed < killed.UnixMilli():
-				return recovery{}, fmt.Errorf("job %s failed before its worker was killed: %s", job, first.Cause)
+				return Recovery{}, fmt.Errorf("job %s failed before its worker was killed: %s", job, first.Cause)
 			case first.Visible > 0:
 				return first, nil
 			}
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return recovery{}, fmt.Errorf("recovery of job %s, so far %+v: %w", job, all.Recoveries, err)
+		if err := Pause(ctx, 50*time.Millisecond); err != nil {
+			return Recovery{}, fmt.Errorf("recovery of job %s, so far %+v: %w", job, all.Recoveries, err)
 		}
 	}
 }
 
-// worker finds the process that runs a job's tasks.
-func (r rest) worker(ctx context.Context, job string) (pid int, err error) {
+// Worker finds the process that runs a job's tasks.
+func (r REST) Worker(ctx context.Context, job string) (pid int, err error) {
 	var all struct {
 		TaskManagers []struct{ ID string }
 	}
-	if err := r.do(ctx, http.MethodGet, "/taskmanagers", "", nil, &all); err != nil {
+	if err := r.Do(ctx, http.MethodGet, "/taskmanagers", "", nil, &all); err != nil {
 		return 0, err
 	}
 	for _, tm := range all.TaskManagers {
@@ -159,7 +160,7 @@ func (r rest) worker(ctx context.Context, job string) (pid int, err error) {
 				PID   int
 			}
 		}
-		if err := r.do(ctx, http.MethodGet, "/taskmanagers/"+tm.ID, "", nil, &detail); err != nil {
+		if err := r.Do(ctx, http.MethodGet, "/taskmanagers/"+tm.ID, "", nil, &detail); err != nil {
 			return 0, err
 		}
 		for _, w := range detail.Workers {

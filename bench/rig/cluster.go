@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"bufio"
@@ -16,19 +16,24 @@ import (
 	"time"
 )
 
-// cluster is a `millrace up` of its own.
-type cluster struct {
-	cmd           *exec.Cmd
-	stderr        bytes.Buffer
-	rest, kinesis string // URLs
-	ready         time.Duration
+// Cluster is a `millrace up` of its own.
+type Cluster struct {
+	// REST and Kinesis are URLs.
+	REST, Kinesis string
+	// Ready is the time from its start until it said that it is ready.
+	Ready time.Duration
+	// Log is its stderr, to be read once it has stopped.
+	Log bytes.Buffer
+
+	cmd *exec.Cmd
 }
 
-// start returns once the process has said that it is ready. level is that of
-// its log.
-func start(millrace, folder, level string) (*cluster, error) {
-	c := &cluster{cmd: exec.Command(millrace, "up", "--data", filepath.Join(folder, "data"), "--rest", "127.0.0.1:0", "--kinesis", "127.0.0.1:0", "--log-level", level)}
-	c.cmd.Stderr = &c.stderr
+// Start returns once the process has said that it is ready. level is that of
+// its log; flags are further ones of `millrace up`.
+func Start(millrace, folder, level string, flags ...string) (*Cluster, error) {
+	c := &Cluster{cmd: exec.Command(millrace, append([]string{"up", "--data", filepath.Join(folder, "data"),
+		"--rest", "127.0.0.1:0", "--kinesis", "127.0.0.1:0", "--log-level", level}, flags...)...)}
+	c.cmd.Stderr = &c.Log
 	// Should this program be killed, so are its children.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	stdout, err := c.cmd.StdoutPipe()
@@ -40,40 +45,43 @@ func start(millrace, folder, level string) (*cluster, error) {
 		return nil, fmt.Errorf("start %s up: %w", millrace, err)
 	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')
-	c.ready = time.Since(began)
+	c.Ready = time.Since(began)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("millrace up ended before it was ready: %s", c.stderr.String()), c.stop())
+		return nil, errors.Join(fmt.Errorf("millrace up ended before it was ready: %s", c.Log.String()), c.Stop())
 	}
 	for field := range strings.FieldsSeq(line) {
 		switch name, value, _ := strings.Cut(field, "="); name {
 		case "rest":
-			c.rest = value
+			c.REST = value
 		case "kinesis":
-			c.kinesis = value
+			c.Kinesis = value
 		}
 	}
-	if c.rest == "" || c.kinesis == "" {
-		return nil, errors.Join(fmt.Errorf("millrace up said %q, not where it is", line), c.stop())
+	if c.REST == "" || c.Kinesis == "" {
+		return nil, errors.Join(fmt.Errorf("millrace up said %q, not where it is", line), c.Stop())
 	}
 	go io.Copy(io.Discard, stdout) // ends with the process
 	return c, nil
 }
 
-// stop ends the cluster and with it its workers.
-func (c *cluster) stop() error {
+// Stop ends the cluster and with it its workers.
+func (c *Cluster) Stop() error {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	kill := time.AfterFunc(10*time.Second, func() { c.cmd.Process.Kill() })
 	defer kill.Stop()
 	if err := c.cmd.Wait(); err != nil {
-		return fmt.Errorf("millrace up: %w: %s", err, c.stderr.String())
+		return fmt.Errorf("millrace up: %w: %s", err, c.Log.String())
 	}
 	return nil
 }
 
-// resident is the process's VmRSS in bytes.
-func (c *cluster) resident() (uint64, error) {
+// PID is the process.
+func (c *Cluster) PID() int { return c.cmd.Process.Pid }
+
+// Resident is the process's VmRSS in bytes.
+func (c *Cluster) Resident() (uint64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
@@ -87,8 +95,8 @@ func (c *cluster) resident() (uint64, error) {
 	return 0, errors.New("no VmRSS in /proc/PID/status")
 }
 
-// cpuTime is the CPU time that a process has used, in user and kernel.
-func cpuTime(pid int) (time.Duration, error) {
+// CPUTime is the CPU time that a process has used, in user and kernel.
+func CPUTime(pid int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
@@ -107,8 +115,8 @@ func cpuTime(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
-// pause waits, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits, unless ctx ends.
+func Pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)

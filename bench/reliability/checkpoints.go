@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/millrace/millrace/bench/rig"
+)
+
+const million = 1_000_000
+
+// checkpoints compares the throughput with and without them, in turns, and
+// looks at what they take. Half of a round's measure is CPU time, which other
+// load on the machine disturbs less than it does the clock.
+func checkpoints(ctx context.Context, cfg config, b *bed, r *rig.Report) error {
+	for range cfg.rounds {
+		with, err := speed(ctx, cfg, b, r, "1s")
+		if err != nil {
+			return err
+		}
+		without, err := speed(ctx, cfg, b, r, "0")
+		if err != nil {
+			return err
+		}
+		r.Add("updates of 1 M accounts, a checkpoint a second", "M/s", with.wall/million)
+		r.Add("the same without checkpoints", "M/s", without.wall/million)
+		r.Add("cost of checkpoints, by the clock", "%", 100*(1-with.wall/without.wall))
+		r.Add("cost of checkpoints, by CPU time of the worker", "%", 100*(1-with.cpu/without.cpu))
+	}
+	return nil
+}
+
+// rates are records a second, of time and of CPU time.
+type rates struct{ wall, cpu float64 }
+
+func speed(ctx context.Context, cfg config, b *bed, r *rig.Report, interval string) (rates, error) {
+	const keys, span = million, 12 * time.Second
+	job, err := b.submit(ctx, cfg, "--keys", strconv.Itoa(keys), "--checkpoint-interval", interval)
+	if err != nil {
+		return rates{}, err
+	}
+	for n := int64(0); n < 3*keys; { // the table is full, its pages warm
+		if n, err = b.written(ctx, job); err != nil {
+			return rates{}, err
+		}
+		if err := rig.Pause(ctx, 100*time.Millisecond); err != nil {
+			return rates{}, err
+		}
+	}
+	pid, err := b.api.Worker(ctx, job)
+	if err != nil {
+		return rates{}, err
+	}
+	from, err := b.written(ctx, job)
+	if err != nil {
+		return rates{}, err
+	}
+	cpu, err := rig.CPUTime(pid)
+	if err != nil {
+		return rates{}, err
+	}
+	began := time.Now()
+	seen, err := b.watch(ctx, job, span)
+	if err != nil {
+		return rates{}, err
+	}
+	to, err := b.written(ctx, job)
+	if err != nil {
+		return rates{}, err
+	}
+	took := time.Since(began)
+	after, err := rig.CPUTime(pid)
+	if err != nil {
+		return rates{}, err
+	}
+	for _, c := range seen {
+		if c.Status != "COMPLETED" {
+			return rates{}, fmt.Errorf("checkpoint %d of job %s is %s: %s", c.ID, job, c.Status, c.Failure)
+		}
+		r.Add("checkpoint of 1 M accounts at full speed, trigger to complete", "ms", float64(c.DurationMS))
+		r.Add("its bytes written", "MB", float64(c.Written)/1e6)
+		r.Add("the state's bytes", "MB", float64(c.State)/1e6)
+	}
+	if interval != "0" {
+		files, bytes, err := b.objects(job)
+		if err != nil {
+			return rates{}, err
+		}
+		r.Add("objects of the job in the bucket", "", float64(files))
+		r.Add("their bytes", "MB", float64(bytes)/1e6)
+		r.Add("objects a checkpoint", "", 1+float64(files)/float64(max(len(seen), 1)))
+	}
+	n := float64(to - from)
+	return rates{n / took.Seconds(), n / (after - cpu).Seconds()}, b.api.Cancel(ctx, job)
+}
+
+// backpressure looks at checkpoints behind a slow sink.
+func backpressure(ctx context.Context, cfg config, b *bed, r *rig.Report) error {
+	for _, c := range []struct {
+		name string
+		args []string
+	}{
+		// About a tenth of what the job gives without the sink's wait.
+		{"every update to a sink that takes 2 × 100,000/s", []string{"--keys", "100000", "--every", "1", "--sink-rate", "100000"}},
+		{"every update to a sink that takes 2 × 1,000/s", []string{"--keys", "100000", "--every", "1", "--sink-rate", "1000"}},
+		{"windows of 50,000 keys to a sink that takes 2 × 5,000/s", []string{"--keys", "50000", "--window", "1s", "--per-second", "100000", "--sink-rate", "5000"}},
+	} {
+		job, err := b.submit(ctx, cfg, c.args...)
+		if err != nil {
+			return err
+		}
+		if err := rig.Pause(ctx, 5*time.Second); err != nil {
+			return err
+		}
+		seen, err := b.watch(ctx, job, time.Duration(cfg.rounds)*6*time.Second)
+		if err != nil {
+			return err
+		}
+		for _, k := range seen {
+			if k.Status != "COMPLETED" {
+				r.Add("checkpoints that failed: "+c.name, "", 1)
+				continue
+			}
+			r.Add("checkpoint, "+c.name, "ms", float64(k.DurationMS))
+		}
+		if err := b.api.Cancel(ctx, job); err != nil {
+			return err
+		}
+	}
+	return nil
+}
