@@ -1,6 +1,7 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/millrace/millrace/checkpoint"
+	"github.com/millrace/millrace/checkpoint/upgrade"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
@@ -18,81 +20,32 @@ const (
 )
 
 // CheckRestore says whether a graph can take up the state of a manifest, before
-// anything is stopped or started for it: every operator and state of the
-// manifest has its counterpart (or allowUnmatched drops it), the number of key
-// groups is the same, and keys and namespaces have the schema that they were
-// written in. Values whose schema changed are for the workers to judge, which
-// know the codecs; they refuse before they start. The error is an *Error that
-// names what does not fit and the remedy.
+// anything is stopped or started for it. allowUnmatched leaves behind what has no
+// counterpart. The error is an *Error that names operator, state, what differs
+// and the remedy. Package upgrade judges; the worker that restores asks it too.
 func CheckRestore(g *pb.JobGraph, m *pb.Manifest, allowUnmatched bool) error {
-	now, then := operatorsOf(g), operatorsOf(m.GetGraph())
-	vertex := rolesOf(g).vertexOf
-	unmatched := map[string]bool{}
-	stateful, matched := 0, 0
-	for _, o := range m.GetOperators() {
-		if len(o.GetRuns()) == 0 && len(o.GetEntries()) == 0 {
-			continue
-		}
-		stateful++
-		uid := o.GetUid()
-		if now[uid] == nil {
-			unmatched[fmt.Sprintf("operator %q", uid)] = true
-			continue
-		}
-		matched++
-		if got, want := vertex[uid].GetMaxParallelism(), o.GetMaxParallelism(); len(o.GetRuns()) > 0 && got != want {
-			return errorf(codeStateIncompatible, "operator %q has max parallelism %d, its state was written with %d: set it to %d, it cannot change", uid, got, want, want)
-		}
-		if err := checkStates(uid, then[uid], now[uid], unmatched); err != nil {
-			return err
-		}
+	report, err := upgrade.Compare(upgrade.Old{Graph: m.GetGraph(), Manifest: m}, g)
+	if err != nil {
+		return errorf(codeStateIncompatible, "state of checkpoint %d and job %q: %v", m.GetCheckpointId(), g.GetName(), err)
 	}
-	if len(unmatched) == 0 || allowUnmatched {
+	holder := fmt.Sprintf("checkpoint %d of job %q (%s)", m.GetCheckpointId(), m.GetGraph().GetName(), m.GetJobId())
+	return CheckReport(report, holder, allowUnmatched)
+}
+
+// CheckReport makes an *Error of what a report refuses. holder is what has the
+// state, for the error.
+func CheckReport(report *upgrade.Report, holder string, allowUnmatched bool) error {
+	var refused *upgrade.Refusal
+	switch err := report.Check(allowUnmatched); {
+	case err == nil:
 		return nil
+	case !errors.As(err, &refused) || refused.Verdict == upgrade.Incompatible:
+		return errorf(codeStateIncompatible, "%s: %v", holder, err)
+	case !report.Matches():
+		return errorf(codeSavepointForeign, "%s holds nothing that an operator here can take up: %v", holder, err)
+	default:
+		return errorf(codeStateUnmatched, "%s: %v", holder, err)
 	}
-	names := make([]string, 0, len(unmatched))
-	for name := range unmatched {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	if stateful > 0 && matched == 0 {
-		return errorf(codeSavepointForeign, "checkpoint %d is of job %q (%s) and no operator of job %q can take up its state (%s)",
-			m.GetCheckpointId(), m.GetGraph().GetName(), m.GetJobId(), g.GetName(), strings.Join(names, ", "))
-	}
-	return errorf(codeStateUnmatched, "state of %s in checkpoint %d has no counterpart in job %q: keep the names, or allow unmatched state to drop it",
-		strings.Join(names, ", "), m.GetCheckpointId(), g.GetName())
-}
-
-func checkStates(uid string, then, now *pb.Operator, unmatched map[string]bool) error {
-	for _, old := range then.GetStates() {
-		i := slices.IndexFunc(now.GetStates(), func(s *pb.StateDecl) bool { return s.GetName() == old.GetName() })
-		if i < 0 {
-			unmatched[fmt.Sprintf("state %q of operator %q", old.GetName(), uid)] = true
-			continue
-		}
-		s := now.GetStates()[i]
-		for _, f := range []struct{ what, old, now string }{
-			{"kind", old.GetKind(), s.GetKind()},
-			{"key", old.GetKeySchema(), s.GetKeySchema()},
-			{"namespace", old.GetNamespaceSchema(), s.GetNamespaceSchema()},
-		} {
-			if f.old != f.now {
-				return errorf(codeStateIncompatible, "state %q of operator %q was written with %s %q and is now %q: give the new state another name, or keep the old type",
-					old.GetName(), uid, f.what, f.old, f.now)
-			}
-		}
-	}
-	return nil
-}
-
-func operatorsOf(g *pb.JobGraph) map[string]*pb.Operator {
-	m := map[string]*pb.Operator{}
-	for _, v := range g.GetVertices() {
-		for _, o := range v.GetOperators() {
-			m[o.GetUid()] = o
-		}
-	}
-	return m
 }
 
 // splitsOf are the splits of a source as a checkpoint holds them. A split that

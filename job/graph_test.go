@@ -72,11 +72,11 @@ func TestCheckRestore(t *testing.T) {
 		"the same job":      {func(*pb.JobGraph) {}, false, "", ""},
 		"other parallelism": {func(g *pb.JobGraph) { g.Vertices[1].Parallelism = 7 }, false, "", ""},
 		"a sink more":       {func(g *pb.JobGraph) { g.Vertices[1].Operators[1].Uid = "other" }, false, "", ""},
-		"value widened":     {func(g *pb.JobGraph) { g.Vertices[1].Operators[0].States[0].ValueSchema = "float64" }, false, "", ""},
+		"value of its kind": {func(g *pb.JobGraph) { g.Vertices[1].Operators[0].States[0].ValueSchema = "float64" }, true, "state-incompatible", `state "total" of operator "sum": value was int64 and is float64`},
 		"operator renamed":  {func(g *pb.JobGraph) { g.Vertices[1].Operators[0].Uid = "total" }, false, "savepoint-of-another-job", `"sum"`},
 		"renamed, allowed":  {func(g *pb.JobGraph) { g.Vertices[1].Operators[0].Uid = "total" }, true, "", ""},
 		"state renamed":     {func(g *pb.JobGraph) { g.Vertices[1].Operators[0].States[0].Name = "sums" }, false, "state-unmatched", `state "total" of operator "sum"`},
-		"key of other type": {func(g *pb.JobGraph) { g.Vertices[1].Operators[0].States[0].KeySchema = "int64" }, true, "state-incompatible", `"string"`},
+		"key of other type": {func(g *pb.JobGraph) { g.Vertices[1].Operators[0].States[0].KeySchema = "int64" }, true, "state-incompatible", "key was string and is int64"},
 		"other kind":        {func(g *pb.JobGraph) { g.Vertices[1].Operators[0].States[0].Kind = "list" }, false, "state-incompatible", "list"},
 		"other key groups":  {func(g *pb.JobGraph) { g.Vertices[1].MaxParallelism = 256 }, false, "state-incompatible", "128"},
 	} {

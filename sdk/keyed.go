@@ -79,6 +79,7 @@ func (k KeyedStream[K, T]) Aggregate[A, R any](name string, agg Aggregate[T, A],
 	build := func() operator.Operator {
 		return operator.NewKeyedProcess(k.key, func(ctx *operator.Context, cur *state.Current[K]) (operator.KeyedFunction[K, T, R], error) {
 			table, err := state.NewTable[K, A](ctx.State, "aggregate")
+			ctx.State.Describe("aggregate", "value")
 			return operator.KeyedFunction[K, T, R]{Process: func(_ *operator.Call, v T, emit func(R)) error {
 				acc, fresh := table.Upsert(cur.Hash(), cur.Key())
 				if fresh {

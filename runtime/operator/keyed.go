@@ -239,6 +239,7 @@ func (r *reducer[K, T]) Open(ctx *Context) error {
 	r.ctx = ctx
 	var err error
 	r.table, err = state.NewTable[K, T](ctx.State, ReduceState)
+	ctx.State.Describe(ReduceState, "value")
 	return err
 }
 

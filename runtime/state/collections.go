@@ -53,6 +53,8 @@ func NewList[K comparable, E any](s *Store, cur *Current[K], name string) (*List
 	if err != nil {
 		return nil, err
 	}
+	s.Describe(name, "list")
+	s.Describe(name+sizeSuffix, "list")
 	return &List[K, E]{sizes, elements, cur}, nil
 }
 
@@ -156,6 +158,8 @@ func NewMap[K, MK comparable, MV any](s *Store, cur *Current[K], name string) (*
 	if err != nil {
 		return nil, err
 	}
+	s.Describe(name, "map")
+	s.Describe(name+sizeSuffix, "map")
 	return &Map[K, MK, MV]{sizes, entries, of, cur}, nil
 }
 

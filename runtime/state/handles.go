@@ -28,6 +28,7 @@ func NewValue[K comparable, V any](s *Store, cur *Current[K], name string) (*Val
 	if err != nil {
 		return nil, err
 	}
+	s.Describe(name, "value")
 	return &Value[K, V]{t, cur}, nil
 }
 

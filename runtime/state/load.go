@@ -3,8 +3,8 @@ package state
 import (
 	"fmt"
 
-	"github.com/millrace/millrace/checkpoint/schema"
 	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/checkpoint/upgrade"
 	"github.com/millrace/millrace/runtime/codec"
 	"github.com/millrace/millrace/runtime/keygroup"
 
@@ -76,7 +76,7 @@ func (s *Store) loaderOf(name string, how Restore) (loader, error) {
 		s.lost = s.epoch
 		return func(*snapshot.Entry) error { return nil }, nil
 	}
-	now := r.declaration()
+	now := s.declaration(name, r)
 	old := now
 	for _, d := range how.Declared {
 		if d.GetName() == name {
@@ -95,17 +95,7 @@ func (s *Store) loaderOf(name string, how Restore) (loader, error) {
 
 // CompatibleState says whether state declared as old can be restored to new.
 func CompatibleState(old, new *pb.StateDecl) error {
-	if old.GetNamespaceSchema() != new.GetNamespaceSchema() {
-		return stateError(new.GetName(), fmt.Errorf("state with namespaces %q cannot become state with %q: give the new one another name",
-			old.GetNamespaceSchema(), new.GetNamespaceSchema()))
-	}
-	if err := schema.CompatibleKey(old.GetKeySchema(), new.GetKeySchema()); err != nil {
-		return stateError(new.GetName(), fmt.Errorf("key: %w", err))
-	}
-	if err := schema.Compatible(old.GetValueSchema(), new.GetValueSchema()); err != nil {
-		return stateError(new.GetName(), err)
-	}
-	return nil
+	return upgrade.CheckState(old, new)
 }
 
 // loader makes the decoders of a state once; into finds the table.

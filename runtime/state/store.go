@@ -17,6 +17,7 @@ type Store struct {
 	base, top uint64 // the hashes of the key groups, and
 	common    uint8  // how many leading bits they share
 	states    map[string]registered
+	kinds     map[string]string // of states that say what they are
 	byKey     []aheader // tables whose hashes are those of the stream's key
 
 	// epoch counts barriers. Pages carry that of their last write.
@@ -57,7 +58,7 @@ type loader func(e *snapshot.Entry) error
 
 // NewStore returns an empty store for the key groups that a subtask owns.
 func NewStore(r keygroup.Range) *Store {
-	s := &Store{groups: r, states: map[string]registered{}, epoch: 1}
+	s := &Store{groups: r, states: map[string]registered{}, kinds: map[string]string{}, epoch: 1}
 	// The first hash of group g is the least h with (h>>32)*N>>32 >= g.
 	first := func(g int) uint64 { return (uint64(g)<<32 + uint64(r.N) - 1) / uint64(r.N) }
 	s.base = first(r.First) << 32
@@ -82,11 +83,23 @@ func stateError(name string, err error) error { return fmt.Errorf("state %q: %w"
 // Declared lists the store's states, by name.
 func (s *Store) Declared() []*pb.StateDecl {
 	all := make([]*pb.StateDecl, 0, len(s.states))
-	for _, r := range s.states {
-		all = append(all, r.declaration())
+	for name, r := range s.states {
+		all = append(all, s.declaration(name, r))
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].GetName() < all[j].GetName() })
 	return all
+}
+
+// Describe says what a state of the store is: value, list, map, window or timer.
+// It shows in the job graph, and state of one kind never becomes another.
+func (s *Store) Describe(name, kind string) { s.kinds[name] = kind }
+
+func (s *Store) declaration(name string, r registered) *pb.StateDecl {
+	d := r.declaration()
+	if kind := s.kinds[name]; kind != "" {
+		d.Kind = kind
+	}
+	return d
 }
 
 // Stats is the size of a store.

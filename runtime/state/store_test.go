@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/checkpoint/upgrade"
 	"github.com/millrace/millrace/runtime/codec"
 	"github.com/millrace/millrace/runtime/keygroup"
 
@@ -86,11 +87,11 @@ func TestRestoreRefusesWhatDoesNotFit(t *testing.T) {
 		t.Error("state that was dropped stays in the chain: the next checkpoint is a delta")
 	}
 
-	var differs *codec.IncompatibleError
+	var differs *upgrade.Refusal
 	narrow := NewStore(small)
 	table[uint64, int32](t, narrow, "count")
 	again, _ = snapshot.Open("run", mustRun(t, s), 0, 15)
-	if err := narrow.Load([]*snapshot.Reader{again}, Restore{Declared: s.Declared()}); !errors.As(err, &differs) {
+	if err := narrow.Load([]*snapshot.Reader{again}, Restore{Declared: s.Declared()}); !errors.As(err, &differs) || differs.Verdict != upgrade.Incompatible {
 		t.Errorf("narrower: %v", err)
 	}
 	spaces := &pb.StateDecl{Name: "a", NamespaceSchema: "int64", KeySchema: "string", ValueSchema: "int8"}

@@ -30,6 +30,7 @@ func New[K comparable](s *state.Store, name string) (*Timers[K], error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Describe(name, "timer")
 	return &Timers[K]{times: t}, nil
 }
 

@@ -24,6 +24,7 @@ func newRunning[K comparable, A any](s *state.Store, merge, subtract func(a, b *
 	if err != nil {
 		return nil, err
 	}
+	s.Describe("sums", "window")
 	return &running[K, A]{merge: merge, subtract: subtract, accs: accs, sums: t}, nil
 }
 

@@ -61,6 +61,7 @@ func (w *Sessions[K, T, A, R]) Open(ctx *operator.Context) error {
 	if w.sessions, err = state.NewTable[K, []session[A]](ctx.State, StateName); err != nil {
 		return err
 	}
+	ctx.State.Describe(StateName, "window")
 	w.timers, err = timer.New[K](ctx.State, StateName+"-ends")
 	return err
 }

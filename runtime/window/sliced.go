@@ -93,6 +93,7 @@ func (w *Sliced[K, T, A, R]) Open(ctx *operator.Context) error {
 	if w.slices, err = state.NewSpaces[K, A](ctx.State, StateName); err != nil {
 		return err
 	}
+	ctx.State.Describe(StateName, "window")
 	if w.cfg.Assigner.overlaps() {
 		w.combine, err = newCombiner(w.slices, w.cfg.Aggregate.Merge, w.cfg.Aggregate.Subtract, w.accs, ctx.KeyGroups)
 	}

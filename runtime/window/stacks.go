@@ -59,6 +59,8 @@ func newStacks[K comparable, A any](s *state.Store, parts *state.Spaces[K, A], m
 	if c.heads, err = state.NewTable[K, head[A]](s, "heads"); err != nil {
 		return nil, err
 	}
+	s.Describe("front", "window")
+	s.Describe("heads", "window")
 	return c, nil
 }
 

@@ -28,7 +28,7 @@ func (a *attempt) build() error {
 		}
 	}
 	close(a.graphed)
-	if err := a.checkRestore(vertices); err != nil {
+	if err := a.checkRestore(); err != nil {
 		return err
 	}
 	a.network, err = exchange.NewNetwork(exchange.Config{
@@ -94,9 +94,10 @@ func (a *attempt) wire(v *graph.Vertex, vertices []*graph.Vertex, subtask int) (
 	err := protect(codeDeployFailed, func() error {
 		for _, m := range v.Members {
 			op := m.Node.New()
+			c := a.context(&m, v, subtask, groups, box)
+			c.Park = func(room <-chan struct{}) error { return t.Wait(room) }
 			cfg.Operators = append(cfg.Operators, task.Operator{
-				UID: m.UID, Name: m.Name, Parent: m.Parent, Operator: op,
-				Context: a.context(&m, v, subtask, groups, box),
+				UID: m.UID, Name: m.Name, Parent: m.Parent, Operator: op, Context: c,
 			})
 		}
 		return nil

@@ -2,8 +2,10 @@ package worker
 
 import (
 	"context"
+	"errors"
 
 	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/checkpoint/upgrade"
 	"github.com/millrace/millrace/runtime/graph"
 	"github.com/millrace/millrace/runtime/keygroup"
 	"github.com/millrace/millrace/runtime/state"
@@ -13,26 +15,30 @@ import (
 )
 
 // checkRestore refuses a checkpoint that does not fit the graph, before any
-// operator is opened.
-func (a *attempt) checkRestore(vertices []*graph.Vertex) error {
-	groups := make(map[string]int)
-	for _, v := range vertices {
-		for _, m := range v.Members {
-			groups[m.UID] = v.MaxParallelism
-		}
+// operator is opened, as the job manager did before it deployed.
+func (a *attempt) checkRestore() error {
+	report, err := upgrade.Compare(upgrade.Old{
+		Graph: restoredGraph(a.deploy), Manifest: &pb.Manifest{Operators: a.deploy.GetRestore()},
+	}, a.deploy.GetGraph())
+	if err != nil {
+		return failf(codeIncompatible, "%w", err)
 	}
-	for _, s := range a.deploy.GetRestore() {
-		n, ok := groups[s.GetUid()]
-		switch {
-		case !ok && a.deploy.GetAllowUnmatchedState():
-		case !ok && (len(s.GetRuns()) > 0 || len(s.GetEntries()) > 0):
-			return failf(codeUnmatched, "the checkpoint has state of operator %q, which the job does not have: name the operator so again, or allow unmatched state", s.GetUid())
-		case ok && len(s.GetRuns()) > 0 && int(s.GetMaxParallelism()) != n:
-			return failf(codeIncompatible, "operator %q has a max parallelism of %d, its state was written with %d: set it back",
-				s.GetUid(), n, s.GetMaxParallelism())
-		}
+	var refused *upgrade.Refusal
+	switch err := report.Check(a.deploy.GetAllowUnmatchedState()); {
+	case errors.As(err, &refused) && refused.Verdict == upgrade.Removed:
+		return failf(codeUnmatched, "the restored checkpoint: %w", err)
+	case err != nil:
+		return failf(codeIncompatible, "the restored checkpoint: %w", err)
 	}
 	return nil
+}
+
+// restoredGraph is that of the job which wrote the restored checkpoint.
+func restoredGraph(d *pb.Deploy) *pb.JobGraph {
+	if g := d.GetRestoreGraph(); len(g.GetVertices()) > 0 {
+		return g
+	}
+	return d.GetGraph()
 }
 
 // restorer gives the operators of a subtask their state: of each subtask that
@@ -76,12 +82,8 @@ func (a *attempt) restorer(v *graph.Vertex, subtask int) func(context.Context, i
 // declaredStates are the states of each operator as the restored checkpoint
 // was written.
 func declaredStates(d *pb.Deploy) map[string][]*pb.StateDecl {
-	g := d.GetRestoreGraph()
-	if len(g.GetVertices()) == 0 {
-		g = d.GetGraph()
-	}
 	out := make(map[string][]*pb.StateDecl)
-	for _, v := range g.GetVertices() {
+	for _, v := range restoredGraph(d).GetVertices() {
 		for _, o := range v.GetOperators() {
 			out[o.GetUid()] = o.GetStates()
 		}
