@@ -155,7 +155,7 @@ func TestRestoreForPicksByKeyGroup(t *testing.T) {
 func TestFailuresThatEndAJobAtOnce(t *testing.T) {
 	for code, want := range map[string]bool{
 		"stream-not-found": true, "stream-deleted": true, "record-not-decoded": true, "snapshot-corrupt": true, "plan-differs": true,
-		"output-refused": true,
+		"output-refused":       true,
 		"user-function-failed": false, "source-failed": false, "worker-exited": false, "shard-unavailable": false,
 	} {
 		if fatal[code] != want {
