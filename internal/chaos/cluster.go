@@ -1,0 +1,171 @@
+//go:build linux
+
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// cluster is a job manager and some task managers, processes of their own that
+// are started again on the same folders whenever they end.
+type cluster struct {
+	cfg    *Config
+	dir    string
+	bucket string
+	points string // the file of failpoints
+	jm     *process
+	tms    []*process
+	logs   *tail
+
+	mu struct {
+		sync.Mutex
+		rest, join string
+		shards     []string // shard sockets that were known last
+	}
+}
+
+func newCluster(cfg *Config, dir string) *cluster {
+	c := &cluster{cfg: cfg, dir: dir, points: filepath.Join(dir, "points"), bucket: cfg.bucketURL(dir)}
+	c.mu.rest, c.mu.join = "127.0.0.1:0", "127.0.0.1:0"
+	c.jm = c.process("job manager", func() []string {
+		rest, join := c.addresses()
+		return []string{"jobmanager", "--data", filepath.Join(dir, "jm"), "--bucket", c.bucket,
+			"--rest", strings.TrimPrefix(rest, "http://"), "--bind", join, "--log-level", "info"}
+	}, func(ready map[string]string) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.mu.rest, c.mu.join = ready["rest"], ready["join"]
+	})
+	for i := range cfg.TaskManagers {
+		c.tms = append(c.tms, c.process(fmt.Sprintf("task manager %d", i+1), func() []string {
+			_, join := c.addresses()
+			return []string{"taskmanager", "--data", filepath.Join(dir, fmt.Sprintf("tm%d", i+1)), "--join", join,
+				"--kinesis", "127.0.0.1:0", "--slots", strconv.Itoa(cfg.Slots), "--log-level", "info"}
+		}, func(map[string]string) {}))
+	}
+	return c
+}
+
+func (c *cluster) process(name string, args func() []string, ready func(map[string]string)) *process {
+	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "MILLRACE_") })
+	env = append(env, "MILLRACE_FAILPOINTS=@"+c.points, "AWS_ACCESS_KEY_ID=chaos", "AWS_SECRET_ACCESS_KEY=chaos-secret")
+	env = append(env, c.cfg.Env...)
+	return &process{name: name, bin: c.cfg.Binaries.Millrace, args: args, env: env, dir: c.dir, out: &tail{}, onReady: ready}
+}
+
+func (c *cluster) addresses() (rest, join string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.rest, c.mu.join
+}
+
+func (c *cluster) rest() string {
+	rest, _ := c.addresses()
+	return rest
+}
+
+func (c *cluster) all() []*process { return append([]*process{c.jm}, c.tms...) }
+
+// shardSockets are the shard sockets of the task managers that are attached, or
+// those known last.
+func (c *cluster) shardSockets(ctx context.Context) []string {
+	var all struct {
+		TaskManagers []struct {
+			Shard string `json:"shardAddress"`
+		} `json:"taskmanagers"`
+	}
+	err := get(ctx, c.rest(), "/taskmanagers", &all)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil && len(all.TaskManagers) > 0 {
+		c.mu.shards = nil
+		for _, tm := range all.TaskManagers {
+			c.mu.shards = append(c.mu.shards, tm.Shard)
+		}
+	}
+	return slices.Clone(c.mu.shards)
+}
+
+// command runs millrace to its end.
+func (c *cluster) command(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.cfg.Binaries.Millrace, args...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "MILLRACE_") })
+	cmd.Dir = c.dir
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("millrace %s: %w: %s%s", strings.Join(args, " "), err, out.String(), errs.String())
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+// job reads the job's details.
+func (c *cluster) job(ctx context.Context, id string) (d jobDetails, err error) {
+	err = get(ctx, c.rest(), "/jobs/"+id, &d)
+	return d, err
+}
+
+// awaitTaskManagers waits until all are attached.
+func (c *cluster) awaitTaskManagers(ctx context.Context) error {
+	return eventually(ctx, "all task managers are attached", func() (bool, string) {
+		var all struct {
+			TaskManagers []struct{} `json:"taskmanagers"`
+		}
+		err := get(ctx, c.rest(), "/taskmanagers", &all)
+		return err == nil && len(all.TaskManagers) == len(c.tms), fmt.Sprintf("%d, %v", len(all.TaskManagers), err)
+	})
+}
+
+// arm writes the file of failpoints.
+func (c *cluster) arm(spec string) error {
+	_ = os.Remove(c.points + ".fired")
+	temporary := c.points + ".new"
+	if err := os.WriteFile(temporary, []byte(spec), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temporary, c.points)
+}
+
+// disarm removes it and says whether a point has killed or stopped a process.
+func (c *cluster) disarm() (fired bool) {
+	_ = os.Remove(c.points)
+	_, err := os.Stat(c.points + ".fired")
+	return err == nil
+}
+
+func (c *cluster) fired() bool {
+	_, err := os.Stat(c.points + ".fired")
+	return err == nil
+}
+
+// eventually asks again and again until done.
+func eventually(ctx context.Context, what string, done func() (ok bool, last string)) error {
+	deadline := time.Now().Add(patience)
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+		ok, last := done()
+		if ok {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("liveness: %s: not after %v; last: %s", what, patience, last)
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("%s: %s", what, last), context.Cause(ctx))
+		case <-time.After(pause):
+		}
+	}
+}

@@ -1,0 +1,394 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Checker holds committed rows against the input. Its invariants, checked at
+// every commit:
+//
+//  1. No gap: the entries of a key are committed in the order of the input,
+//     none missing before the last.
+//  2. No duplicate: none comes twice, unless it is in the input twice; then the
+//     second is a Repeat.
+//  3. Order: as 1, within each commit too.
+//  4. Conservation: each running sum is that of the input up to its entry, and
+//     the sum of all that is committed that of the committed input.
+//  5. Prefix: what is committed of a shard is a prefix of the shard.
+//  6. Windows: a window comes once; its entries and those late for it are all
+//     that the committed input has of it; windows of a key come in their order,
+//     none left out.
+//  7. Timers: each comes once, in the key's order, after its entry, none left out.
+//  8. Late entries were in the input once, and not within Bound of their shard.
+//  9. At the end everything that went in has come out.
+//
+// The zero value is not usable. A Checker belongs to one goroutine.
+type Checker struct {
+	script Script
+	shards []shard
+	keys   map[uint64]*account
+	counts Counts
+}
+
+// Counts are what a Checker has seen.
+type Counts struct {
+	Commits, Input                          uint64
+	Entries, Repeats, Windows, Lates, Fired uint64
+	// AmountIn and AmountOut are of the committed prefix.
+	AmountIn, AmountOut int64
+}
+
+// shard is one shard of the input.
+type shard struct {
+	// numbers are what the shard holds from position first on: everything that
+	// is not committed yet.
+	numbers []uint64
+	first   uint64
+	// done are positions beyond first that are committed.
+	done map[uint64]bool
+	// newest is the highest event time so far.
+	newest int64
+}
+
+// waiting is an entry that is in the input and not committed.
+type waiting struct {
+	number   uint64
+	shard    int
+	position uint64
+	// timely: within Bound of its shard, it must not come late.
+	timely bool
+}
+
+// account is what is known of a key.
+type account struct {
+	due     []waiting // in order of the input
+	told    uint64    // the sequence number that the input has not shown yet
+	next    uint64    // the sequence number that is no repeat
+	sum     int64
+	windows []*window // with committed entries that have not fired, by start
+	fired   map[int64]*window
+	last    int64 // start of the window that fired last
+	timers  []int64
+}
+
+// window is one key's window.
+type window struct {
+	start int64
+	// in are entries that are committed, late of them those that came late.
+	in, late       uint64
+	inSum, lateSum int64
+	count          uint64
+	countSum       int64
+	timely         bool // it has an entry that must not come late
+	lateSeen       map[uint64]bool
+}
+
+// NewChecker returns a Checker of the job's output for an input of shards.
+func NewChecker(s Script, shards int) *Checker {
+	c := &Checker{script: s, shards: make([]shard, shards), keys: map[uint64]*account{}}
+	for i := range c.shards {
+		c.shards[i].done = map[uint64]bool{}
+	}
+	return c
+}
+
+// Input tells that a shard holds one more entry.
+func (c *Checker) Input(in int, r Record) error {
+	number := c.script.Number(r.Key, r.Seq)
+	if want := c.script.Record(number); want != r {
+		return fmt.Errorf("the input itself is wrong: shard %d holds %v, the script says %v", in, r, want)
+	}
+	s := &c.shards[in]
+	a := c.account(r.Key)
+	if r.Seq > a.told {
+		return fmt.Errorf("acknowledged and lost: shard %d holds entry %d of key %d, and no entry %d", in, r.Seq, r.Key, a.told)
+	}
+	a.told = max(a.told, r.Seq+1)
+	s.newest = max(s.newest, r.Time)
+	a.due = append(a.due, waiting{
+		number: number, shard: in, position: s.first + uint64(len(s.numbers)),
+		timely: r.Time > s.newest-Bound.Milliseconds(),
+	})
+	s.numbers = append(s.numbers, number)
+	c.counts.Input++
+	return nil
+}
+
+// Knows says whether the input that a row speaks of has been told. The reader of
+// the input may be behind the job.
+func (c *Checker) Knows(rows []Row) bool {
+	seen := map[uint64]int{}
+	for _, r := range rows {
+		if r.Kind == Entry || r.Kind == Repeat {
+			if seen[r.Key]++; seen[r.Key] > len(c.account(r.Key).due) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Waiting is how many entries of the input are not committed.
+func (c *Checker) Waiting() int {
+	n := 0
+	for _, a := range c.keys {
+		n += len(a.due)
+	}
+	return n
+}
+
+// Told is how many different entries the input holds.
+func (c *Checker) Told() uint64 {
+	n := uint64(0)
+	for _, a := range c.keys {
+		n += a.told
+	}
+	return n
+}
+
+// Counts says what was seen so far.
+func (c *Checker) Counts() Counts { return c.counts }
+
+func (c *Checker) account(key uint64) *account {
+	a := c.keys[key]
+	if a == nil {
+		a = &account{fired: map[int64]*window{}}
+		c.keys[key] = a
+	}
+	return a
+}
+
+// Commit takes the rows that one commit made visible, those of one sink subtask
+// in their order.
+func (c *Checker) Commit(rows []Row) error {
+	c.counts.Commits++
+	touched := map[*account]bool{}
+	// Entries first: windows and timers of the same commit speak of them.
+	for _, r := range rows {
+		var err error
+		switch r.Kind {
+		case Entry:
+			err = c.entry(r)
+		case Repeat:
+			err = c.repeat(r)
+		case Window, Late, Timer:
+		default:
+			err = fmt.Errorf("a row of %v", r.Kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, r := range rows {
+		a := c.account(r.Key)
+		var err error
+		switch r.Kind {
+		case Timer:
+			err = c.timer(a, r)
+		case Window:
+			err = c.window(a, r)
+		case Late:
+			err = c.late(a, r)
+		}
+		if err != nil {
+			return err
+		}
+		touched[a] = true
+	}
+	for a := range touched {
+		if err := a.balance(); err != nil {
+			return err
+		}
+	}
+	if c.counts.AmountIn != c.counts.AmountOut {
+		return fmt.Errorf("conservation: %d went in and %d came out at commit %d", c.counts.AmountIn, c.counts.AmountOut, c.counts.Commits)
+	}
+	return c.prefix()
+}
+
+// take is the next entry of the input that a key's row must be about.
+func (c *Checker) take(r Row) (waiting, Record, *account, error) {
+	a := c.account(r.Key)
+	if len(a.due) == 0 {
+		return waiting{}, Record{}, a, fmt.Errorf("duplicate: %v is committed, and all of the key's input was before", r)
+	}
+	w := a.due[0]
+	want := c.script.Record(w.number)
+	if r.Seq != want.Seq {
+		what := "gap"
+		if r.Seq < want.Seq {
+			what = "duplicate"
+		}
+		return w, want, a, fmt.Errorf("%s: %v is committed where entry %d is due (position %d of shard %d)", what, r, want.Seq, w.position, w.shard)
+	}
+	if r.Amount != want.Amount || r.Time != want.Time {
+		return w, want, a, fmt.Errorf("corrupted: %v is committed, the input is %v", r, want)
+	}
+	a.due = a.due[1:]
+	s := &c.shards[w.shard]
+	s.done[w.position] = true
+	c.counts.AmountIn += want.Amount
+	c.counts.AmountOut += r.Amount
+	return w, want, a, nil
+}
+
+func (c *Checker) entry(r Row) error {
+	w, want, a, err := c.take(r)
+	if err != nil {
+		return err
+	}
+	if want.Seq < a.next {
+		return fmt.Errorf("duplicate: %v is committed as new, the account is at %d", r, a.next)
+	}
+	a.next = want.Seq + 1
+	a.sum += want.Amount
+	if r.Sum != a.sum {
+		return fmt.Errorf("state: %v is committed, the input up to it sums up to %d", r, a.sum)
+	}
+	if HasTimer(want, c.script.Late(w.number)) {
+		a.timers = append(a.timers, want.Time+TimerDelay)
+	}
+	win := a.windowAt(WindowOf(want.Time))
+	win.in++
+	win.inSum += want.Amount
+	win.timely = win.timely || w.timely
+	if win.lateSeen == nil {
+		win.lateSeen = map[uint64]bool{}
+	}
+	win.lateSeen[want.Seq] = w.timely
+	c.counts.Entries++
+	return nil
+}
+
+func (c *Checker) repeat(r Row) error {
+	_, want, a, err := c.take(r)
+	if err != nil {
+		return err
+	}
+	if want.Seq >= a.next {
+		return fmt.Errorf("gap: %v is committed as a repeat, the account is at %d", r, a.next)
+	}
+	c.counts.Repeats++
+	return nil
+}
+
+func (a *account) windowAt(start int64) *window {
+	if w := a.fired[start]; w != nil {
+		return w
+	}
+	i, found := slices.BinarySearchFunc(a.windows, start, func(w *window, at int64) int { return int(w.start - at) })
+	if !found {
+		a.windows = slices.Insert(a.windows, i, &window{start: start})
+	}
+	return a.windows[i]
+}
+
+func (c *Checker) timer(a *account, r Row) error {
+	switch {
+	case len(a.timers) == 0:
+		return fmt.Errorf("timers: %v fired, none is set", r)
+	case r.Time < a.timers[0]:
+		return fmt.Errorf("timers: %v fired again, the next is %d", r, a.timers[0])
+	case r.Time > a.timers[0]:
+		return fmt.Errorf("timers: %v fired, the timer at %d did not", r, a.timers[0])
+	}
+	a.timers = a.timers[1:]
+	c.counts.Fired++
+	return nil
+}
+
+func (c *Checker) window(a *account, r Row) error {
+	if w := a.fired[r.Time]; w != nil {
+		return fmt.Errorf("windows: %v fired again, before with %d entries", r, w.count)
+	}
+	for len(a.windows) > 0 && a.windows[0].start < r.Time {
+		// One whose entries all came late never fires.
+		w := a.windows[0]
+		if w.timely {
+			return fmt.Errorf("windows: %v fired, the window %d with %d entries did not", r, w.start, w.in)
+		}
+		a.fired[w.start] = w
+		a.windows = a.windows[1:]
+	}
+	if len(a.windows) == 0 || a.windows[0].start != r.Time {
+		return fmt.Errorf("windows: %v fired, the committed input has nothing of it", r)
+	}
+	w := a.windows[0]
+	a.windows = a.windows[1:]
+	w.count, w.countSum = r.Seq, r.Amount
+	a.fired[r.Time] = w
+	a.last = r.Time
+	c.counts.Windows++
+	return nil
+}
+
+func (c *Checker) late(a *account, r Row) error {
+	start := WindowOf(r.Time)
+	w := a.windowAt(start)
+	timely, there := w.lateSeen[r.Seq]
+	switch {
+	case !there:
+		return fmt.Errorf("late: %v is committed, and is not in the committed input or was late before", r)
+	case timely:
+		return fmt.Errorf("late: %v is committed, it came within %v of its shard's newest", r, Bound)
+	}
+	delete(w.lateSeen, r.Seq)
+	w.late++
+	w.lateSum += r.Amount
+	c.counts.Lates++
+	return nil
+}
+
+// balance: what a fired window counted and what was late for it is what the
+// committed input has of it. Windows long closed are forgotten.
+func (a *account) balance() error {
+	for start, w := range a.fired {
+		if w.count+w.late != w.in || w.countSum+w.lateSum != w.inSum {
+			return fmt.Errorf("windows: window %d counted %d entries (sum %d), %d were late (sum %d), the committed input has %d (sum %d)",
+				start, w.count, w.countSum, w.late, w.lateSum, w.in, w.inSum)
+		}
+		if start < a.last-2*lateBy {
+			// Nothing comes that late: one that fired again would be younger
+			// than every window that is open, or older than last.
+			delete(a.fired, start)
+		}
+	}
+	return nil
+}
+
+// prefix forgets what is committed without a hole; a hole is a failure.
+func (c *Checker) prefix() error {
+	for i := range c.shards {
+		s := &c.shards[i]
+		for s.done[s.first] {
+			delete(s.done, s.first)
+			s.first++
+			s.numbers = s.numbers[1:]
+		}
+		if len(s.done) > 0 {
+			r := c.script.Record(s.numbers[0])
+			return fmt.Errorf("prefix: %d positions of shard %d are committed beyond position %d (entry %d of key %d), which is not, at commit %d",
+				len(s.done), i, s.first, r.Seq, r.Key, c.counts.Commits)
+		}
+	}
+	return nil
+}
+
+// End is called when the job has ended with all its input read and time run out.
+func (c *Checker) End() error {
+	for key, a := range c.keys {
+		switch {
+		case len(a.due) > 0:
+			return fmt.Errorf("lost: %d entries of key %d never came out, the first is number %d", len(a.due), key, a.due[0].number)
+		case len(a.timers) > 0:
+			return fmt.Errorf("timers: %d of key %d never fired, the first at %d", len(a.timers), key, a.timers[0])
+		}
+		for _, w := range a.windows {
+			if w.late != w.in || w.lateSum != w.inSum {
+				return fmt.Errorf("windows: window %d of key %d never fired: %d entries, %d of them late", w.start, key, w.in, w.late)
+			}
+		}
+	}
+	return nil
+}

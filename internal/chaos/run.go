@@ -1,0 +1,399 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/internal/chaos/ledger"
+	"github.com/millrace/millrace/internal/chaos/outlet"
+	"github.com/millrace/millrace/stream/client"
+)
+
+// run is one run under way.
+type run struct {
+	cfg     Config
+	rng     *rand.Rand
+	cluster *cluster
+	input   *input
+	audit   *auditor
+	store   *outlet.Store
+	outlet  string // its address
+	client  *client.Client
+	job     string
+	binary  string // that the job runs
+	args    []string
+	width   int // the job's parallelism
+	report  *Report
+	began   time.Time
+	history []string
+
+	mu struct {
+		sync.Mutex
+		last  commit // the newest commit, without its rows
+		count uint64
+		// since are the commits since the last fault, without their rows.
+		since []commit
+		news  chan struct{} // closed at the next commit
+	}
+}
+
+// Run makes one run. The report is there after a failure too.
+func Run(ctx context.Context, cfg Config) (*Report, error) {
+	cfg.defaults()
+	folder, err := os.MkdirTemp(cfg.Folder, "chaos-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(folder)
+	r := &run{
+		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), report: newReport(cfg), began: time.Now(),
+		binary: cfg.Binaries.Job, width: cfg.Parallelism,
+	}
+	r.mu.news = make(chan struct{})
+	r.cluster = newCluster(&r.cfg, folder)
+	cfg.Log("seed %d", cfg.Seed)
+	err = r.run(ctx)
+	r.report.finish(r)
+	if err != nil {
+		f := &Failure{Seed: cfg.Seed, Err: err, History: r.history[max(0, len(r.history)-12):], Logs: map[string]string{}}
+		for _, p := range r.cluster.all() {
+			f.Logs[p.name] = p.out.String()
+		}
+		logs, _ := filepath.Glob(filepath.Join(folder, "tm*", "logs", "*"))
+		for _, file := range logs {
+			if b, err := os.ReadFile(file); err == nil {
+				f.Logs[file] = string(b[max(0, len(b)-16<<10):])
+			}
+		}
+		return r.report, f
+	}
+	return r.report, nil
+}
+
+// run starts everything, makes faults, and ends everything.
+func (r *run) run(ctx context.Context) error {
+	// What serves the processes outlives them.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	var servers sync.WaitGroup
+	defer servers.Wait()
+	defer stopServing()
+	r.store = outlet.NewStore(r.visible)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	r.outlet = l.Addr().String()
+	servers.Go(func() { r.store.Serve(serving, l) })
+
+	running, stop := context.WithCancelCause(ctx)
+	g, running := errgroup.WithContext(running)
+	g.Go(func() error { return r.cluster.jm.run(running) })
+	r.audit = newAuditor(ledger.NewChecker(r.script(), r.cfg.Shards))
+	g.Go(func() error { r.audit.run(running); return nil })
+	g.Go(func() error {
+		select {
+		case err := <-r.audit.failed:
+			return err
+		case <-running.Done():
+			return nil
+		}
+	})
+	var outcome error
+	g.Go(func() error {
+		outcome = r.drive(running, g)
+		stop(errOver)
+		return outcome
+	})
+	err = g.Wait()
+	if r.client != nil {
+		_ = r.client.Close()
+	}
+	select {
+	case found := <-r.audit.failed: // what was found explains what else went wrong
+		err = found
+	default:
+	}
+	if broken := r.store.Broken(); broken != nil {
+		err = broken
+	}
+	if errors.Is(err, errOver) {
+		err = nil
+	}
+	return err
+}
+
+var errOver = errors.New("the run is over")
+
+func (r *run) script() ledger.Script { return ledger.Script{Seed: r.cfg.Seed, Keys: r.cfg.Keys} }
+
+// visible takes a commit of the store, under its lock.
+func (r *run) visible(b outlet.Batch) {
+	rows, err := rowsOf(b)
+	if err != nil {
+		r.audit.fail(err)
+		return
+	}
+	r.took(commit{at: time.Now(), epoch: b.Epoch, checkpoint: b.Checkpoint, rows: rows})
+}
+
+// took passes a commit on to the auditor and to who waits for one.
+func (r *run) took(c commit) {
+	r.mu.Lock()
+	r.mu.last = commit{at: c.at, epoch: c.epoch, checkpoint: c.checkpoint}
+	r.mu.count++
+	if len(r.mu.since) < 10_000 {
+		r.mu.since = append(r.mu.since, r.mu.last)
+	}
+	close(r.mu.news)
+	r.mu.news = make(chan struct{})
+	r.mu.Unlock()
+	select {
+	case r.audit.commits <- c:
+	default:
+		r.audit.fail(errors.New("the auditor is too slow: 1024 commits wait"))
+	}
+}
+
+func (r *run) commits() (n uint64, last commit, news <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.count, r.mu.last, r.mu.news
+}
+
+// drive is the story of a run.
+func (r *run) drive(ctx context.Context, g *errgroup.Group) error {
+	// Task managers are told where the job manager is, once it knows itself.
+	if err := r.cluster.jm.awaitReady(ctx); err != nil {
+		return err
+	}
+	for _, p := range r.cluster.tms {
+		g.Go(func() error { return p.run(ctx) })
+	}
+	for _, p := range r.cluster.tms {
+		if err := p.awaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.cluster.awaitTaskManagers(ctx); err != nil {
+		return err
+	}
+	if err := r.openStreams(ctx, g); err != nil {
+		return err
+	}
+	if err := r.submit(ctx, ""); err != nil {
+		return err
+	}
+	stopInput := make(chan struct{})
+	produced := make(chan error, 1)
+	go func() { produced <- r.input.produce(ctx, stopInput) }()
+	ended := false
+	endInput := func() error {
+		if ended {
+			return nil
+		}
+		ended = true
+		close(stopInput)
+		return <-produced
+	}
+	defer func() { _ = endInput() }()
+	if err := r.awaitCommits(ctx, 3); err != nil {
+		return err
+	}
+	if err := r.preload(ctx); err != nil {
+		return err
+	}
+	if err := r.faults(ctx); err != nil {
+		return err
+	}
+	if err := endInput(); err != nil {
+		return err
+	}
+	return r.end(ctx)
+}
+
+// openStreams creates the streams and begins to read what goes in.
+func (r *run) openStreams(ctx context.Context, g *errgroup.Group) error {
+	streams := []string{inputStream}
+	if r.cfg.Stream {
+		streams = append(streams, outputStream)
+	}
+	endpoint := ""
+	err := eventually(ctx, "a Kinesis endpoint", func() (bool, string) {
+		var all struct {
+			TaskManagers []struct {
+				Kinesis string `json:"kinesisAddress"`
+			} `json:"taskmanagers"`
+		}
+		err := get(ctx, r.cluster.rest(), "/taskmanagers", &all)
+		if err == nil && len(all.TaskManagers) > 0 {
+			endpoint = "http://" + all.TaskManagers[0].Kinesis
+		}
+		return endpoint != "", fmt.Sprint(err)
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range streams {
+		if _, err := r.cluster.command(ctx, "stream", "create", s, "--shards", strconv.Itoa(r.cfg.Shards), "--kinesis", endpoint); err != nil {
+			return err
+		}
+	}
+	r.client = newStreamClient(r.cluster)
+	if r.input, err = openInput(ctx, r.cluster, r.client, r.script(), r.cfg.Rate); err != nil {
+		return err
+	}
+	for i, shard := range r.input.shards {
+		g.Go(func() error {
+			return readShard(ctx, r.client, shard, func(data [][]byte) {
+				t := told{shard: i}
+				for _, d := range data {
+					rec, err := ledger.DecodeRecord(d)
+					if err != nil {
+						r.audit.fail(err)
+						return
+					}
+					t.records = append(t.records, rec)
+				}
+				select {
+				case r.audit.inputs <- t:
+				case <-ctx.Done():
+				}
+			})
+		})
+	}
+	return nil
+}
+
+// jobID finds the id in what run printed.
+var jobID = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
+
+// submit starts the job, from a savepoint where one is given.
+func (r *run) submit(ctx context.Context, savepoint string) error {
+	args := []string{"run", "--rest", r.cluster.rest(), "-p", strconv.Itoa(r.width)}
+	args = append(args, r.cfg.Run...)
+	if savepoint != "" {
+		args = append(args, "--from", savepoint)
+	}
+	args = append(args, r.binary, "--checkpoint", r.cfg.Checkpoint.String(), "--ballast", strconv.Itoa(r.cfg.Ballast))
+	if !r.cfg.Stream {
+		args = append(args, "--outlet", r.outlet)
+	}
+	args = append(args, r.cfg.Args...)
+	out, err := r.cluster.command(ctx, args...)
+	if err != nil {
+		return err
+	}
+	if r.job = jobID.FindString(out); r.job == "" {
+		return fmt.Errorf("no job id in %q", out)
+	}
+	r.cfg.Log("job %s", r.job)
+	return nil
+}
+
+// awaitCommits waits until there are n more commits.
+func (r *run) awaitCommits(ctx context.Context, n uint64) error {
+	before, _, _ := r.commits()
+	deadline := time.After(patience)
+	for {
+		count, _, news := r.commits()
+		if count >= before+n {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-deadline:
+			d, err := r.cluster.job(ctx, r.job)
+			return fmt.Errorf("liveness: no commit for %v; job %v, %v; %s", patience, d, err, r.troubles(ctx))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// troubles are the job's newest exceptions.
+func (r *run) troubles(ctx context.Context) string {
+	all, err := exceptions(ctx, r.cluster.rest(), r.job)
+	s := fmt.Sprint("exceptions ", err)
+	for i, x := range all {
+		if i == 5 {
+			break
+		}
+		s += fmt.Sprintf("\n    %s %s: %.300s", time.UnixMilli(x.At).UTC().Format("15:04:05.000"), x.Code, x.Detail)
+	}
+	return s
+}
+
+// preload waits until the ballast is in a checkpoint: it is there when commits
+// come at their pace again.
+func (r *run) preload(ctx context.Context) error {
+	if r.cfg.Ballast == 0 {
+		return nil
+	}
+	limit := time.Now().Add(20 * time.Minute)
+	for time.Now().Before(limit) {
+		var out struct {
+			Latest struct {
+				Completed *struct {
+					State uint64 `json:"state_size"`
+				} `json:"completed"`
+			} `json:"latest"`
+		}
+		if err := get(ctx, r.cluster.rest(), "/jobs/"+r.job+"/checkpoints", &out); err == nil &&
+			out.Latest.Completed != nil && out.Latest.Completed.State >= uint64(r.cfg.Ballast)*100 {
+			return r.awaitCommits(ctx, 3)
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return errors.New("the ballast is not in a checkpoint after 20 minutes")
+}
+
+// end drains the job and takes stock.
+func (r *run) end(ctx context.Context) error {
+	if _, err := r.cluster.command(ctx, "stop", "--drain", "--rest", r.cluster.rest(), r.job); err != nil {
+		return fmt.Errorf("%w; %s", err, r.troubles(ctx))
+	}
+	if d, err := r.cluster.job(ctx, r.job); err != nil || d.State != "FINISHED" {
+		return fmt.Errorf("after the drain job %s is %v, %v", r.job, d, err)
+	}
+	if err := eventually(ctx, "everything that was put is committed", func() (bool, string) {
+		ok, n := r.audit.settled(ctx)
+		return ok, fmt.Sprintf("%d entries wait", n)
+	}); err != nil {
+		return err
+	}
+	var verdict error
+	r.audit.ask(ctx, func(c *ledger.Checker) {
+		if put := r.input.put.Load(); c.Told() < put {
+			verdict = fmt.Errorf("acknowledged and lost: %d entries were acknowledged, the stream holds %d", put, c.Told())
+			return
+		}
+		verdict = c.End()
+		r.report.Ledger = c.Counts()
+	})
+	if verdict != nil {
+		return verdict
+	}
+	for _, p := range r.cluster.all() {
+		for _, e := range p.exits() {
+			r.report.Exits = append(r.report.Exits, e)
+		}
+	}
+	return nil
+}
