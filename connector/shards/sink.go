@@ -99,7 +99,7 @@ func (s *staging[T]) Open(ctx context.Context, env sdk.SinkEnv) (sdk.Writer[T], 
 		return nil, err
 	}
 	st, err := l.OpenStager(ctx, client.StagerConfig{
-		Stream: described, Lineage: env.Lineage, Sink: env.UID, Epoch: env.Epoch, Subtask: uint32(env.Subtask), Transaction: 1,
+		Stream: described, Lineage: env.Lineage, Sink: env.UID, Epoch: env.Epoch, Subtask: uint32(env.Subtask), Transaction: 1, Park: env.Park,
 	})
 	if err != nil {
 		return nil, errors.Join(err, l.release())

@@ -35,6 +35,10 @@ type Context struct {
 	Mail func(f func() error)
 	// Wake makes the task call Work again. It is idempotent and cheap.
 	Wake func()
+	// Park waits until room can be received from, or the attempt ends, which is
+	// an error. Time in it is back-pressure; an operator that blocks elsewhere for
+	// the job's hang timeout is taken for hung.
+	Park func(room <-chan struct{}) error
 	// Held tells the master that a transaction holds output since the last
 	// barrier; the task sends it at most once a checkpoint.
 	Held func()

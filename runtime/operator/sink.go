@@ -50,7 +50,7 @@ func (s *sinker[T]) Open(ctx *Context) error {
 	ctx.Enter()
 	w, err := s.sink.Open(ctx.Attempt, sink.Env{
 		JobName: ctx.JobName, Operator: ctx.Name, UID: ctx.UID, Subtask: ctx.Subtask, Parallelism: ctx.Parallelism,
-		Epoch: ctx.Epoch, Lineage: ctx.Lineage, ShardAddress: ctx.ShardAddress, Log: ctx.Log, Held: ctx.Held, Fail: ctx.Fail,
+		Epoch: ctx.Epoch, Lineage: ctx.Lineage, ShardAddress: ctx.ShardAddress, Log: ctx.Log, Held: ctx.Held, Fail: ctx.Fail, Park: ctx.Park,
 	})
 	if err != nil {
 		return withCode(codeSink, fmt.Errorf("open the sink: %w", err))

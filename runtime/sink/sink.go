@@ -29,6 +29,10 @@ type Env struct {
 	Held func()
 	// Fail fails the task from any goroutine.
 	Fail func(error)
+	// Park is how a Writer waits for room, in its own calls: until room can be
+	// received from (or is closed), or the attempt ends, which is an error. Time
+	// in it is shown as back-pressure. Nil outside of a task.
+	Park func(room <-chan struct{}) error
 }
 
 // Sink opens a writer for each subtask.
@@ -43,7 +47,9 @@ type Sink[T any] interface {
 // goroutine.
 type Writer[T any] interface {
 	// Write takes a batch, borrowed for the call. It may block to hold back
-	// the job (backpressure); closing the context of Open ends the wait.
+	// the job (backpressure); closing the context of Open ends the wait. A wait
+	// that may be long is one in Env.Park: a call that blocks elsewhere for the
+	// job's hang timeout, a minute, fails the task.
 	Write(b *batch.Batch[T]) error
 	// Flush is called at every barrier, watermark +inf and when the input
 	// is idle: what was written leaves the process.

@@ -191,6 +191,13 @@ func (t *Task) checkpoint(b barrier.Barrier, delay, alignment time.Duration) err
 	select {
 	case t.encode <- e:
 		return nil
+	default:
+	}
+	t.pulse.rest()
+	defer t.pulse.beat()
+	select {
+	case t.encode <- e:
+		return nil
 	case <-t.done:
 		return errCancelled
 	}

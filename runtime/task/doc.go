@@ -19,6 +19,11 @@
 // barrier goes on. Encoding, and what operators deferred, happens on a second
 // goroutine that Run starts and waits for; checkpoints come out of it in order.
 //
+// Pulse tells a watcher whether the loop turns. What may keep the task for any
+// time parks it: room at a writer, room that an operator waits for
+// (operator.Context.Park), the second goroutine. Anything else is expected to
+// return to the loop within the job's hang timeout.
+//
 // All code of the job runs behind one door: a panic or an error there ends the
 // task with a *Failure that names operator and subtask and holds the stack.
 // A task never ends by itself otherwise; at the end of input it goes on taking

@@ -13,11 +13,19 @@ const (
 	codePanicked = "user-function-panicked"
 )
 
+// errHung is why a task fails whose mailbox does not turn.
+var errHung error = hung{}
+
+type hung struct{}
+
+func (hung) Error() string     { return "the mailbox does not turn" }
+func (hung) ErrorCode() string { return "task-hung" }
+
 // Failure is why a task ended: an error or panic in the code of an operator.
 type Failure struct {
 	Operator string
 	Subtask  int
-	// Stack is that of a panic, empty for an error.
+	// Stack is that of a panic or of a task that hangs, empty for an error.
 	Stack string
 	Err   error
 }

@@ -16,6 +16,7 @@ var errCancelled = errors.New("the task was cancelled")
 // loop runs until the task is cancelled or fails.
 func (t *Task) loop() error {
 	for {
+		t.pulse.beat()
 		if s := t.box.signals.get(); s != 0 {
 			if s&cancelled != 0 {
 				return nil
@@ -295,6 +296,7 @@ func (t *Task) park() error {
 	default:
 	}
 	from := t.cfg.Clock.Now()
+	t.pulse.rest()
 	select {
 	case <-t.box.signals.notify:
 	case <-t.done:
@@ -321,7 +323,11 @@ func (t *Task) flushOperators() error {
 // Park waits for room at a writer, for exchange.WriterConfig.Park.
 func (t *Task) Park(room <-chan struct{}) error {
 	t.clocks.blocked = t.cfg.Clock.Now()
-	defer func() { t.clocks.blocked = time.Time{} }()
+	t.pulse.rest()
+	defer func() {
+		t.clocks.blocked = time.Time{}
+		t.pulse.beat()
+	}()
 	for {
 		select {
 		case <-room:
@@ -334,6 +340,14 @@ func (t *Task) Park(room <-chan struct{}) error {
 			return errCancelled
 		}
 	}
+}
+
+// Wait is Park for operators (operator.Context.Park), whose waits nobody else
+// counts.
+func (t *Task) Wait(room <-chan struct{}) error {
+	from := t.cfg.Clock.Now()
+	defer func() { t.clocks.waited += t.cfg.Clock.Now().Sub(from) }()
+	return t.Park(room)
 }
 
 // RequestMetrics makes the task hand a copy of its counters to Config.Metrics.

@@ -11,6 +11,8 @@ import (
 type clocks struct {
 	started time.Time
 	idle    time.Duration
+	// waited is what operators waited for room of their own.
+	waited time.Duration
 	// blocked is set while the task waits for room at a writer, which counts
 	// the wait only when it is over.
 	blocked time.Time
@@ -30,7 +32,7 @@ func (t *Task) metrics() *pb.TaskMetrics {
 		m.BytesIn += s.Bytes
 	}
 	now := t.cfg.Clock.Now()
-	var blocked time.Duration
+	blocked := t.clocks.waited
 	for _, o := range t.cfg.Outputs {
 		s := o.Writer.Stats()
 		m.RecordsOut += s.Rows

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/checkpoint/snapshot"
@@ -116,7 +117,8 @@ type Task struct {
 
 	ops     []chained
 	source  operator.Source
-	current *operator.Context
+	current atomic.Pointer[operator.Context]
+	pulse   pulse
 
 	gates    []exchange.Gate
 	offsets  []int
@@ -196,7 +198,7 @@ func New(cfg Config) (*Task, error) {
 // Source is the source operator of the chain, nil where there is none.
 func (t *Task) Source() operator.Source { return t.source }
 
-func (t *Task) enter(c *operator.Context) { t.current = c }
+func (t *Task) enter(c *operator.Context) { t.current.Store(c) }
 
 // Beginning is what a source starts with.
 type Beginning struct {
@@ -253,6 +255,9 @@ func (t *Task) live(ctx context.Context) error {
 	for i := range t.ops {
 		t.ops[i].more = t.ops[i].worker != nil
 	}
+	t.pulse.goroutine.Store(goroutineID())
+	t.pulse.beat()
+	defer t.pulse.rest()
 	if err := t.resumeTime(); err != nil {
 		return err
 	}
@@ -290,14 +295,14 @@ func (t *Task) resumeTime() error {
 func (t *Task) open(ctx context.Context) error {
 	for i := range t.ops {
 		op := &t.ops[i]
-		t.current = op.Context
+		t.current.Store(op.Context)
 		if err := op.Operator.Operator.Open(op.Context); err != nil {
 			return fmt.Errorf("open: %w", err)
 		}
 	}
 	for i := range t.ops {
 		op := &t.ops[i]
-		t.current = op.Context
+		t.current.Store(op.Context)
 		r, err := t.cfg.Restore(ctx, i)
 		if err != nil {
 			return fmt.Errorf("restore: %w", err)
@@ -330,7 +335,7 @@ func (t *Task) closeAll() error {
 	for i := range t.ops {
 		op := &t.ops[i]
 		err := t.door(func() error {
-			t.current = op.Context
+			t.current.Store(op.Context)
 			return op.Operator.Operator.Close()
 		})
 		if err != nil {
@@ -348,12 +353,12 @@ func (t *Task) closeAll() error {
 func (t *Task) door(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &Failure{Operator: t.current.Name, Subtask: t.cfg.Subtask, Stack: string(debug.Stack()), Err: panicked(v)}
+			err = &Failure{Operator: t.current.Load().Name, Subtask: t.cfg.Subtask, Stack: string(debug.Stack()), Err: panicked(v)}
 		}
 	}()
-	t.current = t.ops[0].Context
+	t.current.Store(t.ops[0].Context)
 	if err := f(); err != nil {
-		return &Failure{Operator: t.current.Name, Subtask: t.cfg.Subtask, Err: err}
+		return &Failure{Operator: t.current.Load().Name, Subtask: t.cfg.Subtask, Err: err}
 	}
 	return nil
 }

@@ -98,6 +98,7 @@ func (a *attempt) spawn(f func()) {
 func (a *attempt) launch() {
 	a.waiting.Store(int64(len(a.tasks)) + 1)
 	a.spawn(func() { a.collect.run(a.ctx) })
+	a.spawn(a.watch)
 	a.spawn(func() {
 		if err := a.network.Run(a.ctx); err != nil {
 			a.fail("", 0, protoError(err, codeDataPlane))

@@ -102,6 +102,9 @@ type StagerConfig struct {
 	// MaxBytes bounds what is sent and not yet acknowledged; Add waits above
 	// it. 0 means 8 MiB.
 	MaxBytes int
+	// Park, where set, is how Add, Flush and Finish wait: until room can be
+	// received from.
+	Park func(room <-chan struct{}) error
 }
 
 // ShardCount is what one subtask staged at one shard for one transaction: the

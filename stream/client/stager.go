@@ -208,6 +208,12 @@ func (s *Stager) reserve(n int) error {
 		}
 		room := s.mu.room
 		s.mu.Unlock()
+		if s.cfg.Park != nil {
+			if err := s.cfg.Park(room); err != nil {
+				return stream.Errorf(stream.Unavailable, "stage for stream %s: %w", s.cfg.Stream.GetName(), err)
+			}
+			continue
+		}
 		select {
 		case <-room:
 		case <-s.ctx.Done():
