@@ -335,3 +335,16 @@ func BenchmarkTask(b *testing.B) {
 		b.Fatal(err, end.n)
 	}
 }
+
+func TestCutStack(t *testing.T) {
+	const dump = "goroutine 1 [running]:\nmain.main()\n\ngoroutine 12 [select, 2 minutes]:\nuser.code()\n\nuser.more()\n\ngoroutine 121 [chan receive]:\nothers.code()\n"
+	for id, want := range map[uint64]string{12: "goroutine 12 [select, 2 minutes]:\nuser.code()", 1: "goroutine 1 [running]:\nmain.main()", 7: ""} {
+		if got := cutStack([]byte(dump), id); got != want {
+			t.Errorf("goroutine %d: %q, want %q", id, got, want)
+		}
+	}
+	long := "goroutine 3 [running]:\n" + strings.Repeat("x", 2*mostStack)
+	if got := cutStack([]byte(long), 3); len(got) > mostStack+10 || !strings.HasSuffix(got, "...") {
+		t.Errorf("a long stack has %d bytes", len(got))
+	}
+}
