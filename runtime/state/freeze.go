@@ -63,6 +63,7 @@ func (s *Store) Freeze(full bool) *Frozen {
 	}
 	s.changes, s.drops = nil, nil
 	s.epoch++
+	s.flying = append(s.flying, f)
 	return f
 }
 
@@ -141,7 +142,7 @@ func (f *Frozen) Release() {
 	if f.gone {
 		return
 	}
-	f.gone = true
+	f.end()
 	f.phase.Store(phaseAborted)
 	f.store.unhold(f.epoch)
 	f.store.unref(f.layers)
@@ -157,7 +158,7 @@ func (f *Frozen) Abort() {
 	if f.gone {
 		return
 	}
-	f.gone = true
+	f.end()
 	for {
 		switch p := f.phase.Load(); {
 		case p == phaseWriting:
@@ -168,6 +169,12 @@ func (f *Frozen) Abort() {
 			return
 		}
 	}
+}
+
+// end takes the snapshot off the store's list.
+func (f *Frozen) end() {
+	f.gone = true
+	f.store.flying = slices.DeleteFunc(f.store.flying, func(other *Frozen) bool { return other == f })
 }
 
 // bury gives up what aborted snapshots read while they were still writing.

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"math"
 	"math/bits"
 	"reflect"
 	"unsafe"
@@ -139,7 +138,7 @@ func (p *page) free(hash uint64) uint32 {
 }
 
 // last is the page's highest hash.
-func (p *page) last() uint64 { return p.prefix | math.MaxUint64>>p.depth }
+func (p *page) last() uint64 { return lastOf(p.prefix, p.depth) }
 
 // layout makes pages for a pair of types and recycles them. It is shared by
 // all tables of a state.

@@ -27,7 +27,8 @@ type Store struct {
 
 	layers  []*layer // those that a snapshot may read
 	held    []*layer // changes not yet in a durable checkpoint, oldest first
-	zombies []*Frozen
+	flying  []*Frozen // neither released nor aborted
+	zombies []*Frozen // aborted while they were being written
 	// lost is the last epoch whose changes are neither held nor in a durable
 	// checkpoint, 0 for none: until a full snapshot of that epoch or a later one
 	// is durable, changes alone would not do.
@@ -46,6 +47,8 @@ type registered interface {
 	images(into []changeSet) []changeSet
 	// loader returns what takes entries, encoded by the schemas, on restore.
 	loader(old *pb.StateDecl) (loader, error)
+	// adopt takes over from stores, in the order of their key groups.
+	adopt(old []*Store) error
 	declaration() *pb.StateDecl
 	size() Stats
 }

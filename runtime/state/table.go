@@ -236,7 +236,7 @@ func (t *Table[K, V]) plant() *page {
 	for capacity < t.of.full && capacity*(groupSize-1)/groupSize < t.expect {
 		capacity *= 2
 	}
-	p := t.of.make(capacity, t.s.base&^(math.MaxUint64>>t.common), t.common)
+	p := t.of.make(capacity, t.s.base&^lastOf(0, t.common), t.common)
 	t.bytes += t.of.size(p)
 	t.root = ref(p)
 	t.list(p)

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"math"
 	"math/bits"
 	"reflect"
 	"unsafe"
@@ -162,6 +163,48 @@ func halve(places []ref, left, right *page) {
 		places[i] = ref(left)
 		if i >= len(places)/2 {
 			places[i] = ref(right)
+		}
+	}
+}
+
+// lastOf is the highest hash below a prefix of some bits.
+func lastOf(prefix uint64, depth uint8) uint64 { return prefix | math.MaxUint64>>depth }
+
+// placePrefix is what a place adds to the prefix of its node.
+func placePrefix(place int, depth uint8, width uint) uint64 {
+	return uint64(place) << (64 - width) >> (depth & 63)
+}
+
+// eachLeaf calls f for the pages of a tree, in ascending order, that stand for
+// any hash from first to last. It reads nodes and no pages.
+func eachLeaf(r ref, prefix uint64, depth uint8, first, last uint64, f func(graft)) {
+	w := width(r)
+	if w == 0 {
+		f(graft{(*page)(r), prefix, depth})
+		return
+	}
+	places := placesOf(r)
+	for i := 0; i < len(places); {
+		n := 1
+		for i+n < len(places) && places[i+n] == places[i] {
+			n++
+		}
+		p, d := prefix|placePrefix(i, depth, w), depth+uint8(w)-uint8(log2(n))
+		if p <= last && lastOf(p, d) >= first {
+			eachLeaf(places[i], p, d, first, last, f)
+		}
+		i += n
+	}
+}
+
+func log2(n int) int { return bits.TrailingZeros(uint(n)) }
+
+// eachHash calls f for the entries of a page.
+func eachHash(p *page, f func(i uint32, hash uint64)) {
+	for g := range p.groups {
+		for m := p.tags(g) & highBits; m != 0; m &= m - 1 {
+			i := slotOf(g, m)
+			f(i, *p.hash(i))
 		}
 	}
 }

@@ -1,0 +1,272 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// A rescaled job keeps its processes, and a new store takes over from the old
+// ones what it owns of their key groups. Pages fit under any parallelism, so
+// most go as they are: the new tree points at them. Only a page that holds
+// keys of several stores is taken apart.
+//
+//	old stores   0 ─────────────┬─────────────── max
+//	pages        ├──┴──┴──┴──┼──┴──┴──┴──┴──┤     ┼ lies across a border
+//	new stores   0 ────────┬─────────┬────────── max
+//
+// Invariants:
+//  1. A page becomes one new store's alone, or nobody's.
+//  2. Adopt only reads what is old: the nodes of the trees, and pages across a
+//     border. So several stores adopt from one at a time, while pages that went
+//     to others are in use already.
+
+// ErrInUse says that a store is not as of its last barrier, or that a snapshot
+// still reads it.
+var ErrInUse = errors.New("state is in use")
+
+// Detach ends the use of the store by its task, so that others can Adopt what
+// it holds: all as of the last Freeze, whose checkpoint is durable. Nothing of
+// the store may be called afterwards, and its Frozen only answer ErrAborted.
+// With ErrInUse its state has to be restored from the checkpoint.
+func (s *Store) Detach() error {
+	s.bury()
+	if len(s.zombies) > 0 {
+		return fmt.Errorf("%w: a snapshot that was given up is still being written", ErrInUse)
+	}
+	if len(s.changes) > 0 || len(s.drops) > 0 {
+		return fmt.Errorf("%w: it changed after the last barrier", ErrInUse)
+	}
+	for _, f := range s.flying {
+		if !f.phase.CompareAndSwap(phaseReady, phaseAborted) && !f.phase.CompareAndSwap(phaseWritten, phaseAborted) {
+			return fmt.Errorf("%w: a snapshot is still being written", ErrInUse)
+		}
+	}
+	return nil
+}
+
+// Adopt takes over, from detached stores of other key groups, all keys that
+// this store owns. It is called once, after the tables were made and before
+// Load, which then gets only the key groups that none of old owned. What it
+// took is not part of the next delta: it is in the restored checkpoint.
+//
+// It costs some steps a page and an insertion for each key on a page across a
+// border. After an error the store is unusable.
+func (s *Store) Adopt(old []*Store, how Restore) error {
+	old = slices.Clone(old)
+	slices.SortFunc(old, func(a, b *Store) int { return a.groups.First - b.groups.First })
+	for _, o := range old {
+		if o.groups.N != s.groups.N {
+			return fmt.Errorf("adopt state: %d key groups cannot become %d", o.groups.N, s.groups.N)
+		}
+		s.epoch = max(s.epoch, o.epoch)
+		for name := range o.states {
+			if s.states[name] != nil {
+				continue
+			}
+			if !how.AllowUnmatched {
+				return &UnmatchedError{name}
+			}
+			s.lost = s.epoch
+		}
+	}
+	for name, r := range s.states {
+		if err := r.adopt(old); err != nil {
+			return stateError(name, err)
+		}
+	}
+	s.changes, s.drops = nil, nil
+	s.epoch++
+	return nil
+}
+
+// adopt implements registered.
+func (r *single[K, V]) adopt(old []*Store) error {
+	a := adoption[K, V]{to: r.t}
+	for _, s := range old {
+		o, err := sameState[*single[K, V]](s, r.t.of.name)
+		if err != nil {
+			return err
+		}
+		if o != nil {
+			a.look((*o).t)
+		}
+	}
+	a.take()
+	return nil
+}
+
+// adopt implements registered. A namespace without keys of this store does not
+// come to be.
+func (p *Spaces[K, V]) adopt(old []*Store) error {
+	by := map[int64]*adoption[K, V]{}
+	for _, s := range old {
+		o, err := sameState[*Spaces[K, V]](s, p.of.name)
+		if err != nil {
+			return err
+		}
+		if o == nil {
+			continue
+		}
+		for ns, t := range (*o).tables {
+			if by[ns] == nil {
+				by[ns] = &adoption[K, V]{to: p.of.table(p.s, ns)}
+			}
+			by[ns].look(t)
+		}
+	}
+	for ns, a := range by {
+		if a.live > 0 {
+			a.to = p.Space(ns)
+			a.take()
+		}
+	}
+	return nil
+}
+
+// sameState is a state of an old store, nil if that does not have it.
+func sameState[R registered](s *Store, name string) (*R, error) {
+	o, ok := s.states[name]
+	if !ok {
+		return nil, nil
+	}
+	r, ok := o.(R)
+	if !ok {
+		return nil, fmt.Errorf("it is kept as %T, and now declared as %T", o, r)
+	}
+	return &r, nil
+}
+
+// adoption is that of one table.
+type adoption[K comparable, V any] struct {
+	to *Table[K, V]
+	// whole are pages that go as they are, in ascending order and apart from
+	// each other.
+	whole []graft
+	// across are pages with keys of several stores.
+	across []*page
+	// live counts the keys that are taken.
+	live int
+}
+
+// graft is a page with the hashes that it stands for. They are known from its
+// place in the old tree: pages of others are not looked at.
+type graft struct {
+	p      *page
+	prefix uint64
+	depth  uint8
+}
+
+func (g graft) last() uint64 { return lastOf(g.prefix, g.depth) }
+
+// look finds what an old table has for this one. Tables come in the order of
+// their stores.
+func (a *adoption[K, V]) look(o *Table[K, V]) {
+	if o.root == nil {
+		return
+	}
+	now, was := a.to.s, o.s
+	first, last := max(now.base, was.base), min(now.top, was.top)
+	if first > last {
+		return
+	}
+	eachLeaf(o.root, was.base&^lastOf(0, was.common), was.common, first, last, func(g graft) {
+		// All its keys are ours, and all of our hashes that it stands for are
+		// in it.
+		ours := max(g.prefix, was.base) >= now.base && min(g.last(), was.top) <= now.top
+		alone := max(g.prefix, now.base) >= was.base && min(g.last(), now.top) <= was.top
+		if ours && alone && g.depth >= now.common {
+			a.whole = append(a.whole, g)
+			a.live += int(g.p.live)
+			return
+		}
+		a.across = append(a.across, g.p)
+		eachHash(g.p, func(_ uint32, h uint64) {
+			if h >= first && h <= last {
+				a.live++
+			}
+		})
+	})
+}
+
+// take makes the table out of what was found.
+func (a *adoption[K, V]) take() {
+	t := a.to
+	if len(a.whole) > 0 {
+		t.root = t.graft(a.whole, t.s.base&^lastOf(0, t.common), t.common)
+	}
+	for _, g := range a.whole {
+		t.count += int(g.p.live)
+		t.bytes += t.of.size(g.p)
+	}
+	for _, p := range a.across {
+		eachHash(p, func(i uint32, h uint64) {
+			// The old store holds no keys but its own.
+			if h >= t.s.base && h <= t.s.top {
+				from := t.of.at(p, i)
+				v, _ := t.Upsert(h, from.key)
+				*v = from.val
+			}
+		})
+	}
+}
+
+// graft makes the tree of the pages for the hashes below a prefix. Where there
+// are none an empty page stands.
+func (t *Table[K, V]) graft(pages []graft, prefix uint64, depth uint8) ref {
+	switch {
+	case len(pages) == 0:
+		p := t.of.make(groupSize, prefix, depth)
+		t.bytes += t.of.size(p)
+		t.list(p)
+		return ref(p)
+	case pages[0].depth == depth:
+		return ref(pages[0].p)
+	}
+	deepest := depth
+	for _, g := range pages {
+		deepest = max(deepest, g.depth)
+	}
+	w := uint(max(leastBits, min(nodeBits, deepest-depth)))
+	r := newNode(t.s.epoch, w, depth)
+	places := placesOf(r)
+	// at is the first free place, below that with the next page.
+	fill := func(at, below int) int {
+		for at < below {
+			n := 1 // the largest aligned stretch
+			for at&(2*n-1) == 0 && at+2*n <= below {
+				n *= 2
+			}
+			d := depth + uint8(w) - uint8(log2(n))
+			set(places[at:at+n], t.graft(nil, prefix|placePrefix(at, depth, w), d))
+			at += n
+		}
+		return at
+	}
+	at := 0
+	for len(pages) > 0 {
+		g := pages[0]
+		place := int(g.prefix << (depth & 63) >> (64 - w))
+		at = fill(at, place)
+		if g.depth <= depth+uint8(w) {
+			n := 1 << (w - uint(g.depth-depth))
+			set(places[at:at+n], ref(g.p))
+			at, pages = at+n, pages[1:]
+			continue
+		}
+		n := 1
+		for n < len(pages) && int(pages[n].prefix<<(depth&63)>>(64-w)) == place {
+			n++
+		}
+		places[at] = t.graft(pages[:n], prefix|placePrefix(at, depth, w), depth+uint8(w))
+		at, pages = at+1, pages[n:]
+	}
+	fill(at, len(places))
+	return r
+}
+
+func set(places []ref, r ref) {
+	for i := range places {
+		places[i] = r
+	}
+}
