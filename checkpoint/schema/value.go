@@ -324,3 +324,25 @@ func counted(src []byte, min int) (n int, none bool, rest []byte, err error) {
 	}
 	return int(u - 1), false, src[w:], nil
 }
+
+// ParseScalar is the encoding of a value that is given as text, for schemas that
+// are a string, a bool or a whole number.
+func (n *Node) ParseScalar(text string) (encoded []byte, ok bool) {
+	switch {
+	case n.Kind == String:
+		return append(binary.AppendUvarint(nil, uint64(len(text))), text...), true
+	case n.Kind == Bool:
+		v, err := strconv.ParseBool(text)
+		if err != nil {
+			return nil, false
+		}
+		return []byte{map[bool]byte{true: 1}[v]}, true
+	case n.Kind >= Int8 && n.Kind <= Int64:
+		v, err := strconv.ParseInt(text, 10, 8*n.Kind.Width())
+		return binary.LittleEndian.AppendUint64(nil, uint64(v))[:n.Kind.Width()], err == nil
+	case n.Kind >= Uint8 && n.Kind <= Uint64:
+		v, err := strconv.ParseUint(text, 10, 8*n.Kind.Width())
+		return binary.LittleEndian.AppendUint64(nil, v)[:n.Kind.Width()], err == nil
+	}
+	return nil, false
+}

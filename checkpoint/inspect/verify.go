@@ -1,0 +1,207 @@
+package inspect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/checkpoint"
+	"github.com/millrace/millrace/checkpoint/manifest"
+	"github.com/millrace/millrace/checkpoint/snapshot"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// Report is what Verify found.
+type Report struct {
+	Path    string `json:"path"`
+	Objects int    `json:"objects"`
+	Runs    int    `json:"runs"`
+	Entries uint64 `json:"entries"`
+	Bytes   uint64 `json:"bytes"`
+	// Problems are what would keep it from being restored; none, and it will be.
+	Problems []Problem `json:"problems"`
+}
+
+// Problem is one thing that is damaged.
+type Problem struct {
+	// Code is one of the catalogue: snapshot-corrupt, snapshot-truncated or
+	// snapshot-missing.
+	Code     string `json:"code"`
+	Operator string `json:"operator,omitempty"`
+	Subtask  uint32 `json:"subtask"`
+	// Object is where it lies, "(inline)" in the manifest itself. Offset counts
+	// from the beginning of the object, -1 where it is not known.
+	Object string `json:"object"`
+	Offset int64  `json:"offset"`
+	Detail string `json:"detail"`
+}
+
+// maxProblems bounds a report.
+const maxProblems = 1000
+
+// Verify reads everything that a manifest names: sizes, checksums, the order of
+// keys, their key groups, and every entry by its schema. The error is that of a
+// manifest that cannot be read, or of a bucket that does not answer; what is
+// damaged is in the report. said, if not nil, is told the runs done so far, of
+// how many.
+func Verify(ctx context.Context, b blob.Bucket, key string, said func(done, of int)) (*Report, error) {
+	m, err := manifest.Read(ctx, b, key)
+	if err != nil {
+		return nil, err
+	}
+	rep := &Report{Path: checkpoint.PathOf(key), Objects: len(checkpoint.Objects(m)), Problems: []Problem{}}
+	v := verifier{ctx: ctx, bucket: b, rep: rep, path: key, splits: map[string]bool{}, subtasks: map[string]map[uint32]bool{}}
+	total := 0
+	for _, s := range m.GetOperators() {
+		total += len(s.GetRuns())
+	}
+	if m.GetSavepoint() {
+		v.foreign(m)
+	}
+	for _, s := range m.GetOperators() {
+		v.snapshot(s)
+		op := find(m, s.GetUid())
+		decoders := map[string]*decoder{}
+		for _, d := range op.GetStates() {
+			dec, err := newDecoder(d)
+			if err != nil {
+				v.problem(s, key, -1, "snapshot-corrupt", err)
+				continue
+			}
+			decoders[d.GetName()] = dec
+		}
+		for _, ref := range s.GetRuns() {
+			if err := v.run(s, ref, decoders); err != nil {
+				return nil, err
+			}
+			rep.Runs++
+			rep.Bytes += ref.GetLength()
+			if said != nil {
+				said(rep.Runs, total)
+			}
+		}
+	}
+	return rep, nil
+}
+
+type verifier struct {
+	ctx      context.Context
+	bucket   blob.Bucket
+	rep      *Report
+	path     string
+	splits   map[string]bool
+	subtasks map[string]map[uint32]bool
+}
+
+func (v *verifier) problem(s *pb.OperatorSnapshot, object string, offset int64, code string, err error) {
+	if len(v.rep.Problems) < maxProblems {
+		v.rep.Problems = append(v.rep.Problems, Problem{code, s.GetUid(), s.GetSubtask(), object, offset, err.Error()})
+	}
+}
+
+// foreign finds objects that do not lie beside a savepoint's manifest: whoever
+// deletes or copies its folder would not know of them.
+func (v *verifier) foreign(m *pb.Manifest) {
+	folder := strings.TrimSuffix(v.path, "manifest")
+	for _, s := range m.GetOperators() {
+		for _, ref := range s.GetRuns() {
+			if o := ref.GetObject(); o != "" && !strings.HasPrefix(o, folder) {
+				v.problem(s, v.path, -1, "snapshot-corrupt", fmt.Errorf("the savepoint refers to %s, which is not in its folder", o))
+			}
+		}
+	}
+}
+
+// snapshot checks what the manifest itself says of a subtask.
+func (v *verifier) snapshot(s *pb.OperatorSnapshot) {
+	bad := func(format string, args ...any) {
+		v.problem(s, v.path, -1, "snapshot-corrupt", fmt.Errorf(format, args...))
+	}
+	if v.subtasks[s.GetUid()] == nil {
+		v.subtasks[s.GetUid()] = map[uint32]bool{}
+	}
+	switch {
+	case v.subtasks[s.GetUid()][s.GetSubtask()]:
+		bad("subtask %d of operator %q is there twice", s.GetSubtask(), s.GetUid())
+	case s.GetSubtask() >= s.GetParallelism():
+		bad("subtask %d of operator %q, whose parallelism is %d", s.GetSubtask(), s.GetUid(), s.GetParallelism())
+	}
+	v.subtasks[s.GetUid()][s.GetSubtask()] = true
+	for _, e := range s.GetEntries() {
+		if e.GetKind() != checkpoint.EntrySplit {
+			continue
+		}
+		split, err := readSplit(e)
+		if err != nil {
+			bad("%w", err)
+			continue
+		}
+		if id := s.GetUid() + "\x00" + split.GetId(); v.splits[id] {
+			bad("split %q of source %q is there twice", split.GetId(), s.GetUid())
+		} else {
+			v.splits[id] = true
+		}
+	}
+}
+
+// run reads one run whole. The error is one that may pass.
+func (v *verifier) run(s *pb.OperatorSnapshot, ref *pb.RunRef, decoders map[string]*decoder) error {
+	object := ref.GetObject()
+	if object == "" {
+		object = "(inline)"
+	}
+	entries, err := v.entries(s, ref, decoders)
+	v.rep.Entries += entries
+	var corrupt *snapshot.CorruptError
+	switch {
+	case err == nil:
+	case v.ctx.Err() != nil:
+		return v.ctx.Err()
+	case errors.As(err, &corrupt):
+		v.problem(s, object, int64(ref.GetOffset())+corrupt.Offset, manifest.Code(err), err)
+	case manifest.Code(err) != "":
+		v.problem(s, object, int64(ref.GetOffset()), manifest.Code(err), err)
+	case errors.Is(err, errEntry):
+		v.problem(s, object, int64(ref.GetOffset()), "snapshot-corrupt", err)
+	default:
+		return err
+	}
+	return nil
+}
+
+// errEntry marks what is wrong with an entry whose bytes are those written.
+var errEntry = errors.New("entry not readable")
+
+func (v *verifier) entries(s *pb.OperatorSnapshot, ref *pb.RunRef, decoders map[string]*decoder) (n uint64, err error) {
+	groups := int(s.GetMaxParallelism())
+	readers, err := snapshot.OpenChain(v.ctx, v.bucket, []*pb.RunRef{ref}, 0, max(groups-1, int(ref.GetKeyGroupLast())))
+	if err != nil {
+		return 0, err
+	}
+	defer closeAll(readers)
+	r := readers[0]
+	if first, last := r.Groups(); first != int(ref.GetKeyGroupFirst()) || last != int(ref.GetKeyGroupLast()) || last >= groups {
+		return 0, fmt.Errorf("%w: run %s speaks for the key groups %d to %d of %d, its manifest says %d to %d",
+			errEntry, snapshot.NameOf(ref), first, last, groups, ref.GetKeyGroupFirst(), ref.GetKeyGroupLast())
+	}
+	for ; r.Next(); n++ {
+		if n%1024 == 0 && v.ctx.Err() != nil {
+			return n, v.ctx.Err()
+		}
+		e := r.Entry()
+		d := decoders[e.State]
+		if d == nil {
+			return n, fmt.Errorf("%w: run %s, key group %d: state %q is not declared, so that nobody can read it", errEntry, snapshot.NameOf(ref), e.Group, e.State)
+		}
+		if err := d.check(e.Key, e.Value, e.Delete, e.Group, groups); err != nil {
+			return n, fmt.Errorf("%w: run %s, key group %d, entry %d, state %q: %w", errEntry, snapshot.NameOf(ref), e.Group, n, e.State, err)
+		}
+	}
+	if r.Err() == nil && n != ref.GetEntries() {
+		return n, fmt.Errorf("%w: run %s has %d entries, its manifest says %d", errEntry, snapshot.NameOf(ref), n, ref.GetEntries())
+	}
+	return n, r.Err()
+}
