@@ -48,6 +48,7 @@ type csvCodec[T any] struct {
 	// columns holds the field of each cell of the input, nil for one that is
 	// passed over.
 	columns []*csvField
+	names   []string // of columns
 	line    *csvField
 	err     error
 }
@@ -64,13 +65,28 @@ type csvField struct {
 
 func (c *csvCodec[T]) Check() error { return c.err }
 
+// AppendHeader appends the line that names the columns that Append writes.
+func (c *csvCodec[T]) AppendHeader(dst []byte) []byte {
+	for i, name := range c.names {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		from := len(dst)
+		dst = quoteCSV(append(dst, name...), from)
+	}
+	return dst
+}
+
 // bind maps the input's columns to fields.
 func (c *csvCodec[T]) bind(names []string) error {
 	if len(names) == 0 {
 		c.columns = c.fields
+		for _, f := range c.fields {
+			c.names = append(c.names, f.name)
+		}
 		return nil
 	}
-	c.columns = make([]*csvField, len(names))
+	c.columns, c.names = make([]*csvField, len(names)), names
 	for i, name := range names {
 		j := slices.IndexFunc(c.fields, func(f *csvField) bool { return f.name == name })
 		if j < 0 {

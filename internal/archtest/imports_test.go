@@ -31,7 +31,7 @@ var rooms = []room{
 	{"local/...", []string{"job", "runtime", "checkpoint", "blob", "proto"}},
 	{"sdk/...", []string{"runtime", "local", "job", "checkpoint", "blob", "proto"}},
 	{"connector/shards/...", []string{"sdk", "runtime", "stream", "proto"}},
-	{"connector/...", []string{"sdk", "runtime"}},
+	{"connector/...", []string{"sdk", "runtime", "blob"}},
 	{"taskmanager/...", []string{"stream", "cluster", "blob", "proto"}},
 	{"jobmanager/...", []string{"job", "checkpoint", "stream", "cluster", "blob", "api", "proto"}},
 	{"examples/...", []string{"sdk", "connector"}},

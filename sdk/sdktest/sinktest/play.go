@@ -63,7 +63,7 @@ func (w *world[T]) settle() error {
 				return err
 			}
 		}
-		if ok, err := w.collect(l, false); !ok {
+		if ok, err := w.collect(l, false); !ok || err != nil {
 			return fmt.Errorf("the last checkpoint of %s: %w", l.name, err)
 		}
 		if err := w.commitWell(l); err != nil {
@@ -100,13 +100,13 @@ func (w *world[T]) write(a *attempt[T], l *lineage[T]) error {
 		w.next++
 	}
 	w.note("%s/%d writes %v", a.name(), x.subtask, records)
-	if err := x.write(&w.target, records); err != nil {
-		return fmt.Errorf("%s writes: %w", a.name(), err)
+	err := x.write(&w.target, records)
+	x.open = append(x.open, records...)
+	if err == nil && w.chance(30) {
+		err = x.w.Flush()
 	}
-	if w.chance(30) {
-		if err := x.w.Flush(); err != nil {
-			return fmt.Errorf("%s flushes: %w", a.name(), err)
-		}
+	if err != nil {
+		return w.broken(l, fmt.Errorf("%s writes: %w", a.name(), err))
 	}
 	if w.chance(20) {
 		return w.look()
@@ -123,8 +123,17 @@ func (x *writer[T]) write(target *Target[T], records []int) error {
 		return err
 	}
 	clear(b.Values) // it was borrowed for the call
-	x.open = append(x.open, records...)
 	return nil
+}
+
+// broken is the end of an attempt whose writer has failed: a crash, if the
+// target had a part in it.
+func (w *world[T]) broken(l *lineage[T], err error) error {
+	if !l.at.shaken {
+		return err
+	}
+	w.note("%v", err)
+	return w.crash(l)
 }
 
 // prepare ends the transactions of all subtasks.
@@ -135,7 +144,7 @@ func (w *world[T]) prepare(a *attempt[T], id uint64) error {
 		}
 		finish, err := x.w.(sdk.Preparer).Prepare(id)
 		if err != nil {
-			return err
+			return err // its records are open still
 		}
 		x.prepared = append(x.prepared, &transaction{id: id, records: x.open, finish: finish})
 		x.open = nil
@@ -202,13 +211,14 @@ func (w *world[T]) checkpoint(l *lineage[T], saved bool) error {
 	case n < 25: // aborted, at any point
 		id := l.nextID
 		l.nextID++
-		if err := w.prepare(a, id); err != nil {
-			return fmt.Errorf("%s prepares checkpoint %d: %w", a.name(), id, err)
-		}
 		few := w.rng.IntN(len(a.writers) + 1)
 		w.note("%s aborts checkpoint %d after %d subtasks", a.name(), id, few)
-		if _, err := w.finish(a.ctx, a, id, few); err != nil {
-			return fmt.Errorf("%s: %w", a.name(), err)
+		err := w.prepare(a, id)
+		if err == nil {
+			_, err = w.finish(a.ctx, a, id, few)
+		}
+		if err != nil {
+			return w.broken(l, fmt.Errorf("%s prepares checkpoint %d: %w", a.name(), id, err))
 		}
 		return w.look()
 	case n < 35: // the target fails while it is prepared
@@ -217,16 +227,18 @@ func (w *world[T]) checkpoint(l *lineage[T], saved bool) error {
 		}
 		id := l.nextID
 		l.nextID++
-		w.target.Fail(1 + w.rng.IntN(4))
+		heal := w.fails(1 + w.rng.IntN(4))
 		err := w.prepare(a, id)
 		if err == nil {
 			_, err = w.finish(a.ctx, a, id, len(a.writers))
 		}
-		w.target.Fail(0)
+		heal()
 		w.note("%s prepares checkpoint %d while the target fails: %v", a.name(), id, err)
 		return w.crash(l)
 	}
-	if _, err := w.collect(l, saved); err != nil {
+	if ok, err := w.collect(l, saved); !ok {
+		return w.broken(l, err)
+	} else if err != nil {
 		return err
 	}
 	if w.chance(75) {

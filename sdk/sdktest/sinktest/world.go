@@ -54,6 +54,9 @@ type attempt[T any] struct {
 	writers []*writer[T]
 	// last is what it commits, or would.
 	last *checkpoint
+	// shaken is set when the target failed during the attempt's life: what it
+	// sent meanwhile may have failed, so its writers may.
+	shaken bool
 }
 
 type writer[T any] struct {
@@ -192,13 +195,24 @@ func (c *checkpoint) parts() (id uint64, handles []sdk.Handle, records []int) {
 // interrupted calls f in a way that may fail anywhere inside it.
 func (w *world[T]) interrupted(f func(context.Context) error) error {
 	if w.target.Fail != nil && w.chance(75) {
-		w.target.Fail(1 + w.rng.IntN(12))
-		defer w.target.Fail(0)
+		defer w.fails(1 + w.rng.IntN(12))()
 		return f(w.ctx)
 	}
 	ctx, cancel := context.WithCancel(w.ctx)
 	cancel()
 	return f(ctx)
+}
+
+// fails makes the target fail at its n-th operation from now on, until what it
+// returns is called.
+func (w *world[T]) fails(n int) (heal func()) {
+	for _, l := range w.lines {
+		if l.at != nil {
+			l.at.shaken = true
+		}
+	}
+	w.target.Fail(n)
+	return func() { w.target.Fail(0) }
 }
 
 // mayShow notes that a commit of records is called; show that it has succeeded.
