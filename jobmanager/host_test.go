@@ -120,12 +120,17 @@ func (h *host) worker() (job, id string) {
 
 // crash ends the worker as SIGKILL would.
 func (h *host) crash() {
+	h.exit(&pb.Error{Code: "worker-exited", Message: "worker was killed"})
+}
+
+// exit ends the worker for a reason.
+func (h *host) exit(reason *pb.Error) {
 	job, id := h.worker()
 	h.mu.Lock()
 	delete(h.mu.workers, id)
 	h.mu.Unlock()
 	h.say(&pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_WorkerExited{WorkerExited: &pb.WorkerExited{
-		JobId: job, WorkerId: id, ExitCode: -1, Signal: "killed", Error: &pb.Error{Code: "worker-exited", Message: "worker was killed"}}}})
+		JobId: job, WorkerId: id, ExitCode: -1, Signal: "killed", Error: reason}}})
 }
 
 func (h *host) run() {
@@ -259,6 +264,6 @@ func (h *host) metrics(job, worker string, epoch uint64, at int64, records uint6
 		{VertexId: sourceVertex, RecordsOut: records, BusyNs: records * 1e6, Watermark: 42, Status: "RUNNING",
 			Splits:    []*pb.SplitMetrics{{Id: "shard-0", Watermark: 42, MillisBehind: 3}},
 			Operators: []*pb.OperatorMetrics{{Uid: "flights", Name: "Source: flights", RecordsOut: records}}},
-		{VertexId: sinkVertex, RecordsIn: records, Watermark: 42},
+		{VertexId: sinkVertex, RecordsIn: records, Watermark: 42, StateBytes: 5 << 20, KeyedEntries: 7},
 	}, Process: &pb.ProcessMetrics{HeapBytes: 1 << 20, Goroutines: 9}}}})
 }

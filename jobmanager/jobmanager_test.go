@@ -142,6 +142,31 @@ func TestWorkerCrashRecovers(t *testing.T) {
 	})
 }
 
+// A worker that ends for want of memory leaves word of where its memory went.
+func TestMemoryExceededNamesTheState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h := c.join(l, "tm1", 1)
+		_, job := c.start(h)
+		h.exit(&pb.Error{Code: "memory-exceeded", Message: "worker w uses 70 MiB, more than the 64 MiB of its 1 slots"})
+		c.await("the second attempt", func() bool { return h.saw("start epoch 2") })
+		entries := c.call("GET", rest1+"/jobs/"+job+"/exceptions", nil, 200)["exceptionHistory"].(map[string]any)["entries"].([]any)
+		e := entries[0].(map[string]any)
+		detail, _ := e["detail"].(string)
+		for _, text := range []string{"64 MiB of its 1 slots", "a heap of 1 MiB", "5 MiB of keyed state (7 entries) in delays, subtask 0"} {
+			if !strings.Contains(detail, text) {
+				t.Errorf("detail %q does not have %q", detail, text)
+			}
+		}
+		if remedy, _ := e["remedy"].(string); e["code"] != "memory-exceeded" || !strings.Contains(remedy, "--slot-memory") {
+			t.Errorf("exception %v", e)
+		}
+		h.leave()
+		l.kill(t)
+	})
+}
+
 func TestJobMovesToAnotherTaskManager(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)

@@ -39,6 +39,7 @@ func (d *Dispatcher) Message(tm string, m *pb.TaskManagerMessage) {
 		w := b.WorkerStarted
 		d.hand(w.GetJobId(), job.WorkerStarted{Worker: w.GetWorkerId(), DataAddress: w.GetDataAddress(), PID: w.GetPid()})
 	case *pb.TaskManagerMessage_WorkerExited:
+		d.explainMemory(b.WorkerExited)
 		d.hand(b.WorkerExited.GetJobId(), job.WorkerExited{Worker: b.WorkerExited.GetWorkerId(), Exit: b.WorkerExited})
 	case *pb.TaskManagerMessage_FromWorker:
 		f := b.FromWorker

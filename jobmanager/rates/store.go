@@ -101,6 +101,31 @@ func (s *Store) Task(job, vertex string, subtask int) *Task {
 	return nil
 }
 
+// Largest lists the tasks of one worker that reported the most keyed state, the
+// largest first, and the vertices that they are of.
+func (s *Store) Largest(job, worker string, most int) (tasks []*Task, vertices []string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	j := s.mu.jobs[job]
+	if j == nil {
+		return nil, nil
+	}
+	var keys []taskKey
+	for key, t := range j.tasks {
+		if t.Worker == worker && t.Last.GetStateBytes() > 0 {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, func(a, b taskKey) int {
+		return cmp.Or(cmp.Compare(j.tasks[b].Last.GetStateBytes(), j.tasks[a].Last.GetStateBytes()),
+			cmp.Compare(a.vertex, b.vertex), cmp.Compare(a.subtask, b.subtask))
+	})
+	for _, key := range keys[:min(len(keys), most)] {
+		tasks, vertices = append(tasks, j.tasks[key]), append(vertices, key.vertex)
+	}
+	return tasks, vertices
+}
+
 // Processes lists what the job's workers report, by worker.
 func (s *Store) Processes(job string) []Process {
 	s.mu.RLock()
