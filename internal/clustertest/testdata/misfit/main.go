@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ func build(env *sdk.Env) error {
 	fault := env.String("fault", "", "what goes wrong")
 	input := env.String("input", "numbers", "stream of whole numbers, a record each")
 	output := env.String("output", "doubled", "stream of the numbers' doubles")
+	marker := env.String("marker", "", "file that a fault makes, and that keeps it from coming again")
 	attempts := env.Int("attempts", 2, "restarts in a row before the job gives up")
 	env.Name("misfit")
 	env.Parallelism(1)
@@ -68,6 +70,10 @@ func build(env *sdk.Env) error {
 			return 0, fmt.Errorf("double %d: %w", n, errNoAirport)
 		case fault == "function-panic" && n == 13:
 			return 0, overflow(nil)
+		case fault == "hang" && n == 13 && first(marker):
+			waitForATower()
+		case fault == "hog" && n == 13 && first(marker):
+			hog()
 		}
 		return 2 * n, nil
 	}).Named(name).To(shards.Sink(output, sdk.JSON[int](), strconv.Itoa))
@@ -76,3 +82,28 @@ func build(env *sdk.Env) error {
 
 // overflow panics when it gets nothing.
 func overflow(n *int) error { return fmt.Errorf("%d", *n) }
+
+// first makes a file and says whether it was not there before.
+func first(marker string) bool {
+	f, err := os.OpenFile(marker, os.O_CREATE|os.O_EXCL, 0o600)
+	return err == nil && f.Close() == nil
+}
+
+// waitForATower never returns, with its context or without.
+func waitForATower() { select {} }
+
+var fuel [][]byte
+
+// hog takes memory until it is stopped.
+func hog() {
+	for {
+		more := make([]byte, 16<<20)
+		for i := 0; i < len(more); i += 4096 {
+			more[i] = 1
+		}
+		fuel = append(fuel, more)
+		if len(fuel) > 32 {
+			time.Sleep(time.Second) // half a gigabyte is more than its slot has
+		}
+	}
+}
