@@ -110,6 +110,7 @@ const (
 	SnapshotCorrupt     Code = "snapshot-corrupt"
 	SnapshotTruncated   Code = "snapshot-truncated"
 	SnapshotMissing     Code = "snapshot-missing"
+	StateNotFound       Code = "state-not-found"
 	StateUnmatched      Code = "state-unmatched"
 	StateIncompatible   Code = "state-incompatible"
 	ParallelismTooLarge Code = "parallelism-too-large"

@@ -94,7 +94,8 @@ var catalogue = []Definition{
 	{SnapshotCorrupt, statusUnprocess, "Snapshot damaged", "Start from another savepoint or an earlier checkpoint; the damaged object is named."},
 	{SnapshotTruncated, statusUnprocess, "Snapshot cut off", "Start from another savepoint or an earlier checkpoint; the object cut off is named."},
 	{SnapshotMissing, statusUnprocess, "Snapshot incomplete", "An object of the snapshot is gone: start from another savepoint or an earlier checkpoint."},
-	{StateUnmatched, statusUnprocess, "State without an operator", "Give the operator its former name, or allow state to be left behind."},
+	{StateNotFound, statusMissing, "No such state", "`millrace savepoint inspect <savepoint>` lists operators and their states."},
+	{StateUnmatched, statusUnprocess, "State without an operator", "Give the operator its former name, or leave the state behind with --allow-unmatched-state."},
 	{StateIncompatible, statusUnprocess, "State of another type", "Restore the former type; fields may be added, removed, renamed by tag and widened."},
 	{ParallelismTooLarge, statusBad, "Parallelism above the number of key groups", "Lower the parallelism, or raise the max parallelism of a new job."},
 

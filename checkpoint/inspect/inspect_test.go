@@ -307,18 +307,12 @@ func TestVerifyNamesWhatIsDamaged(t *testing.T) {
 				t.Fatal(err)
 			}
 			rep, err := Verify(t.Context(), r.bucket, r.key, nil)
-			if object == r.key {
-				if manifest.Code(err) == "" || !strings.Contains(err.Error(), object) {
-					t.Errorf("seed %d: %s of %s: %v", seed, what, object, err)
-				}
-				return
-			}
 			if err != nil || len(rep.Problems) != 1 {
 				t.Errorf("seed %d: %s of %s: %v, %+v", seed, what, object, err, rep)
 				return
 			}
 			p := rep.Problems[0]
-			if p.Object != object || p.Code != code || p.Offset < 6 || p.Offset > int64(len(whole)) || p.Operator != "sum" {
+			if p.Object != object || p.Offset < 0 || p.Offset > int64(len(whole)) || object != r.key && (p.Code != code || p.Offset < 6 || p.Operator != "sum") {
 				t.Errorf("seed %d: %s of %s: %+v", seed, what, object, p)
 			}
 		}

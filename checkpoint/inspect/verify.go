@@ -43,12 +43,17 @@ type Problem struct {
 const maxProblems = 1000
 
 // Verify reads everything that a manifest names: sizes, checksums, the order of
-// keys, their key groups, and every entry by its schema. The error is that of a
-// manifest that cannot be read, or of a bucket that does not answer; what is
-// damaged is in the report. said, if not nil, is told the runs done so far, of
+// keys, their key groups, and every entry by its schema. What is damaged is in the
+// report. The error wraps blob.ErrNotFound where there is no manifest, or is of a
+// bucket that does not answer. said, if not nil, is told the runs done so far, of
 // how many.
 func Verify(ctx context.Context, b blob.Bucket, key string, said func(done, of int)) (*Report, error) {
 	m, err := manifest.Read(ctx, b, key)
+	var corrupt *manifest.CorruptError
+	if errors.As(err, &corrupt) {
+		p := Problem{Code: manifest.Code(err), Object: key, Offset: corrupt.Offset, Detail: err.Error()}
+		return &Report{Path: checkpoint.PathOf(key), Objects: 1, Problems: []Problem{p}}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

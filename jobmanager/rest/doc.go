@@ -6,7 +6,7 @@
 // that a reader can tell "unknown" from zero. Ids are 32 lower-case hex
 // characters; upper case is taken too. Every error has the body of api.Body.
 //
-// Requests that take long (savepoints, checkpoints, stop, disposal) are
+// Requests that take long (savepoints, checkpoints, stop, disposal, verification) are
 // answered with 202 and an id to poll; a client may choose that id, and asking
 // again with it starts nothing new. Results are kept for five minutes.
 //

@@ -206,7 +206,8 @@ func (s *Server) jobConfig(r *http.Request) (any, error) {
 		"restart-strategy": restartStrategy(c.GetRestart()), "job-parallelism": c.GetDefaultParallelism(),
 		// Records are never copied between operators of a chain.
 		"object-reuse-mode": true, "user-config": nonNil(c.GetUser()),
-	}, "settings": job.Effective(c), "submitted-settings": nonNil(j.Submitted.GetSettings())}, nil
+	}, "settings": job.Effective(c), "submitted-settings": nonNil(j.Submitted.GetSettings()),
+		"arguments": append([]string{}, j.Submitted.GetArgs()...)}, nil
 }
 
 func restartStrategy(r *pb.RestartStrategy) string {

@@ -25,6 +25,10 @@ func (s *Server) routes() []route {
 		get("/config", s.config),
 		get("/streams", s.streams),
 		get("/savepoints", s.savepoints),
+		get("/savepoints/details", s.savepointDetails),
+		get("/savepoints/state", s.savepointState),
+		post("/savepoint-verification", s.verifySavepoint),
+		get("/savepoint-verification/{triggerid}", s.verificationStatus),
 
 		get("/jobs", s.jobIDs),
 		get("/jobs/overview", s.jobsOverview),
@@ -79,6 +83,7 @@ func (s *Server) routes() []route {
 		{method: http.MethodDelete, path: "/jars/{jarid}", handle: s.deleteJar},
 		get("/jars/{jarid}/plan", s.planJar),
 		post("/jars/{jarid}/plan", s.planJar),
+		post("/jars/{jarid}/check", s.checkJar),
 		post("/jars/{jarid}/run", s.runJar),
 	}
 }

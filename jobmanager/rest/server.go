@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -154,6 +155,26 @@ type accepted struct{ body any }
 // text is an answer that is not JSON. A Reader that is a Closer is closed.
 type text struct{ io.Reader }
 
+// lines is an answer of JSON values, one a line, as they come.
+type lines func(yield func(v any) error) error
+
+// send writes lines. A failure after the first is the last line.
+func (l lines) send(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/x-ndjson; charset=utf-8")
+	out := bufio.NewWriterSize(w, 32<<10)
+	enc := json.NewEncoder(out)
+	err := l(func(v any) error { return enc.Encode(v) })
+	if err != nil {
+		err = enc.Encode(obj{"error": api.From(err).Body()})
+	}
+	if err == nil {
+		err = out.Flush()
+	}
+	if err != nil {
+		panic(http.ErrAbortHandler) // the client must not take it for whole
+	}
+}
+
 func (s *Server) serve(rt route) http.Handler {
 	limit := int64(maxBody)
 	if rt.upload {
@@ -179,6 +200,9 @@ func (s *Server) serve(rt route) http.Handler {
 			if _, err := io.Copy(w, b); err != nil {
 				panic(http.ErrAbortHandler) // the client must not take it for whole
 			}
+			return
+		case lines:
+			b.send(w)
 			return
 		case accepted:
 			status, body = http.StatusAccepted, b.body
