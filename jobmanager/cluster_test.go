@@ -192,7 +192,7 @@ func (c *cluster) do(req *http.Request, want int) any {
 	if resp.StatusCode != want {
 		c.t.Fatalf("%s %s: status %d, want %d: %s", req.Method, req.URL, resp.StatusCode, want, data)
 	}
-	if !strings.Contains(resp.Header.Get("Content-Type"), "json") {
+	if kind := resp.Header.Get("Content-Type"); !strings.HasPrefix(kind, "application/json") && !strings.Contains(kind, "problem+json") {
 		return string(data)
 	}
 	var v any

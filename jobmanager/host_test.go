@@ -9,6 +9,8 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/millrace/millrace/checkpoint/snapshot"
+
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 	"github.com/millrace/millrace/proto/millrace/v1/pbconnect"
 )
@@ -43,8 +45,9 @@ func graph(parallelism uint32) *pb.JobGraph {
 			{Id: sourceVertex, Name: "Source: flights", Parallelism: parallelism, MaxParallelism: 128,
 				Operators: []*pb.Operator{{Uid: "flights", Name: "Source: flights", Kind: "Source", Source: true}}},
 			{Id: sinkVertex, Name: "delays", Parallelism: parallelism, MaxParallelism: 128,
-				Operators: []*pb.Operator{{Uid: "delays", Name: "delays", Kind: "Sink", TransactionalSink: true}},
-				Inputs:    []*pb.Input{{FromVertex: sourceVertex, Ship: pb.Ship_SHIP_HASH}}},
+				Operators: []*pb.Operator{{Uid: "delays", Name: "delays", Kind: "Sink", TransactionalSink: true, States: []*pb.StateDecl{
+					{Name: "last", Kind: "value", KeySchema: "string", ValueSchema: "{Delay int32}"}}}},
+				Inputs: []*pb.Input{{FromVertex: sourceVertex, Ship: pb.Ship_SHIP_HASH}}},
 		},
 	}
 }
@@ -196,6 +199,9 @@ func (h *host) reply(r *pb.Request) {
 		if len(b.Plan.GetArgs()) > 0 && b.Plan.GetArgs()[0] == "--other" {
 			g.Vertices[1].Operators[0].Uid = "another"
 		}
+		if len(b.Plan.GetArgs()) > 1 && b.Plan.GetArgs()[0] == "--state" {
+			g.Vertices[1].Operators[0].States[0].ValueSchema = b.Plan.GetArgs()[1]
+		}
 		a.Body = &pb.Reply_Plan{Plan: &pb.PlanResult{Graph: g}}
 	case *pb.Request_ListLogs:
 		a.Body = &pb.Reply_Logs{Logs: &pb.LogList{Files: []*pb.LogFile{{Name: "w.out", Size: 5, ModifiedMs: 1}, {Name: "w.err", Size: 5, ModifiedMs: 1}}}}
@@ -232,8 +238,12 @@ func (h *host) obey(job, worker string, c *pb.WorkerCommand) {
 		ack := &pb.CheckpointAck{CheckpointId: b.Trigger.GetCheckpointId()}
 		for i := range h.subtasks() {
 			for _, uid := range []string{"flights", "delays"} {
-				ack.Operators = append(ack.Operators, &pb.OperatorSnapshot{Uid: uid, Subtask: i, Parallelism: h.subtasks(), MaxParallelism: 128,
-					Entries: []*pb.OperatorEntry{{Kind: "test", Key: "k", Value: []byte("v")}}})
+				s := &pb.OperatorSnapshot{Uid: uid, Subtask: i, Parallelism: h.subtasks(), MaxParallelism: 128,
+					Entries: []*pb.OperatorEntry{{Kind: "test", Key: "k", Value: []byte("v")}}}
+				if uid == "delays" {
+					s.Runs = []*pb.RunRef{lastDelays()}
+				}
+				ack.Operators = append(ack.Operators, s)
 			}
 			for _, v := range []string{sourceVertex, sinkVertex} {
 				ack.Stats = append(ack.Stats, &pb.TaskCheckpointStats{VertexId: v, Subtask: i, CheckpointedBytes: 10, StateBytes: 20})
@@ -255,6 +265,18 @@ func (h *host) obey(job, worker string, c *pb.WorkerCommand) {
 		h.note("end %T", c.GetBody())
 		answer(&pb.WorkerReport{Body: &pb.WorkerReport_Ended{Ended: &pb.TasksEnded{}}})
 	}
+}
+
+// lastDelays is a full run of the state "last": DTW was 7 minutes late.
+func lastDelays() *pb.RunRef {
+	w := snapshot.NewWriter(128)
+	w.Full()
+	w.Put(29, "last", 0, []byte("\x03DTW"), []byte{7, 0, 0, 0}) // group 236 of 1024 (docs/formats/keyhash.md)
+	run, err := w.Finish()
+	if err != nil {
+		panic(err)
+	}
+	return run.Inline()
 }
 
 func (h *host) subtasks() uint32 { return 1 }

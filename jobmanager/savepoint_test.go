@@ -98,6 +98,65 @@ func TestWhatCannotBeStartedFrom(t *testing.T) {
 	})
 }
 
+// A check says what a start would, of a savepoint and of the job that runs, and
+// neither starts nor stops anything.
+func TestCheckAndStartAgree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h := c.join(l, "tm1", 2)
+		jar, job := c.start(h)
+		c.await("a committed checkpoint", func() bool { return h.saw("commit 1") })
+		path := c.savepointOf(job, "savepoints", map[string]any{})
+		for _, x := range []struct {
+			args    []string
+			verdict string // of the operator delays
+			code    string
+			says    string
+		}{
+			{nil, "unchanged", "", ""},
+			{[]string{"--state", "{Delay int64,Late(Delayed) bool}"}, "migrated", "", ""},
+			{[]string{"--state", "{Delay int16}"}, "incompatible", "state-incompatible", `state "last" of operator "delays": value.Delay was int32 and is int16`},
+			{[]string{"--state", "{Delay string}"}, "incompatible", "state-incompatible", "value.Delay was int32 and is string"},
+			{[]string{"--other"}, "removed", "state-unmatched", `operator "delays"`},
+		} {
+			for what, against := range map[string]string{"savepointPath": path, "againstJob": job} {
+				got := c.call("POST", rest1+"/jars/"+jar+"/check", map[string]any{what: against, "programArgsList": x.args}, 200)
+				verdict := ""
+				for _, o := range got["operators"].([]any) {
+					if o := o.(map[string]any); o["uid"] == "delays" {
+						verdict = o["verdict"].(string)
+					}
+				}
+				refused, _ := got["refused"].(map[string]any)
+				if verdict != x.verdict || got["compatible"] != (x.code == "") || x.code != "" && (refused["code"] != x.code || !strings.Contains(refused["detail"].(string), x.says)) {
+					t.Errorf("check %v against %s: %v", x.args, what, got)
+				}
+			}
+			run := map[string]any{"savepointPath": path, "programArgsList": x.args}
+			if x.code == "" {
+				second := c.call("POST", rest1+"/jars/"+jar+"/run", run, 200)["jobid"].(string)
+				c.state(second, "RUNNING")
+				c.call("PATCH", rest1+"/jobs/"+second, nil, 202)
+				c.state(second, "CANCELED")
+				continue
+			}
+			if got := c.call("POST", rest1+"/jars/"+jar+"/run", run, 422); got["code"] != x.code || !strings.Contains(got["detail"].(string), x.says) {
+				t.Errorf("run %v: %v", x.args, got)
+			}
+		}
+		if got := c.call("POST", rest1+"/jars/"+jar+"/check", map[string]any{"againstJob": job, "savepointPath": path}, 400); got["code"] != "bad-request" {
+			t.Errorf("check against two: %v", got)
+		}
+		if got := c.call("GET", rest1+"/savepoints/state?operator=delay&path="+path, nil, 404); got["code"] != "state-not-found" {
+			t.Errorf("state of no operator: %v", got)
+		}
+		c.state(job, "RUNNING")
+		h.leave()
+		l.kill(t)
+	})
+}
+
 // A savepoint that is damaged can be got rid of, with all its objects.
 func TestDisposalOfADamagedSavepoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -191,6 +191,17 @@ func TestAnswersHaveTheFieldsOfTheSpecification(t *testing.T) {
 		location := c.poll(rest1 + "/jobs/" + job + "/savepoints/" + sp)["location"].(string)
 		cp := ask("POST", "/jobs/{jobid}/checkpoints", "/jobs/"+job+"/checkpoints", nil, 202)["request-id"].(string)
 		c.poll(rest1 + "/jobs/" + job + "/checkpoints/" + cp)
+		verify := ask("POST", "/savepoint-verification", "/savepoint-verification", map[string]any{"savepoint-path": location}, 202)["request-id"].(string)
+		if rep := c.poll(rest1 + "/savepoint-verification/" + verify)["report"].(map[string]any); rep["entries"] != 1.0 || len(rep["problems"].([]any)) > 0 {
+			t.Errorf("verification: %v", rep)
+		}
+		ask("GET", "/savepoints/details", "/savepoints/details?path="+location, nil, 200)
+		checked["GET /savepoints/state"] = true
+		want := `{"state":"last","kind":"value","key":"DTW","value":{"Delay":7}}` + "\n" + `{"more":false,"rows":1}` + "\n"
+		if rows := c.callAny("GET", rest1+"/savepoints/state?operator=delays/last&path="+location, nil, 200); rows != want {
+			t.Errorf("rows of state: %v", rows)
+		}
+		ask("POST", "/jars/{jarid}/check", "/jars/"+jar+"/check", map[string]any{"savepointPath": location, "programArgsList": []string{"--state", "{Delay string}"}}, 200)
 		dispose := ask("POST", "/savepoint-disposal", "/savepoint-disposal", map[string]any{"savepoint-path": location}, 200)["request-id"].(string)
 		checkpoints := c.call("GET", rest1+"/jobs/"+job+"/checkpoints", nil, 200)
 		latest := checkpoints["latest"].(map[string]any)["completed"].(map[string]any)["id"].(float64)
@@ -203,6 +214,10 @@ func TestAnswersHaveTheFieldsOfTheSpecification(t *testing.T) {
 			}
 			path := fill.Replace(pattern)
 			switch pattern {
+			case "/savepoints/details", "/savepoints/state":
+				continue // asked for above
+			case "/savepoint-verification/{triggerid}":
+				path = "/savepoint-verification/" + verify
 			case "/jobs/{jobid}/savepoints/{triggerid}":
 				path = "/jobs/" + job + "/savepoints/" + sp
 			case "/savepoint-disposal/{triggerid}":
