@@ -16,6 +16,8 @@ type Barrier struct {
 	Savepoint bool
 	// Terminal is set when the job ends here: sources emit nothing after it.
 	Terminal bool
+	// Halt is set when tasks take nothing in after it and keep their state.
+	Halt bool
 }
 
 func (b Barrier) String() string {
@@ -25,6 +27,9 @@ func (b Barrier) String() string {
 	}
 	if b.Terminal {
 		s += " (terminal)"
+	}
+	if b.Halt {
+		s += " (halt)"
 	}
 	return s
 }

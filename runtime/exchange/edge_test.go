@@ -169,7 +169,7 @@ func sendNumbered(r *rig[small], s int, seed uint64) error {
 		case 1:
 			err = r.writers[s].Watermark(int64(sent))
 		case 2:
-			err = r.writers[s].Barrier(barrier.Barrier{ID: sent, TriggeredMillis: 5, Savepoint: sent%2 == 0, Terminal: sent%3 == 0})
+			err = r.writers[s].Barrier(barrier.Barrier{ID: sent, TriggeredMillis: 5, Savepoint: sent%2 == 0, Terminal: sent%3 == 0, Halt: sent%5 == 0})
 		}
 		if err != nil {
 			return err
@@ -225,7 +225,7 @@ func takeNumbered(r *rig[small], receiver int, ship pb.Ship, receivers int, seen
 		case Barrier:
 			b := it.Barrier
 			bound[sender(it)] = b.ID
-			if b.TriggeredMillis != 5 || b.Savepoint != (b.ID%2 == 0) || b.Terminal != (b.ID%3 == 0) {
+			if b.TriggeredMillis != 5 || b.Savepoint != (b.ID%2 == 0) || b.Terminal != (b.ID%3 == 0) || b.Halt != (b.ID%5 == 0) {
 				fail("barrier came as %+v", b)
 			}
 		}

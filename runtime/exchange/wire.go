@@ -45,6 +45,7 @@ const (
 const (
 	barrierSavepoint = 1 << iota
 	barrierTerminal
+	barrierHalt
 )
 
 var errCorrupt = errors.New("corrupt frame")
@@ -85,6 +86,9 @@ func appendEvent(dst []byte, channel uint32, kind Kind, time int64, b barrier.Ba
 		if b.Terminal {
 			flags |= barrierTerminal
 		}
+		if b.Halt {
+			flags |= barrierHalt
+		}
 		dst = append(dst, flags)
 	case Idle:
 		dst = beginFrame(dst, frameIdle, channel)
@@ -114,7 +118,7 @@ func decodeEvent(kind byte, body []byte) (Kind, int64, barrier.Barrier, error) {
 		return Watermark, int64(binary.LittleEndian.Uint64(body)), none, nil
 	case kind == frameBarrier && len(body) == 17:
 		flags := body[16]
-		if flags&^(barrierSavepoint|barrierTerminal) != 0 {
+		if flags&^(barrierSavepoint|barrierTerminal|barrierHalt) != 0 {
 			return None, 0, none, fmt.Errorf("%w: barrier flags %#x", errCorrupt, flags)
 		}
 		return Barrier, 0, barrier.Barrier{
@@ -122,6 +126,7 @@ func decodeEvent(kind byte, body []byte) (Kind, int64, barrier.Barrier, error) {
 			TriggeredMillis: int64(binary.LittleEndian.Uint64(body[8:])),
 			Savepoint:       flags&barrierSavepoint != 0,
 			Terminal:        flags&barrierTerminal != 0,
+			Halt:            flags&barrierHalt != 0,
 		}, nil
 	case kind == frameIdle && len(body) == 0:
 		return Idle, 0, none, nil

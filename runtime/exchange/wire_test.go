@@ -31,6 +31,8 @@ func TestFrameBytes(t *testing.T) {
 		"watermark": {appendEvent(nil, 9, Watermark, -1, barrier.Barrier{}), slices.Concat([]byte{13, 0, 0, 0, 2, 9, 0, 0, 0}, ones)},
 		"barrier": {appendEvent(nil, 9, Barrier, 0, barrier.Barrier{ID: 7, TriggeredMillis: 8, Savepoint: true, Terminal: true}),
 			[]byte{22, 0, 0, 0, 3, 9, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 3}},
+		"halt": {appendEvent(nil, 9, Barrier, 0, barrier.Barrier{ID: 7, TriggeredMillis: 8, Halt: true}),
+			[]byte{22, 0, 0, 0, 3, 9, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 4}},
 		"idle":   {appendEvent(nil, 9, Idle, 0, barrier.Barrier{}), []byte{5, 0, 0, 0, 4, 9, 0, 0, 0}},
 		"active": {appendEvent(nil, 9, Active, 0, barrier.Barrier{}), []byte{5, 0, 0, 0, 5, 9, 0, 0, 0}},
 		"credit": {appendCredit(nil, 9, 513, 1<<16), []byte{13, 0, 0, 0, 6, 9, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 0}},

@@ -25,8 +25,8 @@ type Store struct {
 	changes []changeSet // of this epoch, one per table that changed
 	drops   []place
 
-	layers  []*layer // those that a snapshot may read
-	held    []*layer // changes not yet in a durable checkpoint, oldest first
+	layers  []*layer  // those that a snapshot may read
+	held    []*layer  // changes not yet in a durable checkpoint, oldest first
 	flying  []*Frozen // neither released nor aborted
 	zombies []*Frozen // aborted while they were being written
 	// lost is the last epoch whose changes are neither held nor in a durable

@@ -63,6 +63,9 @@ func (t *Task) Trigger(b barrier.Barrier) {
 		return
 	}
 	t.box.Mail(func() error {
+		if t.halted != 0 {
+			return nil
+		}
 		delay := t.cfg.Clock.Now().Sub(time.UnixMilli(b.TriggeredMillis))
 		return t.checkpoint(b, max(delay, 0), 0)
 	})
@@ -187,6 +190,9 @@ func (t *Task) checkpoint(b barrier.Barrier, delay, alignment time.Duration) err
 		VertexId: t.cfg.VertexID, Subtask: uint32(t.cfg.Subtask),
 		AlignmentUs: alignment.Microseconds(), StartDelayUs: delay.Microseconds(),
 		SyncUs: t.cfg.Clock.Now().Sub(from).Microseconds(),
+	}
+	if b.Halt {
+		t.halted, t.box.mail.halted = b.ID, true
 	}
 	select {
 	case t.encode <- e:

@@ -24,6 +24,12 @@
 // (operator.Context.Park), the second goroutine. Anything else is expected to
 // return to the loop within the job's hang timeout.
 //
+// With a barrier that says halt the task stops there for good: once it has taken
+// its part in the checkpoint it reads no gate, fires nothing, emits nothing and
+// throws away what operators post. Only mail turns. So its keyed state stays that
+// of the checkpoint, and Kept gives it to the tasks of the next attempt, which
+// begin with Restored.Kept where others read runs.
+//
 // All code of the job runs behind one door: a panic or an error there ends the
 // task with a *Failure that names operator and subtask and holds the stack.
 // A task never ends by itself otherwise; at the end of input it goes on taking

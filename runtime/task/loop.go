@@ -25,6 +25,10 @@ func (t *Task) loop() error {
 				return err
 			}
 		}
+		if t.halted != 0 {
+			t.sleep()
+			continue
+		}
 		busy, err := t.work()
 		if err != nil {
 			return err
@@ -34,12 +38,14 @@ func (t *Task) loop() error {
 		} else {
 			busy, err = t.takeInput()
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if busy {
+		case t.halted != 0:
+			continue // nothing may leave after the barrier
+		case busy:
 			err = t.flushIfDue()
-		} else {
+		default:
 			err = t.park()
 		}
 		if err != nil {
@@ -139,7 +145,7 @@ func (t *Task) takeFromSource() (bool, error) {
 // takeBarriers takes barriers only, for there is work to do before more input.
 func (t *Task) takeBarriers() error {
 	for g, gate := range t.gates {
-		for {
+		for t.halted == 0 {
 			item, ok := gate.PollBarrier()
 			if !ok {
 				break
@@ -290,9 +296,15 @@ func (t *Task) park() error {
 	if err := t.flushWriters(); err != nil {
 		return err
 	}
+	t.sleep()
+	return nil
+}
+
+// sleep waits for a signal, or for something at a gate.
+func (t *Task) sleep() {
 	select {
 	case <-t.box.signals.notify: // already there: not idle
-		return nil
+		return
 	default:
 	}
 	from := t.cfg.Clock.Now()
@@ -304,7 +316,6 @@ func (t *Task) park() error {
 	now := t.cfg.Clock.Now()
 	t.clocks.idle += now.Sub(from)
 	t.flushed = now
-	return nil
 }
 
 func (t *Task) flushOperators() error {
@@ -364,7 +375,7 @@ func (t *Task) DrainTo(positions []*pb.DrainPosition) {
 	if t.source == nil {
 		return
 	}
-	t.box.Mail(func() error {
+	t.box.Post(func() error {
 		t.source.DrainTo(positions)
 		return nil
 	})

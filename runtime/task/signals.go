@@ -44,15 +44,23 @@ func (s *signals) take(bit signal) bool {
 type mailbox struct {
 	mu struct {
 		sync.Mutex
-		letters []func() error
+		letters []letter
 	}
-	spare []func() error
+	spare []letter
+	// halted is the task's: operators' letters are thrown away, for what they
+	// do belongs after the barrier.
+	halted bool
 }
 
-func (m *mailbox) put(f func() error) {
+type letter struct {
+	f          func() error
+	ofOperator bool
+}
+
+func (m *mailbox) put(l letter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.mu.letters = append(m.mu.letters, f)
+	m.mu.letters = append(m.mu.letters, l)
 }
 
 // run runs what is there, in order, on the task's goroutine. What comes
@@ -62,9 +70,12 @@ func (m *mailbox) run() error {
 	letters := m.mu.letters
 	m.mu.letters = m.spare[:0]
 	m.mu.Unlock()
-	for i, f := range letters {
-		letters[i] = nil
-		if err := f(); err != nil {
+	for i, l := range letters {
+		letters[i] = letter{}
+		if l.ofOperator && m.halted {
+			continue
+		}
+		if err := l.f(); err != nil {
 			return err
 		}
 	}

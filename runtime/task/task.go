@@ -43,7 +43,10 @@ type Output struct {
 
 // Restored is what an operator gets back from a checkpoint.
 type Restored struct {
-	Runs    []*snapshot.Reader
+	Runs []*snapshot.Reader
+	// Kept are stores that halted tasks of this process left, from which the
+	// operator's takes what it owns. Runs are those of the other key groups.
+	Kept    []*state.Store
 	State   state.Restore
 	Entries []*pb.OperatorEntry
 	// Rebase says that no later checkpoint can refer to Runs: the first one
@@ -101,7 +104,14 @@ func (m *Mailbox) Notify() chan struct{} { return m.signals.notify }
 
 // Mail runs f on the task's goroutine between batches; it never blocks.
 func (m *Mailbox) Mail(f func() error) {
-	m.mail.put(f)
+	m.mail.put(letter{f: f})
+	m.signals.set(mailed)
+}
+
+// Post is Mail for what operators do on their own account. Once the task has
+// halted it is dropped, like the records after the barrier.
+func (m *Mailbox) Post(f func() error) {
+	m.mail.put(letter{f: f, ofOperator: true})
 	m.signals.set(mailed)
 }
 
@@ -134,6 +144,9 @@ type Task struct {
 	encode   chan *encoding
 	held     []frozen
 	finished bool
+	// halted is the checkpoint with whose barrier the task halted, 0 while it
+	// runs.
+	halted uint64
 
 	flushed time.Time
 	clocks  clocks
@@ -193,6 +206,29 @@ func New(cfg Config) (*Task, error) {
 		t.combiner = watermark.NewCombiner(channels)
 	}
 	return t, nil
+}
+
+// Kept detaches the keyed state of a task that halted at a checkpoint and
+// returns it by operator; what is in use is not in it. It is called once, after
+// Run has returned. Of a task that did not halt, or at another checkpoint,
+// there is none.
+func (t *Task) Kept(checkpoint uint64) map[string]*state.Store {
+	if t.halted == 0 || t.halted != checkpoint {
+		return nil
+	}
+	kept := make(map[string]*state.Store)
+	for i := range t.ops {
+		op := &t.ops[i]
+		if op.Context.State == nil {
+			continue
+		}
+		if err := op.Context.State.Detach(); err != nil {
+			t.cfg.Log.Warn("state is not kept", "operator", op.Name, "subtask", t.cfg.Subtask, "error", err)
+			continue
+		}
+		kept[op.UID] = op.Context.State
+	}
+	return kept
 }
 
 // Source is the source operator of the chain, nil where there is none.
@@ -308,6 +344,11 @@ func (t *Task) open(ctx context.Context) error {
 			return fmt.Errorf("restore: %w", err)
 		}
 		op.rebase = r.Rebase
+		if len(r.Kept) > 0 {
+			if err := op.Context.State.Adopt(r.Kept, r.State); err != nil {
+				return fmt.Errorf("take over keyed state: %w", err)
+			}
+		}
 		if len(r.Runs) > 0 {
 			if err := op.Context.State.Load(r.Runs, r.State); err != nil {
 				return fmt.Errorf("restore keyed state: %w", err)

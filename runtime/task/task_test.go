@@ -17,10 +17,12 @@ import (
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/runtime/barrier"
 	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/exchange"
 	"github.com/millrace/millrace/runtime/keygroup"
 	"github.com/millrace/millrace/runtime/operator"
 	"github.com/millrace/millrace/runtime/sink"
 	"github.com/millrace/millrace/runtime/source"
+	"github.com/millrace/millrace/runtime/state"
 	"github.com/millrace/millrace/runtime/watermark"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -106,13 +108,17 @@ type chain struct {
 }
 
 func newChain(t testing.TB, restored []*pb.OperatorEntry, ops ...operator.Operator) *chain {
+	return newGatedChain(t, restored, nil, ops...)
+}
+
+func newGatedChain(t testing.TB, restored []*pb.OperatorEntry, gates []exchange.Gate, ops ...operator.Operator) *chain {
 	c := &chain{
 		box: NewMailbox(), ready: make(chan struct{}), checkpoints: make(chan *Checkpoint, 10),
 		exhausted: make(chan struct{}), metrics: make(chan *pb.TaskMetrics, 10),
 	}
 	groups := keygroup.RangeOf(0, 1, keygroup.Default)
 	cfg := Config{
-		VertexID: "v", KeyGroups: groups, Mailbox: c.box, Clock: clock.System, Log: slog.New(slog.DiscardHandler),
+		VertexID: "v", KeyGroups: groups, Gates: gates, Mailbox: c.box, Clock: clock.System, Log: slog.New(slog.DiscardHandler),
 		Restore:   func(context.Context, int) (Restored, error) { return Restored{Entries: restored}, nil },
 		Ready:     func() { close(c.ready) },
 		Running:   func() {},
@@ -126,7 +132,7 @@ func newChain(t testing.TB, restored []*pb.OperatorEntry, ops ...operator.Operat
 			UID: name, Name: name, Parent: i - 1, Operator: op,
 			Context: &operator.Context{
 				Name: name, UID: name, Parallelism: 1, KeyGroups: groups, Clock: clock.System, Log: cfg.Log,
-				Attempt: t.Context(), Mail: c.box.Mail, Wake: c.box.Wake, Held: func() {}, FirstOutput: func() {},
+				Attempt: t.Context(), Mail: c.box.Post, Wake: c.box.Wake, Held: func() {}, FirstOutput: func() {},
 				Fail: func(error) {}, Metrics: &operator.Metrics{},
 			},
 		})
@@ -212,6 +218,168 @@ func TestTaskCheckpointHoldsThePlaceOfTheBarrier(t *testing.T) {
 	}
 	if at := int64(binary.BigEndian.Uint64(s.GetPosition())); at != int64(end.n) {
 		t.Errorf("position %d, the sink has %d records, none after a terminal barrier", at, end.n)
+	}
+}
+
+// restless wants to do something whenever it may.
+type restless struct {
+	operator.Operator
+	ctx       *operator.Context
+	completed chan uint64
+	did       int
+	halted    bool // by the test's account
+	late      int
+	lazy      bool // without work of its own
+}
+
+func (r *restless) Open(ctx *operator.Context) error {
+	r.ctx = ctx
+	return r.Operator.Open(ctx)
+}
+
+func (r *restless) act() {
+	if r.did++; r.halted {
+		r.late++
+	}
+}
+
+func (r *restless) Work() (bool, int64, error) {
+	r.act()
+	if r.lazy {
+		return false, batch.NoTime, nil
+	}
+	r.ctx.Wake()
+	return r.did%3 > 0, batch.NoTime, nil
+}
+
+func (r *restless) Flush() error {
+	r.act()
+	return nil
+}
+
+func (r *restless) CurrentWatermark() int64 {
+	r.act()
+	return batch.NoTime
+}
+
+// Snapshot is the last thing that it does, if its barrier halts.
+func (r *restless) Snapshot(s *operator.Snapshot) error {
+	r.halted = s.CheckpointID == 2
+	return nil
+}
+
+func (r *restless) CheckpointCompleted(id uint64) error {
+	r.ctx.Mail(func() error { r.act(); return nil })
+	r.ctx.Wake()
+	r.completed <- id
+	return nil
+}
+
+func TestAHaltedTaskOnlyReadsItsMail(t *testing.T) {
+	const n = 1 << 40 // never ends
+	end := &adder{}
+	r := &restless{Operator: operator.NewMap(func(v int64) int64 { return v }), completed: make(chan uint64)}
+	c := newChain(t, nil, from(n), r, operator.NewSink(end))
+	c.ops[1].Context.State = state.NewStore(c.cfg.KeyGroups)
+	stop := c.run(t, all())
+	for id := uint64(1); id <= 2; id++ {
+		c.Trigger(barrier.Barrier{ID: id, TriggeredMillis: time.Now().UnixMilli(), Halt: id == 2})
+		c.Trigger(barrier.Barrier{ID: id + 5, TriggeredMillis: time.Now().UnixMilli()}) // not after a halt
+		cp := <-c.checkpoints
+		if id == 1 {
+			<-c.checkpoints
+		} else {
+			s := &pb.Split{}
+			if err := proto.Unmarshal(cp.Operators[0].Entries[0].GetValue(), s); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if at := int64(binary.BigEndian.Uint64(s.GetPosition())); at != int64(end.n) {
+					t.Errorf("position %d, the sink has %d records, none after the barrier", at, end.n)
+				}
+			}()
+		}
+		c.Completed(id)
+		if got := <-r.completed; got != id {
+			t.Errorf("checkpoint %d completed, want %d", got, id)
+		}
+	}
+	for range 3 { // each is a turn of the mailbox
+		c.RequestMetrics()
+		<-c.metrics
+	}
+	if len(c.checkpoints) > 0 {
+		t.Error("another checkpoint after the halt")
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if r.did == 0 || r.late > 0 {
+		t.Errorf("the operator did %d things, %d after the halt", r.did, r.late)
+	}
+	if c.Kept(1) != nil || c.Kept(2)["op-b"] != c.ops[1].Context.State {
+		t.Error("kept state is not that of the halt")
+	}
+}
+
+// script is a gate that gives out items, and counts how often it is asked after
+// the last.
+type script struct {
+	items []exchange.Item
+	late  int
+	// clock makes each item take so long that flushes are due.
+	clock *clock.Virtual
+}
+
+func (s *script) Channels() int { return 1 }
+
+func (s *script) Poll() (exchange.Item, error) {
+	if len(s.items) == 0 {
+		s.late++
+		return exchange.Item{}, nil
+	}
+	s.clock.Advance(FlushInterval)
+	item := s.items[0]
+	s.items = s.items[1:]
+	return item, nil
+}
+
+func (s *script) PollBarrier() (exchange.Item, bool) {
+	if len(s.items) > 0 && s.items[0].Kind != exchange.Barrier {
+		return exchange.Item{}, false
+	}
+	item, _ := s.Poll()
+	return item, item.Kind == exchange.Barrier
+}
+
+func (s *script) Block(int)                 {}
+func (s *script) Unblock()                  {}
+func (s *script) Stats() exchange.GateStats { return exchange.GateStats{} }
+
+// Once while the operator has work of its own, once while it takes input.
+func TestAHaltedTaskReadsNoGate(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		gate := &script{clock: clock.NewVirtual(time.UnixMilli(0)), items: []exchange.Item{
+			{Kind: exchange.Barrier, Barrier: barrier.Barrier{ID: 1}},
+			{Kind: exchange.Watermark, Time: 5},
+			{Kind: exchange.Barrier, Barrier: barrier.Barrier{ID: 2, Halt: true}},
+		}}
+		r := &restless{Operator: operator.NewMap(func(v int64) int64 { return v }), completed: make(chan uint64, 2), lazy: !busy}
+		c := newGatedChain(t, nil, []exchange.Gate{gate}, r, operator.NewSink(&adder{}))
+		c.cfg.Clock = gate.clock
+		stop := c.run(t)
+		<-c.checkpoints
+		<-c.checkpoints
+		for range 3 {
+			c.RequestMetrics()
+			<-c.metrics
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if r.did == 0 || r.late > 0 || gate.late > 0 {
+			t.Errorf("busy %v: the operator did %d things, %d after the halt; the gate was read %d times then", busy, r.did, r.late, gate.late)
+		}
 	}
 }
 

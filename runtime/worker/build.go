@@ -159,12 +159,17 @@ func (a *attempt) context(m *graph.Member, v *graph.Vertex, subtask int, groups 
 		Metrics: &operator.Metrics{},
 	}
 	c.Mail = func(f func() error) {
-		box.Mail(func() error {
+		box.Post(func() error {
 			c.Enter()
 			return f()
 		})
 	}
-	c.Fail = func(err error) { c.Mail(func() error { return err }) }
+	c.Fail = func(err error) {
+		box.Mail(func() error {
+			c.Enter()
+			return err
+		})
+	}
 	return c
 }
 

@@ -59,6 +59,7 @@ func (a *attempt) trigger(t *pb.TriggerCheckpoint) {
 	a.collect.trigger(t)
 	b := barrier.Barrier{
 		ID: t.GetCheckpointId(), TriggeredMillis: t.GetTriggeredMs(), Savepoint: t.GetSavepoint(), Terminal: t.GetTerminal(),
+		Halt: t.GetHalt(),
 	}
 	for _, r := range a.tasks {
 		r.Trigger(b)
