@@ -165,14 +165,11 @@ func Verify(ctx context.Context, b blob.Bucket, key string) (*Report, error) {
 }
 
 func verifyRun(ctx context.Context, b blob.Bucket, ref *pb.RunRef, groups int) (uint64, error) {
-	data, err := snapshot.Fetch(ctx, b, ref)
+	r, err := (&snapshot.Opener{Bucket: b}).Open(ctx, ref, 0, max(groups-1, 0))
 	if err != nil {
 		return 0, err
 	}
-	r, err := snapshot.Open(snapshot.NameOf(ref), data, 0, max(groups-1, 0))
-	if err != nil {
-		return 0, err
-	}
+	defer func() { _ = r.Close() }()
 	n := uint64(0)
 	for r.Next() {
 		n++

@@ -1,133 +1,136 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"hash/crc32"
+	"slices"
 
 	"github.com/millrace/millrace/blob"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
-// MaxChain is the longest chain of runs that a restore should have to merge.
-const MaxChain = 16
+// How chains of runs are kept short and small.
+//
+// A chain is one large run and, behind it, the changes since. What to merge is
+// decided from the sizes of its runs and that of the live state:
+//
+//   - All of it, when it has more than ¾ of the live state in dead bytes. What a
+//     full run costs was then paid for by changes of at least ¾ of its size, so
+//     full runs cost less than 4/3 of what changed, whatever the workload.
+//   - Else the newest runs, once there are fanIn of about one size: they become
+//     one, with their deletes and drops, and the rest is left alone. A byte is
+//     merged so once for each step of sizes, of which there are log16(state ÷
+//     change) at most.
+//
+// So the chain never holds more than twice the live state and what changes
+// while it is being merged, and is as long as fanIn for each step of sizes.
+const (
+	fanIn = 16
+	// alike: a run this many times larger than all that is newer is of
+	// another step.
+	alike = 4
+	// minDead keeps state of a few kilobytes from being rewritten every time.
+	minDead = 64 << 10
+)
 
-// ShouldCompact decides, for the runs of one subtask of one operator with the
-// newest delta among them, whether to write a full run in their place: when
-// dead bytes exceed live ones, or the chain is longer than MaxChain. live is
-// the size of the state as its store knows it. It never says so for a single
-// run.
-func ShouldCompact(chain []*pb.RunRef, delta Run, live uint64) bool {
-	runs, total := len(chain), uint64(len(delta.Bytes))
-	if !delta.Empty() {
-		runs++
+// Choose says which runs of a chain to merge to one: all from the returned
+// index on. With 0 the result is a full run. sizes go from the oldest run to
+// the newest, live is the size that a full run would have.
+func Choose(sizes []uint64, live uint64) (from int, merge bool) {
+	if len(sizes) < 2 {
+		return 0, false
 	}
-	for _, ref := range chain {
-		total += ref.GetLength()
+	total := uint64(0)
+	for _, n := range sizes {
+		total += n
 	}
-	if runs < 2 {
-		return false
+	if base := max(live, minDead); total > base+base/4*3 {
+		return 0, true
 	}
-	// A full run of small entries is larger than the store's own estimate; a
-	// floor keeps state of a few kilobytes from being rewritten every time.
-	return runs > MaxChain || total > 2*max(live, minDead)
+	from = len(sizes) - 1
+	for largest := sizes[from]; from > 0 && sizes[from-1] <= alike*max(largest, 1); from-- {
+		largest = max(largest, sizes[from-1])
+	}
+	return from, len(sizes)-from >= fanIn
 }
 
-const minDead = 64 << 10
+// Merger merges chains of runs.
+type Merger struct {
+	Opener  *Opener
+	Scratch Scratch
+	// Groups are the operator's key groups, First to Last those of the result.
+	Groups, First, Last int
+}
 
-// Compact merges a chain and the newest delta to one full run for the key
-// groups first to last. It may block on the bucket.
-func Compact(ctx context.Context, b blob.Bucket, chain []*pb.RunRef, delta Run, maxParallelism, first, last int) (Run, error) {
-	readers, err := OpenChain(ctx, b, chain, first, last)
+// Merge merges the newest runs of a chain, and the delta behind them, to one
+// run. With full they are the whole chain, and the run is the live state; else
+// the run stands for them towards what is older: it has their deletes and
+// drops. It may block on the bucket.
+func (m *Merger) Merge(ctx context.Context, chain []*pb.RunRef, delta Run, full bool) (Run, error) {
+	readers, err := m.Opener.Chain(ctx, chain, m.First, m.Last)
 	if err != nil {
 		return Run{}, fmt.Errorf("compact: %w", err)
 	}
+	defer func() {
+		for _, r := range readers {
+			_ = r.Close()
+		}
+	}()
 	if !delta.Empty() {
-		r, err := Open("(delta)", delta.Bytes, first, last)
+		r, err := delta.reader(m.First, m.Last)
 		if err != nil {
 			return Run{}, fmt.Errorf("compact: %w", err)
 		}
 		readers = append(readers, r)
 	}
-	w := NewWriter(maxParallelism)
-	w.Own(first, last)
-	w.Full()
-	m := Merge(readers)
-	for m.Next() {
-		e := m.Entry()
-		w.Put(e.Group, e.State, e.Namespace, e.Key, e.Value)
+	merged := Merge(readers)
+	merged.keep = !full
+	h := header{groups: m.Groups, first: m.First, last: m.Last, full: full, names: merged.names}
+	if !full {
+		h.drops = merged.allDrops()
 	}
-	if err := m.Err(); err != nil {
+	run, err := writeMerged(merged, m.Scratch, h)
+	if err != nil {
 		return Run{}, fmt.Errorf("compact: %w", err)
 	}
-	return w.Finish()
+	return run, nil
 }
 
-// OpenChain fetches and opens the runs of a chain that overlap the key groups
-// first to last, oldest first.
-func OpenChain(ctx context.Context, b blob.Bucket, chain []*pb.RunRef, first, last int) ([]*Reader, error) {
-	var readers []*Reader
-	for _, ref := range chain {
-		if int(ref.GetKeyGroupFirst()) > last || int(ref.GetKeyGroupLast()) < first {
-			continue
-		}
-		data, err := Fetch(ctx, b, ref)
-		if err != nil {
-			return nil, err
-		}
-		r, err := Open(NameOf(ref), data, first, last)
-		if err != nil {
-			return nil, err
-		}
-		readers = append(readers, r)
+// reader opens a run that has just been written.
+func (r Run) reader(first, last int) (*Reader, error) {
+	if r.file == nil {
+		return Open("(delta)", r.Bytes, first, last)
 	}
-	return readers, nil
+	return openSource("(delta)", r.Size(), &diskSource{r}, first, last, reading{window: localWindow})
 }
 
-// Fetch returns the bytes of a run, which are those that its reference was
-// made for, or an error.
-func Fetch(ctx context.Context, b blob.Bucket, ref *pb.RunRef) ([]byte, error) {
-	data := ref.GetInline()
-	if ref.GetObject() != "" {
-		var err error
-		data, _, err = b.Get(ctx, ref.GetObject(), int64(ref.GetOffset()), int64(ref.GetLength()))
-		if err != nil {
-			return nil, fmt.Errorf("read run %s: %w", NameOf(ref), err)
-		}
+// diskSource is a run in a scratch file.
+type diskSource struct{ run Run }
+
+func (s *diskSource) read(offset int64, p []byte, check func([]byte) error) ([]byte, error) {
+	if n, err := s.run.ReadAt(p, offset); n < len(p) {
+		return nil, fmt.Errorf("read scratch file: %w", err)
 	}
-	if uint64(len(data)) != ref.GetLength() {
-		return nil, &CorruptError{
-			Object: NameOf(ref), Offset: int64(len(data)), Truncated: uint64(len(data)) < ref.GetLength(),
-			Reason: fmt.Sprintf("%d bytes, its manifest says %d", len(data), ref.GetLength()),
-		}
-	}
-	if crc := crc32.Checksum(data, castagnoli); crc != ref.GetCrc32C() {
-		return nil, &CorruptError{
-			Object: NameOf(ref), Offset: flipped(data),
-			Reason: fmt.Sprintf("CRC %08x, its manifest says %08x", crc, ref.GetCrc32C()),
-		}
-	}
-	return data, nil
+	return p, check(p)
 }
 
-// flipped finds the part of a damaged run that does not check, 0 if each does.
-func flipped(data []byte) int64 {
-	var c *CorruptError
-	if _, err := Open("", data, 0, maxGroups); errors.As(err, &c) {
-		return c.Offset
+// allDrops are those of all readers.
+func (m *Merged) allDrops() []dropped {
+	var drops []dropped
+	for p := range m.hides {
+		drops = append(drops, dropped{uint32(p.state), p.ns})
 	}
-	return 0
+	slices.SortFunc(drops, func(a, b dropped) int {
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.ns, b.ns))
+	})
+	return drops
 }
 
-// NameOf is how errors name a run.
-func NameOf(ref *pb.RunRef) string {
-	if ref.GetObject() == "" {
-		return "(inline)"
-	}
-	if ref.GetOffset() == 0 {
-		return ref.GetObject()
-	}
-	return fmt.Sprintf("%s+%d", ref.GetObject(), ref.GetOffset())
+// Compact merges a chain and the newest delta to one full run for the key
+// groups first to last, in memory. It may block on the bucket.
+func Compact(ctx context.Context, b blob.Bucket, chain []*pb.RunRef, delta Run, maxParallelism, first, last int) (Run, error) {
+	m := Merger{Opener: &Opener{Bucket: b}, Groups: maxParallelism, First: first, Last: last}
+	return m.Merge(ctx, chain, delta, true)
 }

@@ -14,6 +14,8 @@ type Merged struct {
 	hides   map[place][]int // readers whose drops name a place
 	heap    []int           // readers that stand at an entry, the least first
 	begun   bool
+	// keep gives out deletes too: they stand for what they hide elsewhere.
+	keep bool
 
 	entry Entry
 	err   error
@@ -31,8 +33,8 @@ type place struct {
 }
 
 // Merge joins readers, which go from the oldest run to the newest: for each
-// key the newest entry counts, and only live ones are returned. Readers must
-// not be used otherwise meanwhile.
+// key the newest entry counts, and only live ones are returned, each until the
+// next call of Next. Readers must not be used otherwise meanwhile.
 func Merge(readers []*Reader) *Merged {
 	m := &Merged{readers: readers, hides: map[place][]int{}}
 	for _, r := range readers {
@@ -72,7 +74,7 @@ func (m *Merged) Next() bool {
 		for m.err == nil && len(m.heap) > 0 && m.same(i, p, e) {
 			m.advance()
 		}
-		if m.err == nil && !e.Delete && !m.hidden(i, p, e.Group) {
+		if m.err == nil && (m.keep || !e.Delete) && !m.hidden(i, p, e.Group) {
 			m.entry = e
 			return true
 		}

@@ -8,21 +8,30 @@ import (
 )
 
 // Reader gives the entries of a run for a range of key groups, in order.
+//
+// One that Open made reads from memory, and its entries last as long as that.
+// One that an Opener made reads window by window, each checked before its
+// first entry is given out; an entry lasts until Next was called twice more.
 type Reader struct {
 	object      string
-	data        []byte
+	size        int64
 	first, last int // key groups that the run speaks for
 	from, to    int // those that are read
 	full        bool
 	names       []string
 	drops       []Drop
 	blocks      []block // those in range
+	crc         uint32  // of the whole run, as its head has it
+
+	windows windows
 
 	// Iteration.
-	next  int // block to begin next
-	at    int
-	left  int // entries left in the block
-	end   int
+	data  []byte // the window
+	base  int    // offset of data in the run
+	next  int    // block to begin next
+	at    int    // in data
+	left  int    // entries left in the block
+	end   int    // of the block in data
 	state int
 	entry Entry
 	err   error
@@ -31,10 +40,20 @@ type Reader struct {
 // Open checks a run and returns a reader for the key groups first to last,
 // inclusive. name is the object that errors name. The reader keeps data.
 func Open(name string, data []byte, first, last int) (*Reader, error) {
-	r := &Reader{object: name, data: data, from: first, to: last}
-	if err := r.open(); err != nil {
+	r := &Reader{object: name, size: int64(len(data)), from: first, to: last}
+	head, err := r.checkHead(data)
+	if err == nil {
+		err = r.parse(head)
+	}
+	if err != nil {
 		return nil, err
 	}
+	for _, b := range r.blocks {
+		if err := r.check(b, data[b.offset:b.offset+b.length]); err != nil {
+			return nil, err
+		}
+	}
+	r.data, r.windows.loaded = data, len(r.blocks)
 	return r, nil
 }
 
@@ -50,6 +69,13 @@ func (r *Reader) IsFull() bool { return r.full }
 // Groups are the key groups that the run speaks for, inclusive.
 func (r *Reader) Groups() (first, last int) { return r.first, r.last }
 
+// Close ends reading ahead. It may be called more than once, and at any time
+// that Next is not.
+func (r *Reader) Close() error {
+	r.windows.close()
+	return nil
+}
+
 // speaksFor says whether what the run hides in older ones reaches a key group:
 // one of the run's, and of those that this reader was opened for. A chain may
 // read a run in parts, each with the older runs of its own key groups.
@@ -61,55 +87,64 @@ func (r *Reader) corrupt(offset int, format string, args ...any) error {
 	return &CorruptError{Object: r.object, Offset: int64(offset), Reason: fmt.Sprintf(format, args...)}
 }
 
-func (r *Reader) truncated(format string, args ...any) error {
+func (r *Reader) truncated(size int64, format string, args ...any) error {
 	return &CorruptError{
-		Object: r.object, Offset: int64(len(r.data)), Truncated: true,
+		Object: r.object, Offset: size, Truncated: true,
 		Reason: "truncated: " + fmt.Sprintf(format, args...),
 	}
 }
 
-func (r *Reader) open() error {
-	le, data := binary.LittleEndian, r.data
+// errLongHead: more of the run is needed to see its whole head.
+type errLongHead struct{ head int64 }
+
+func (e *errLongHead) Error() string { return fmt.Sprintf("the head has %d bytes", e.head) }
+
+// checkHead checks the beginning of a run of r.size bytes and returns its head.
+func (r *Reader) checkHead(data []byte) ([]byte, error) {
+	le := binary.LittleEndian
 	if len(data) < fixedHead {
-		return r.truncated("%d bytes, a run has at least %d", len(data), fixedHead)
+		return nil, r.truncated(int64(len(data)), "%d bytes, a run has at least %d", len(data), fixedHead)
 	}
 	if string(data[:4]) != magic {
-		return r.corrupt(0, "magic %q, want %q", data[:4], magic)
+		return nil, r.corrupt(0, "magic %q, want %q", data[:4], magic)
 	}
-	if v := le.Uint16(data[4:]); v != version {
-		return r.corrupt(4, "version %d, this build reads version %d", v, version)
+	if v := le.Uint16(data[4:]); v != versionPlain && v != versionSplit {
+		return nil, r.corrupt(4, "version %d, this build reads versions %d and %d", v, versionPlain, versionSplit)
 	}
-	if n := le.Uint64(data[8:]); n > uint64(len(data)) {
-		return r.truncated("%d bytes, its head says %d", len(data), n)
-	} else if n < uint64(len(data)) {
-		return r.corrupt(8, "length %d, but the run has %d bytes", n, len(data))
+	if n := le.Uint64(data[8:]); n > uint64(r.size) {
+		return nil, r.truncated(r.size, "%d bytes, its head says %d", r.size, n)
+	} else if n < uint64(r.size) {
+		return nil, r.corrupt(8, "length %d, but the run has %d bytes", n, r.size)
 	}
-	head := uint64(le.Uint32(data[20:]))
-	if head < fixedHead || head > uint64(len(data)) {
-		return r.corrupt(20, "head of %d bytes in a run of %d", head, len(data))
+	head := int64(le.Uint32(data[20:]))
+	if head < fixedHead || head > r.size {
+		return nil, r.corrupt(20, "head of %d bytes in a run of %d", head, r.size)
+	}
+	if head > int64(len(data)) {
+		return nil, &errLongHead{head}
 	}
 	if got, want := headCRC(data[:head]), le.Uint32(data[crcOffset:]); got != want {
-		return r.corrupt(crcOffset, "head has CRC %08x, want %08x", got, want)
+		return nil, r.corrupt(crcOffset, "head has CRC %08x, want %08x", got, want)
 	}
-	groups := int(le.Uint32(data[24:]))
-	r.first, r.last = int(le.Uint32(data[28:])), int(le.Uint32(data[32:]))
+	return data[:head], nil
+}
+
+// parse reads a head, whose bytes are known to be those that were written; its
+// checks guard against a faulty writer.
+func (r *Reader) parse(head []byte) error {
+	le := binary.LittleEndian
+	groups := int(le.Uint32(head[24:]))
+	r.first, r.last = int(le.Uint32(head[28:])), int(le.Uint32(head[32:]))
 	if groups < 1 || groups > maxGroups || r.first > r.last || r.last >= groups {
 		return r.corrupt(24, "key groups %d to %d of %d", r.first, r.last, groups)
 	}
-	flags := le.Uint32(data[56:])
-	if le.Uint16(data[6:]) != 0 || flags&^flagFull != 0 {
+	flags := le.Uint32(head[56:])
+	if le.Uint16(head[6:]) != 0 || flags&^flagFull != 0 {
 		return r.corrupt(56, "unknown flags %#x", flags)
 	}
 	r.full = flags&flagFull != 0
-	return r.openLists(int(head))
-}
-
-// openLists reads names, drops and index, whose bytes are known to be those
-// that were written; the checks guard against a faulty writer.
-func (r *Reader) openLists(head int) error {
-	le := binary.LittleEndian
-	s := scanner{data: r.data[:head], at: fixedHead}
-	names, drops, blocks := le.Uint32(r.data[36:]), le.Uint32(r.data[40:]), le.Uint32(r.data[44:])
+	s := scanner{data: head, at: fixedHead}
+	names, drops, blocks := le.Uint32(head[36:]), le.Uint32(head[40:]), le.Uint32(head[44:])
 	for i := uint32(0); i < names; i++ {
 		name := string(s.bytes())
 		if s.bad || (i > 0 && name <= r.names[i-1]) {
@@ -129,63 +164,89 @@ func (r *Reader) openLists(head int) error {
 		}
 		r.drops = append(r.drops, d)
 	}
-	return r.openIndex(&s, int(blocks), head)
+	return r.parseIndex(&s, int(blocks), head)
 }
 
-func (r *Reader) openIndex(s *scanner, blocks, head int) error {
-	offset, prev, entries := head, r.first-1, uint64(0)
+func (r *Reader) parseIndex(s *scanner, blocks int, head []byte) error {
+	// Only version 2 has several blocks of a key group.
+	step := 1
+	if binary.LittleEndian.Uint16(head[4:]) == versionSplit {
+		step = 0
+	}
+	offset, prev, entries := int64(len(head)), r.first-step, uint64(0)
+	r.crc = crc32.Checksum(head, castagnoli)
 	for i := range blocks {
 		group, count, length := s.uvarint(), s.uvarint(), s.uvarint()
 		crc := s.fixed32()
 		// An entry takes two bytes at least, its tag and its key's length.
-		if s.bad || group > uint64(r.last) || int(group) <= prev ||
-			length > uint64(len(r.data)-offset) || count == 0 || count > length/2 {
+		if s.bad || group > uint64(r.last) || int(group) < prev+step ||
+			length > uint64(r.size-offset) || count == 0 || count > length/2 {
 			return r.corrupt(s.at, "index line %d of %d", i, blocks)
 		}
-		b := block{group: int(group), entries: int(count), offset: offset, length: int(length), crc: crc}
+		b := block{group: int(group), entries: int(count), offset: int(offset), length: int(length), crc: crc}
 		if b.group >= r.from && b.group <= r.to {
-			if got := crc32.Checksum(r.data[offset:offset+b.length], castagnoli); got != crc {
-				return r.corrupt(offset, "key group %d has CRC %08x, want %08x", b.group, got, crc)
-			}
 			r.blocks = append(r.blocks, b)
 		}
-		prev, offset, entries = b.group, offset+b.length, entries+count
+		r.crc = combine(r.crc, crc, int64(length))
+		prev, offset, entries = b.group, offset+int64(length), entries+count
 	}
-	if s.at != head {
+	if s.at != len(head) {
 		return r.corrupt(s.at, "head goes on after its lists")
 	}
-	if offset != len(r.data) {
-		return r.corrupt(offset, "blocks end %d bytes before the run", len(r.data)-offset)
+	if offset != r.size {
+		return r.corrupt(int(offset), "blocks end %d bytes before the run", r.size-offset)
 	}
-	if want := binary.LittleEndian.Uint64(r.data[48:]); entries != want {
+	if want := binary.LittleEndian.Uint64(head[48:]); entries != want {
 		return r.corrupt(48, "%d entries in the index, %d in the head", entries, want)
+	}
+	return nil
+}
+
+// check compares the bytes of a block with the index.
+func (r *Reader) check(b block, data []byte) error {
+	if got := crc32.Checksum(data, castagnoli); got != b.crc {
+		return r.corrupt(b.offset, "key group %d has CRC %08x, want %08x", b.group, got, b.crc)
 	}
 	return nil
 }
 
 // Next moves to the next entry; false at the end or on an error (Err).
 func (r *Reader) Next() bool {
-	if r.err != nil {
+	if r.left > 0 {
+		r.left--
+		return r.decode(false)
+	}
+	return r.begin()
+}
+
+// begin goes on with the next block.
+func (r *Reader) begin() bool {
+	switch {
+	case r.err != nil:
+		return false
+	case r.at != r.end:
+		r.err = r.corrupt(r.base+r.at, "key group goes on after its last entry")
+		return false
+	case r.next == len(r.blocks):
+		return false
+	case r.next == r.windows.loaded:
+		if r.data, r.base, r.err = r.windows.load(); r.err != nil {
+			return false
+		}
+	}
+	b := r.blocks[r.next]
+	continued := r.next > 0 && r.blocks[r.next-1].group == b.group
+	r.next++
+	r.at, r.end, r.left = b.offset-r.base, b.offset-r.base+b.length, b.entries-1
+	r.entry.Group = b.group
+	before, state := r.entry, r.state
+	if !r.decode(true) {
 		return false
 	}
-	first := false
-	for r.left == 0 {
-		if r.at != r.end {
-			r.err = r.corrupt(r.at, "key group goes on after its last entry")
-			return false
-		}
-		if r.next == len(r.blocks) {
-			return false
-		}
-		b := r.blocks[r.next]
-		r.next++
-		r.at, r.end, r.left = b.offset, b.offset+b.length, b.entries
-		r.entry.Group = b.group
-		first = true
+	if continued && !sorted(state, before, r.state, r.entry) {
+		return r.fail(b.offset, "entries out of order")
 	}
-	r.left--
-	r.err = r.decode(first)
-	return r.err == nil
+	return true
 }
 
 // Entry is the current entry, valid after Next answered true.
@@ -194,38 +255,51 @@ func (r *Reader) Entry() Entry { return r.entry }
 // Err is what ended the iteration, nil at the end of the run.
 func (r *Reader) Err() error { return r.err }
 
-func (r *Reader) decode(first bool) error {
+func (r *Reader) fail(offset int, format string, args ...any) bool {
+	r.err, r.left = r.corrupt(offset, format, args...), 0
+	r.at = r.end
+	return false
+}
+
+// decode reads the next entry; first says that it begins a block.
+func (r *Reader) decode(first bool) bool {
 	start := r.at
-	s := scanner{data: r.data[:r.end], at: r.at}
-	e, prev := &r.entry, r.entry
-	prevState := r.state
+	s := scanner{data: r.data[:r.end], at: start}
+	e := &r.entry
 	tag := s.byte()
 	if tag&^(tagDelete|tagSame) != 0 || (first && tag&tagSame != 0) {
-		return r.corrupt(start, "entry tag %#x", tag)
+		return r.fail(r.base+start, "entry tag %#x", tag)
 	}
+	ordered := first
 	if tag&tagSame == 0 {
 		state := s.uvarint()
-		e.Namespace = s.varint()
+		ns := s.varint()
 		if s.bad || state >= uint64(len(r.names)) {
-			return r.corrupt(start, "entry of state %d, the run has %d", state, len(r.names))
+			return r.fail(r.base+start, "entry of state %d, the run has %d", state, len(r.names))
 		}
-		r.state = int(state)
-		e.State = r.names[state]
+		if !first {
+			if int(state) < r.state || int(state) == r.state && ns < e.Namespace {
+				return r.fail(r.base+start, "entries out of order")
+			}
+			ordered = int(state) != r.state || ns != e.Namespace
+		}
+		r.state, e.State, e.Namespace = int(state), r.names[state], ns
 	}
+	before := e.Key
 	e.Key = s.bytes()
-	e.Delete = tag&tagDelete != 0
-	e.Value = nil
-	if !e.Delete {
+	if e.Delete = tag&tagDelete != 0; e.Delete {
+		e.Value = nil
+	} else {
 		e.Value = s.bytes()
 	}
 	if s.bad {
-		return r.corrupt(start, "entry runs over the end of key group %d", e.Group)
+		return r.fail(r.base+start, "entry runs over the end of key group %d", e.Group)
 	}
-	if !first && !sorted(prevState, prev, r.state, *e) {
-		return r.corrupt(start, "entries out of order")
+	if !ordered && bytes.Compare(before, e.Key) >= 0 {
+		return r.fail(r.base+start, "entries out of order")
 	}
 	r.at = s.at
-	return nil
+	return true
 }
 
 func sorted(aState int, a Entry, bState int, b Entry) bool {
@@ -257,6 +331,11 @@ func (s *scanner) byte() byte {
 }
 
 func (s *scanner) uvarint() uint64 {
+	if s.at < len(s.data) && s.data[s.at] < 0x80 {
+		v := s.data[s.at]
+		s.at++
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(s.data[s.at:])
 	if n <= 0 {
 		s.bad = true

@@ -1,46 +1,108 @@
 package snapshot
 
 import (
+	"bytes"
 	"fmt"
 	"hash/crc32"
+	"io"
+	"os"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
+// A run in which no key group has two blocks is of version 1.
 const (
-	magic       = "MRRN"
-	version     = 1
-	fixedHead   = 60
-	crcOffset   = 16
-	flagFull    = 1
-	tagDelete   = 1
-	tagSame     = 2
-	maxGroups   = 1 << 15
-	maxNameSize = 1 << 16
+	magic        = "MRRN"
+	versionPlain = 1
+	versionSplit = 2
+	fixedHead    = 60
+	crcOffset    = 16
+	flagFull     = 1
+	tagDelete    = 1
+	tagSame      = 2
+	maxGroups    = 1 << 15
+	maxNameSize  = 1 << 16
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// Run is an encoded run.
+// Run is an encoded run, in memory or in a file that has no name.
 type Run struct {
+	// Bytes are the run where it is in memory.
 	Bytes []byte
 	// KeyGroupFirst and KeyGroupLast are the key groups that the run speaks
 	// for, inclusive.
 	KeyGroupFirst int
 	KeyGroupLast  int
 	Entries       int
+
+	file *onDisk
+}
+
+// onDisk is a run whose blocks are in a file.
+type onDisk struct {
+	head   []byte
+	blocks *os.File
+	offset int64 // of the blocks in the file
+	length int64
+	crc    uint32 // of the blocks
 }
 
 // Empty says that the run changes nothing: no checkpoint needs to name it.
-func (r Run) Empty() bool { return len(r.Bytes) == 0 }
+func (r Run) Empty() bool { return r.Size() == 0 }
+
+// Size is the length of the run in bytes.
+func (r Run) Size() int64 {
+	if r.file == nil {
+		return int64(len(r.Bytes))
+	}
+	return int64(len(r.file.head)) + r.file.length
+}
+
+// Open reads the run from its beginning, any number of times until Close.
+func (r Run) Open() io.Reader {
+	if r.file == nil {
+		return bytes.NewReader(r.Bytes)
+	}
+	return io.MultiReader(bytes.NewReader(r.file.head), io.NewSectionReader(r.file.blocks, r.file.offset, r.file.length))
+}
+
+// ReadAt reads a part of the run.
+func (r Run) ReadAt(p []byte, offset int64) (int, error) {
+	if r.file == nil {
+		return bytes.NewReader(r.Bytes).ReadAt(p, offset)
+	}
+	n := 0
+	if head := int64(len(r.file.head)); offset < head {
+		if n = copy(p, r.file.head[offset:]); n == len(p) {
+			return n, nil
+		}
+	}
+	m, err := io.NewSectionReader(r.file.blocks, r.file.offset, r.file.length).ReadAt(p[n:], offset+int64(n)-int64(len(r.file.head)))
+	return n + m, err
+}
+
+// Close frees the file of a run that is not in memory. It may be left out:
+// the file goes with the run.
+func (r Run) Close() error {
+	if r.file == nil {
+		return nil
+	}
+	return r.file.blocks.Close()
+}
+
+func (r Run) crc() uint32 {
+	if r.file == nil {
+		return crc32.Checksum(r.Bytes, castagnoli)
+	}
+	return combine(crc32.Checksum(r.file.head, castagnoli), r.file.crc, r.file.length)
+}
 
 // Ref is the reference to a run that lies at offset in an object.
 func (r Run) Ref(object string, offset uint64) *pb.RunRef {
 	return &pb.RunRef{
 		Object:        object,
 		Offset:        offset,
-		Length:        uint64(len(r.Bytes)),
-		Crc32C:        crc32.Checksum(r.Bytes, castagnoli),
+		Length:        uint64(r.Size()),
+		Crc32C:        r.crc(),
 		KeyGroupFirst: uint32(r.KeyGroupFirst),
 		KeyGroupLast:  uint32(r.KeyGroupLast),
 		Entries:       uint64(r.Entries),
@@ -48,7 +110,7 @@ func (r Run) Ref(object string, offset uint64) *pb.RunRef {
 }
 
 // Inline is the reference to a run that travels inside its message. It shares
-// the run's bytes.
+// the run's bytes, which must be in memory.
 func (r Run) Inline() *pb.RunRef {
 	ref := r.Ref("", 0)
 	ref.Inline = r.Bytes

@@ -305,35 +305,6 @@ func TestFetchChecksAgainstTheReference(t *testing.T) {
 	}
 }
 
-func TestShouldCompact(t *testing.T) {
-	refs := func(n int, size uint64) (c []*pb.RunRef) {
-		for range n {
-			c = append(c, &pb.RunRef{Length: size})
-		}
-		return c
-	}
-	delta := Run{Bytes: make([]byte, 100_000)}
-	for _, c := range []struct {
-		name  string
-		chain []*pb.RunRef
-		delta Run
-		live  uint64
-		want  bool
-	}{
-		{"first run", nil, delta, 1, false},
-		{"mostly live", refs(3, 100_000), delta, 300_000, false},
-		{"mostly dead", refs(3, 100_000), delta, 150_000, true},
-		{"small state is left alone", refs(3, 1000), Run{Bytes: make([]byte, 10)}, 0, false},
-		{"as long as allowed", refs(15, 10), delta, 1 << 30, false},
-		{"too long", refs(16, 10), delta, 1 << 30, true},
-		{"too long by an empty delta", refs(16, 10), Run{}, 1 << 30, false},
-	} {
-		if got := ShouldCompact(c.chain, c.delta, c.live); got != c.want {
-			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
-		}
-	}
-}
-
 func TestWriterCostsNoAllocationPerChange(t *testing.T) {
 	w := NewWriter(1024)
 	keys := make([][]byte, 1000)
@@ -384,7 +355,7 @@ func FuzzReader(f *testing.F) {
 // repair sets length and head CRC to what the bytes are.
 func repair(data []byte) {
 	copy(data, magic)
-	data[4], data[5] = version, 0
+	data[4], data[5] = 1+data[4]&1, 0
 	le64(data[8:], uint64(len(data)))
 	head := int(uint32(data[20]) | uint32(data[21])<<8)
 	if head >= fixedHead && head <= len(data) {

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"slices"
 )
 
@@ -13,18 +12,22 @@ import (
 //
 // Changes may come in any order; of several changes of one key the last one
 // counts. Keys and values are copied to one arena, so that a change costs no
-// allocation once the arena has grown.
+// allocation once the arena has grown. With a Scratch the arena has a bound.
 type Writer struct {
 	groups      int
 	first, last int
 	full        bool
 	arena       []byte
 	changes     []change
-	scratch     []change
+	sorting     []change
 	names       []string
 	nameIndex   map[string]uint32
 	lastName    uint32
 	drops       []dropped
+
+	scratch Scratch
+	parts   *parts // what has been spilled
+	err     error
 }
 
 // change is free of pointers, so that the collector never walks the list.
@@ -38,11 +41,6 @@ type change struct {
 	seq    uint32 // later changes have higher ones
 	group  uint16
 	delete bool
-}
-
-type dropped struct {
-	name uint32
-	ns   int64
 }
 
 // NewWriter returns a writer for an operator with this many key groups. The
@@ -88,16 +86,17 @@ func (w *Writer) Drop(state string, ns int64) {
 	w.drops = append(w.drops, dropped{name: w.nameOf(state), ns: ns})
 }
 
-// Len is the number of changes and drops so far.
+// Len is the number of changes and drops in memory.
 func (w *Writer) Len() int { return len(w.changes) + len(w.drops) }
 
-// Size is the number of bytes of keys and values so far.
+// Size is the number of bytes of keys and values in memory.
 func (w *Writer) Size() int { return len(w.arena) }
 
 // Reset forgets everything but the memory and the key groups.
 func (w *Writer) Reset() {
 	w.arena, w.changes, w.drops = w.arena[:0], w.changes[:0], w.drops[:0]
-	w.full = false
+	w.full, w.err = false, nil
+	w.forgetParts()
 }
 
 func (w *Writer) add(c change, group int) {
@@ -106,6 +105,9 @@ func (w *Writer) add(c change, group int) {
 	}
 	c.group, c.seq, c.prefix = uint16(group), uint32(len(w.changes)), prefixOf(w.key(c))
 	w.changes = append(w.changes, c)
+	if w.scratch.Folder != "" && w.held() > w.scratch.Memory {
+		w.spill()
+	}
 }
 
 // nameOf numbers state names in order of appearance. Consecutive changes
@@ -128,6 +130,12 @@ func (w *Writer) nameOf(state string) uint32 {
 // that is not Full, gives an empty run. The writer may be used again after
 // Reset; the run does not share its memory.
 func (w *Writer) Finish() (Run, error) {
+	if w.err != nil {
+		return Run{}, w.err
+	}
+	if w.parts != nil {
+		return w.join()
+	}
 	if w.Len() == 0 && !w.full {
 		return Run{KeyGroupFirst: w.first, KeyGroupLast: w.last}, nil
 	}
@@ -135,19 +143,28 @@ func (w *Writer) Finish() (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	w.sortChanges(rank)
-	blocks, body := w.encodeBlocks(rank)
-	entries := 0
-	for _, b := range blocks {
-		entries += b.entries
-	}
-	drops := w.sortDrops(rank)
-	head := w.encodeHead(sorted, drops, blocks, entries, uint64(len(body)))
+	b := newBuilder(nil, blockLimit)
+	b.body = make([]byte, 0, len(w.arena)+6*len(w.changes))
+	w.encode(b, rank)
+	head := b.head(w.header(sorted, rank), len(b.body))
 	return Run{
-		Bytes:         append(head, body...),
+		Bytes:         append(head, b.body...),
 		KeyGroupFirst: w.first, KeyGroupLast: w.last,
-		Entries: entries,
+		Entries: b.entries,
 	}, nil
+}
+
+// encode sorts the changes and adds them to the blocks.
+func (w *Writer) encode(b *builder, rank []uint32) {
+	w.sortChanges(rank)
+	for _, c := range w.changes {
+		b.add(int(c.group), rank[c.name], c.ns, w.key(c), w.value(c), c.delete)
+	}
+	b.end()
+}
+
+func (w *Writer) header(names []string, rank []uint32) header {
+	return header{groups: w.groups, first: w.first, last: w.last, full: w.full, names: names, drops: w.sortDrops(rank)}
 }
 
 // rankNames sorts the state names and maps each to its place.
@@ -202,12 +219,12 @@ func (w *Writer) groupChanges() {
 	for g := range w.groups {
 		starts[g+1] += starts[g]
 	}
-	w.scratch = slices.Grow(w.scratch[:0], len(w.changes))[:len(w.changes)]
+	w.sorting = slices.Grow(w.sorting[:0], len(w.changes))[:len(w.changes)]
 	for _, c := range w.changes {
-		w.scratch[starts[c.group]] = c
+		w.sorting[starts[c.group]] = c
 		starts[c.group]++
 	}
-	w.changes, w.scratch = w.scratch, w.changes
+	w.changes, w.sorting = w.sorting, w.changes
 }
 
 // compare orders changes of one key group by state, namespace and key.
@@ -251,85 +268,4 @@ func (w *Writer) sortDrops(rank []uint32) []dropped {
 		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.ns, b.ns))
 	})
 	return slices.Compact(drops)
-}
-
-// block is one line of the index.
-type block struct {
-	group, entries int
-	offset, length int
-	crc            uint32
-}
-
-func (w *Writer) encodeBlocks(rank []uint32) ([]block, []byte) {
-	var blocks []block
-	body := make([]byte, 0, len(w.arena)+6*len(w.changes))
-	for i := 0; i < len(w.changes); {
-		start, group, from := len(body), w.changes[i].group, i
-		for ; i < len(w.changes) && w.changes[i].group == group; i++ {
-			c := w.changes[i]
-			var tag byte
-			if c.delete {
-				tag |= tagDelete
-			}
-			if i > from && c.name == w.changes[i-1].name && c.ns == w.changes[i-1].ns {
-				body = append(body, tag|tagSame)
-			} else {
-				body = append(body, tag)
-				body = binary.AppendUvarint(body, uint64(rank[c.name]))
-				body = binary.AppendVarint(body, c.ns)
-			}
-			body = binary.AppendUvarint(body, uint64(c.keyLen))
-			body = append(body, w.key(c)...)
-			if !c.delete {
-				body = binary.AppendUvarint(body, uint64(c.valLen))
-				body = append(body, w.value(c)...)
-			}
-		}
-		blocks = append(blocks, block{
-			group: int(group), entries: i - from, length: len(body) - start,
-			crc: crc32.Checksum(body[start:], castagnoli),
-		})
-	}
-	return blocks, body
-}
-
-func (w *Writer) encodeHead(names []string, drops []dropped, blocks []block, entries int, body uint64) []byte {
-	head := make([]byte, fixedHead, fixedHead+16*(len(names)+len(drops))+12*len(blocks)+int(body))
-	for _, name := range names {
-		head = binary.AppendUvarint(head, uint64(len(name)))
-		head = append(head, name...)
-	}
-	for _, d := range drops {
-		head = binary.AppendUvarint(head, uint64(d.name))
-		head = binary.AppendVarint(head, d.ns)
-	}
-	for _, b := range blocks {
-		head = binary.AppendUvarint(head, uint64(b.group))
-		head = binary.AppendUvarint(head, uint64(b.entries))
-		head = binary.AppendUvarint(head, uint64(b.length))
-		head = binary.LittleEndian.AppendUint32(head, b.crc)
-	}
-	le := binary.LittleEndian
-	copy(head, magic)
-	le.PutUint16(head[4:], version)
-	le.PutUint64(head[8:], uint64(len(head))+body)
-	le.PutUint32(head[20:], uint32(len(head)))
-	le.PutUint32(head[24:], uint32(w.groups))
-	le.PutUint32(head[28:], uint32(w.first))
-	le.PutUint32(head[32:], uint32(w.last))
-	le.PutUint32(head[36:], uint32(len(names)))
-	le.PutUint32(head[40:], uint32(len(drops)))
-	le.PutUint32(head[44:], uint32(len(blocks)))
-	le.PutUint64(head[48:], uint64(entries))
-	if w.full {
-		le.PutUint32(head[56:], flagFull)
-	}
-	le.PutUint32(head[crcOffset:], headCRC(head))
-	return head
-}
-
-// headCRC is the CRC of a head without the field that holds it.
-func headCRC(head []byte) uint32 {
-	crc := crc32.Update(0, castagnoli, head[:crcOffset])
-	return crc32.Update(crc, castagnoli, head[crcOffset+4:])
 }
