@@ -135,6 +135,27 @@ func (b *File) Open(ctx context.Context, key string) (io.ReadCloser, int64, erro
 	return o.file, o.size, nil
 }
 
+// Link gives the object's file a second name, of which the caller must not
+// change the bytes. It fails where that is not possible: on another file system,
+// or for an object that was swapped.
+func (b *File) Link(ctx context.Context, key, path string) error {
+	if err := begin(ctx, "link", key); err != nil {
+		return err
+	}
+	o, err := b.current(ctx, key)
+	if err != nil {
+		return fail("link", key, err)
+	}
+	defer o.file.Close()
+	if o.gen.n > 0 {
+		return fail("link", key, errors.ErrUnsupported)
+	}
+	if err := os.Link(filepath.Join(b.dir, filepath.FromSlash(key)), path); err != nil {
+		return fail("link", key, err)
+	}
+	return nil
+}
+
 // Put implements Bucket.
 func (b *File) Put(ctx context.Context, key string, r io.Reader, size int64) error {
 	if err := begin(ctx, "put", key); err != nil {
