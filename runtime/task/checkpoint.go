@@ -253,7 +253,7 @@ func (t *Task) encodeOne(e *encoding) (err error) {
 			}
 			part.Entries = append(part.Entries, entries...)
 		}
-		e.out.Stats.CheckpointedBytes += uint64(len(part.Run.Bytes))
+		e.out.Stats.CheckpointedBytes += uint64(part.Run.Size())
 		e.out.Stats.StateBytes += part.StateBytes
 	}
 	return nil
@@ -262,6 +262,7 @@ func (t *Task) encodeOne(e *encoding) (err error) {
 func (t *Task) encodeRun(f *state.Frozen) (snapshot.Run, error) {
 	w := snapshot.NewWriter(t.cfg.KeyGroups.N)
 	w.Own(t.cfg.KeyGroups.First, t.cfg.KeyGroups.Last)
+	w.Spill(t.cfg.Scratch)
 	if f.Full() {
 		w.Full()
 	}

@@ -70,6 +70,8 @@ type Config struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 
+	// Scratch takes snapshots that do not fit in memory.
+	Scratch snapshot.Scratch
 	// Restore gives each operator its state; it is called after Open and
 	// may block.
 	Restore func(ctx context.Context, op int) (Restored, error)
@@ -350,7 +352,11 @@ func (t *Task) open(ctx context.Context) error {
 			}
 		}
 		if len(r.Runs) > 0 {
-			if err := op.Context.State.Load(r.Runs, r.State); err != nil {
+			err := op.Context.State.Load(r.Runs, r.State)
+			for _, run := range r.Runs {
+				_ = run.Close()
+			}
+			if err != nil {
 				return fmt.Errorf("restore keyed state: %w", err)
 			}
 		}

@@ -31,6 +31,7 @@ func (a *attempt) build() error {
 	if err := a.checkRestore(); err != nil {
 		return err
 	}
+	a.keepRestored()
 	a.network, err = exchange.NewNetwork(exchange.Config{
 		JobID: a.w.cfg.JobID, Epoch: a.epoch, Graph: a.deploy.GetGraph(),
 		Workers: a.deploy.GetWorkers(), SlotWorker: a.deploy.GetSlotWorker(), Self: int(a.deploy.GetSelf()),
@@ -88,6 +89,7 @@ func (a *attempt) wire(v *graph.Vertex, vertices []*graph.Vertex, subtask int) (
 	cfg := task.Config{
 		VertexID: v.ID, Subtask: subtask, KeyGroups: groups, Mailbox: box,
 		Clock: a.w.cfg.Clock, Log: a.w.cfg.Log,
+		Scratch: a.w.scratch(),
 		Restore: a.restorer(v, subtask), Ready: a.oneReady, Running: a.oneRunning, Snapshot: a.collect.part,
 		Exhausted: a.oneExhausted, Metrics: a.meter.take,
 	}

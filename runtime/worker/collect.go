@@ -1,10 +1,10 @@
 package worker
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -142,6 +142,7 @@ func (c *collector) completed(id uint64) {
 		for _, t := range c.a.tasks {
 			t.Completed(id)
 		}
+		c.keepCopies()
 	})
 }
 
@@ -194,11 +195,10 @@ func (c *collector) assemble(ctx context.Context, k *collecting) {
 	c.a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Ack{Ack: ack}})
 }
 
-// piece is run bytes that the checkpoint itself carries: inline or in its
-// object.
+// piece is a run that the checkpoint itself carries: inline or in its object.
 type piece struct {
-	ref   *pb.RunRef
-	bytes []byte
+	ref *pb.RunRef
+	run snapshot.Run
 }
 
 func (c *collector) ack(ctx context.Context, k *collecting) (*pb.CheckpointAck, error) {
@@ -208,7 +208,6 @@ func (c *collector) ack(ctx context.Context, k *collecting) (*pb.CheckpointAck, 
 	ack := &pb.CheckpointAck{CheckpointId: k.trigger.GetCheckpointId()}
 	k.chains = make(map[place][]*pb.RunRef)
 	var pieces []piece
-	size := 0
 	for _, part := range k.parts {
 		vertex := c.a.vertexOf(part)
 		for i := range part.Operators {
@@ -220,49 +219,73 @@ func (c *collector) ack(ctx context.Context, k *collecting) (*pb.CheckpointAck, 
 			}
 			at := place{op.UID, part.Subtask}
 			groups := keygroup.RangeOf(part.Subtask, vertex.Parallelism, vertex.MaxParallelism)
-			runs, err := c.runs(ctx, k.trigger, at, op, groups)
+			runs, fresh, err := c.runs(ctx, k.trigger, at, op, groups)
 			if err != nil {
 				return nil, fmt.Errorf("operator %s, subtask %d: %w", op.UID, part.Subtask, err)
 			}
-			for _, ref := range runs {
-				if ref.GetObject() == "" {
-					pieces = append(pieces, piece{ref, ref.GetInline()})
-					size += len(ref.GetInline())
-				}
-			}
+			pieces = append(pieces, fresh...)
 			s.Runs, k.chains[at] = runs, runs
 			ack.Operators = append(ack.Operators, s)
 		}
 		ack.Stats = append(ack.Stats, part.Stats)
 	}
-	if size < c.a.w.cfg.InlineLimit {
-		return ack, nil
+	size := int64(0)
+	for _, p := range pieces {
+		size += p.run.Size()
 	}
-	return ack, c.write(ctx, k.trigger, pieces, size)
+	if size >= int64(c.a.w.cfg.InlineLimit) {
+		return ack, c.write(ctx, k.trigger, pieces, size)
+	}
+	for _, p := range pieces {
+		p.ref.Inline = p.run.Bytes
+	}
+	return ack, nil
 }
 
 // runs is the chain of one operator with its newest run at the end, all of its
-// own: what is inline may be changed.
-func (c *collector) runs(ctx context.Context, t *pb.TriggerCheckpoint, at place, op *task.OperatorCheckpoint, groups keygroup.Range) ([]*pb.RunRef, error) {
+// own, and what of it is not in an object yet.
+func (c *collector) runs(ctx context.Context, t *pb.TriggerCheckpoint, at place, op *task.OperatorCheckpoint, groups keygroup.Range) (out []*pb.RunRef, fresh []piece, err error) {
 	chain, run := c.chains[at], op.Run
 	if op.Full {
 		chain = nil
 	}
-	if len(chain) > 0 && (t.GetFull() || snapshot.ShouldCompact(chain, run, op.StateBytes)) {
-		var err error
-		if run, err = snapshot.Compact(ctx, c.a.w.cfg.Bucket, chain, run, groups.N, groups.First, groups.Last); err != nil {
-			return nil, err
-		}
-		chain = nil
+	from, merge := choose(chain, run, op.StateBytes)
+	if t.GetFull() {
+		from, merge = 0, len(chain) > 0
 	}
-	out := make([]*pb.RunRef, 0, len(chain)+1)
+	if merge {
+		m := snapshot.Merger{Opener: c.a.opener(), Scratch: c.a.w.scratch(), Groups: groups.N, First: groups.First, Last: groups.Last}
+		if run, err = m.Merge(ctx, chain[from:], run, from == 0); err != nil {
+			return nil, nil, err
+		}
+		chain = chain[:from]
+	}
 	for _, ref := range chain {
-		out = append(out, proto.CloneOf(ref))
+		ref = proto.CloneOf(ref)
+		out = append(out, ref)
+		if ref.GetObject() == "" {
+			fresh = append(fresh, piece{ref, snapshot.Run{Bytes: ref.GetInline()}})
+		}
 	}
 	if !run.Empty() {
-		out = append(out, run.Inline())
+		ref := run.Ref("", 0)
+		ref.Checkpoint = t.GetCheckpointId()
+		out = append(out, ref)
+		fresh = append(fresh, piece{ref, run})
 	}
-	return out, nil
+	return out, fresh, nil
+}
+
+// choose says which runs of a chain to merge with the newest.
+func choose(chain []*pb.RunRef, run snapshot.Run, live uint64) (from int, merge bool) {
+	sizes := make([]uint64, 0, len(chain)+1)
+	for _, ref := range chain {
+		sizes = append(sizes, ref.GetLength())
+	}
+	if !run.Empty() {
+		sizes = append(sizes, uint64(run.Size()))
+	}
+	return snapshot.Choose(sizes, live)
 }
 
 // Uploads are tried this often, with a pause that doubles.
@@ -272,18 +295,25 @@ const (
 )
 
 // write puts the pieces into one object and turns their references to it.
-func (c *collector) write(ctx context.Context, t *pb.TriggerCheckpoint, pieces []piece, size int) error {
+func (c *collector) write(ctx context.Context, t *pb.TriggerCheckpoint, pieces []piece, size int64) error {
 	key := checkpoint.StateObject(c.a.deploy.GetStatePrefix(), t.GetStatePrefix(), checkpoint.ID(t.GetCheckpointId()), c.a.deploy.GetSelf())
-	body := make([]byte, 0, size)
+	offset := uint64(0)
 	for _, p := range pieces {
-		p.ref.Object, p.ref.Offset, p.ref.Inline = key, uint64(len(body)), nil
-		body = append(body, p.bytes...)
+		p.ref.Object, p.ref.Offset, p.ref.Inline = key, offset, nil
+		offset += uint64(p.run.Size())
+	}
+	body := func() io.Reader {
+		parts := make([]io.Reader, len(pieces))
+		for i, p := range pieces {
+			parts[i] = p.run.Open()
+		}
+		return io.MultiReader(parts...)
 	}
 	pause := uploadPause
 	for try := 1; ; try++ {
-		err := c.a.w.cfg.Bucket.Put(ctx, key, bytes.NewReader(body), int64(len(body)))
+		err := c.a.w.cfg.Bucket.Put(ctx, key, body(), size)
 		if err == nil {
-			return nil
+			break
 		}
 		if try == uploadTries || ctx.Err() != nil {
 			return failf("bucket-unavailable", "write %s, %d tries: %w", key, try, err)
@@ -292,6 +322,34 @@ func (c *collector) write(ctx context.Context, t *pb.TriggerCheckpoint, pieces [
 		c.a.pause(ctx, pause)
 		pause *= 2
 	}
+	if c.a.w.copies != nil {
+		c.a.w.copies.write(ctx, c.a.w.cfg.Bucket, key, body)
+	}
+	for _, p := range pieces {
+		_ = p.run.Close() // a file without a name: nothing is lost
+	}
+	return nil
+}
+
+// keepCopies removes the copies of what no checkpoint needs: neither the last
+// completed one nor one under way.
+func (c *collector) keepCopies() {
+	if c.a.w.copies == nil {
+		return
+	}
+	objects := make(map[string]bool)
+	name := func(chains map[place][]*pb.RunRef) {
+		for _, chain := range chains {
+			for _, ref := range chain {
+				objects[ref.GetObject()] = true
+			}
+		}
+	}
+	name(c.chains)
+	for _, k := range c.collecting {
+		name(k.chains)
+	}
+	c.a.w.copies.keep(objects)
 }
 
 // pause waits on the worker's clock.

@@ -41,6 +41,13 @@ type Config struct {
 	// InlineLimit is the size of a checkpoint in bytes, over all tasks, from
 	// which it is an object in the bucket: 64 KiB if 0.
 	InlineLimit int
+	// LocalDir is the job's folder on this machine: it takes what does not fit
+	// in memory, and copies of state objects for the next restore. Without one
+	// snapshots are held in memory and restored from the bucket.
+	LocalDir string
+	// SnapshotMemory bounds what one subtask's snapshot holds in memory, where
+	// there is a LocalDir: 32 MiB if 0.
+	SnapshotMemory int
 }
 
 // Validate says what is missing.

@@ -57,7 +57,7 @@ func newMaster(t *testing.T, build func() (*graph.Graph, error), bucket blob.Buc
 
 func clone(m *pb.Manifest) *pb.Manifest { return proto.CloneOf(m) }
 
-func newMasterWith(t *testing.T, build func() (*graph.Graph, error), bucket blob.Bucket, workers, inline int, clk clock.Clock) *master {
+func newMasterWith(t *testing.T, build func() (*graph.Graph, error), bucket blob.Bucket, workers, inline int, clk clock.Clock, change ...func(*Config)) *master {
 	m := &master{metrics: make(chan *pb.MetricsReport, 100), t: t, build: build, bucket: bucket, reports: make(chan sent, 1024), crash: func() bool { return false }, pace: func() {}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -71,7 +71,7 @@ func newMasterWith(t *testing.T, build func() (*graph.Graph, error), bucket blob
 			}
 			m.address[i].DataAddress = listener.Address()
 		}
-		w, err := New(Config{
+		cfg := Config{
 			Graph: build, Bucket: bucket, JobID: "job", JobName: "test", WorkerID: m.address[i].GetWorkerId(),
 			DataListener: listener, InlineLimit: inline, Clock: clk,
 			Send: func(r *pb.WorkerReport) {
@@ -84,7 +84,11 @@ func newMasterWith(t *testing.T, build func() (*graph.Graph, error), bucket blob
 				default: // the test has seen enough
 				}
 			},
-		})
+		}
+		for _, f := range change {
+			f(&cfg)
+		}
+		w, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

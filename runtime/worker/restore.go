@@ -45,6 +45,7 @@ func restoredGraph(d *pb.Deploy) *pb.JobGraph {
 // wrote some, the key groups that it owned and this one owns now.
 func (a *attempt) restorer(v *graph.Vertex, subtask int) func(context.Context, int) (task.Restored, error) {
 	declared := declaredStates(a.deploy)
+	opener := a.opener()
 	return func(ctx context.Context, op int) (task.Restored, error) {
 		uid := v.Members[op].UID
 		out := task.Restored{State: state.Restore{
@@ -64,8 +65,11 @@ func (a *attempt) restorer(v *graph.Vertex, subtask int) func(context.Context, i
 			if first > last {
 				continue
 			}
-			runs, err := snapshot.OpenChain(ctx, a.w.cfg.Bucket, s.GetRuns(), first, last)
+			runs, err := opener.Chain(ctx, s.GetRuns(), first, last)
 			if err != nil {
+				for _, r := range out.Runs {
+					_ = r.Close()
+				}
 				return task.Restored{}, err
 			}
 			out.Runs = append(out.Runs, runs...)
@@ -77,6 +81,30 @@ func (a *attempt) restorer(v *graph.Vertex, subtask int) func(context.Context, i
 		}
 		return out, nil
 	}
+}
+
+// opener opens runs, from copies on this machine where it can.
+func (a *attempt) opener() *snapshot.Opener {
+	o := &snapshot.Opener{Bucket: a.w.cfg.Bucket, Pause: a.pause, Log: a.w.cfg.Log}
+	if a.w.copies != nil {
+		o.Local = a.w.copies
+	}
+	return o
+}
+
+// keepRestored removes the copies of what the restored checkpoint does not
+// name: nobody else does.
+func (a *attempt) keepRestored() {
+	if a.w.copies == nil {
+		return
+	}
+	objects := make(map[string]bool)
+	for _, s := range a.deploy.GetRestore() {
+		for _, ref := range s.GetRuns() {
+			objects[ref.GetObject()] = true
+		}
+	}
+	a.w.copies.keep(objects)
 }
 
 // declaredStates are the states of each operator as the restored checkpoint

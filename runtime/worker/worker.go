@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/checkpoint/snapshot"
+
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
@@ -22,6 +24,9 @@ type Worker struct {
 	commands chan *pb.WorkerCommand
 	reports  chan *pb.WorkerReport
 	ticks    chan struct{}
+	// copies are nil, and spills empty, without a folder of the job's.
+	copies *copies
+	spills string
 
 	// The rest belongs to the goroutine of obey.
 	epoch   uint64
@@ -35,12 +40,20 @@ func New(cfg Config) (*Worker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg = cfg.withDefaults()
 	return &Worker{
-		cfg:      cfg.withDefaults(),
+		cfg:      cfg,
+		copies:   openCopies(cfg.LocalDir, cfg.Log),
+		spills:   openScratch(cfg.LocalDir, cfg.Log),
 		commands: make(chan *pb.WorkerCommand, commandQueue),
 		reports:  make(chan *pb.WorkerReport, reportQueue),
 		ticks:    make(chan struct{}, 1),
 	}, nil
+}
+
+// scratch is where snapshots go that do not fit in memory.
+func (w *Worker) scratch() snapshot.Scratch {
+	return snapshot.Scratch{Folder: w.spills, Memory: w.cfg.SnapshotMemory}
 }
 
 // Handle takes a command of the job master. It must not be called once the
