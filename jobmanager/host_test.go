@@ -111,6 +111,19 @@ func (h *host) saw(what string) bool {
 	return false
 }
 
+// count is how many of the commands that came begin so.
+func (h *host) count(what string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, s := range h.mu.seen {
+		if strings.HasPrefix(s, what) {
+			n++
+		}
+	}
+	return n
+}
+
 // worker is the job and id of the one worker here.
 func (h *host) worker() (job, id string) {
 	h.mu.Lock()

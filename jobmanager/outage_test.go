@@ -1,0 +1,100 @@
+package jobmanager
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/blob/faulty"
+)
+
+// A leader whose bucket is away for a minute keeps its tasks running, completes
+// and commits nothing, and goes on as the leader when the bucket is back.
+func TestBucketOutage(t *testing.T) {
+	for name, rules := range map[string][]faulty.Rule{
+		"nothing is answered with success": {{Kind: faulty.Fail}},
+		"only the journal is away":         {{Kind: faulty.Fail, Prefix: "journal/"}},
+		"writes happen, replies are lost":  {{Kind: faulty.LoseReply, Ops: faulty.Writes}, {Kind: faulty.Fail}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				bucket := faulty.New(blob.NewMemory(), 1)
+				c.bucket = bucket
+				l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+				h := c.join(l, "tm1", 1)
+				_, job := c.start(h)
+				c.await("a committed checkpoint", func() bool { return h.saw("commit 2") })
+
+				counts := func() map[string]any {
+					return c.call("GET", rest1+"/jobs/"+job+"/checkpoints", nil, 200)["counts"].(map[string]any)
+				}
+				bucket.Set(rules...)
+				time.Sleep(time.Second) // for what is under way
+				before, commits := counts(), h.count("commit ")
+				time.Sleep(59 * time.Second)
+				after := counts()
+				if after["completed"] != before["completed"] {
+					t.Errorf("checkpoints completed during the outage: %v, then %v", before, after)
+				}
+				if n := h.count("commit "); n != commits {
+					t.Errorf("sinks were asked for %d commits during the outage", n-commits)
+				}
+				if s := c.call("GET", rest1+"/jobs/"+job+"/status", nil, 200)["status"]; s != "RUNNING" {
+					t.Errorf("the job is %v during the outage", s)
+				}
+				bucket.Set()
+				began := time.Now()
+				c.await("a checkpoint after the outage", func() bool { return counts()["completed"].(float64) > after["completed"].(float64) })
+				if took := time.Since(began); took > 5*time.Second {
+					t.Errorf("the first checkpoint after the outage took %v", took)
+				}
+				if h.saw("start epoch 2") || h.saw("end") {
+					t.Error("the job restarted")
+				}
+				ex := c.call("GET", rest1+"/jobs/"+job+"/exceptions", nil, 200)["exceptionHistory"].(map[string]any)["entries"].([]any)
+				if len(ex) != 0 {
+					t.Errorf("exceptions %v", ex)
+				}
+				h.leave()
+				l.kill(t)
+			})
+		})
+	}
+}
+
+// A job that is to fail with its checkpoints restarts after the fourth in a row.
+func TestTolerableCheckpointFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		bucket := faulty.New(blob.NewMemory(), 1)
+		c.bucket = bucket
+		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h := c.join(l, "tm1", 1)
+		up := c.upload(rest1, "delays", c.executable(), 200)["filename"].(string)
+		job := c.call("POST", rest1+"/jars/"+up[strings.LastIndex(up, "/")+1:]+"/run", map[string]any{
+			"configuration": map[string]string{"execution.checkpointing.tolerable-failed-checkpoints": "3"}}, 200)["jobid"].(string)
+		c.await("a committed checkpoint", func() bool { return h.saw("commit 1") })
+		bucket.Set(faulty.Rule{Kind: faulty.Fail, Prefix: "jobs/"})
+		first := h.count("trigger ")
+		c.await("the second attempt", func() bool { return h.saw("start epoch 2") })
+		bucket.Set()
+		if n := h.count("trigger ") - first; n < 4 || n > 5 {
+			t.Errorf("%d checkpoints were tried, want 4", n)
+		}
+		done := h.count("commit ")
+		c.await("checkpoints again", func() bool { return h.count("commit ") > done })
+		ex := c.call("GET", rest1+"/jobs/"+job+"/exceptions", nil, 200)["exceptionHistory"].(map[string]any)["entries"].([]any)
+		if len(ex) != 1 {
+			t.Fatalf("exceptions %v", ex)
+		}
+		e := ex[0].(map[string]any)
+		if detail, _ := e["detail"].(string); e["code"] != "checkpoint-failures-exceeded" || !strings.Contains(detail, "4 checkpoints failed one after the other, at most 3 may") || !strings.Contains(detail, "injected fault") {
+			t.Errorf("exception %v", e)
+		}
+		h.leave()
+		l.kill(t)
+	})
+}
