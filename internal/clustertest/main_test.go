@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 		fmt.Println("clustertest starts real processes for minutes: left out with -short")
 		os.Exit(0)
 	}
+	// For the store of outage_test.go, which asks for some.
+	os.Setenv("AWS_ACCESS_KEY_ID", "test")
+	os.Setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
 	os.Exit(buildAndRun(m))
 }
 
