@@ -368,6 +368,8 @@ func (l *link) obey(group *sync.WaitGroup, m *pb.JobManagerMessage) {
 	switch body := m.GetBody().(type) {
 	case *pb.JobManagerMessage_StartWorker:
 		t.supervisor.StartWorker(l.target, body.StartWorker)
+	case *pb.JobManagerMessage_ResizeWorker:
+		t.supervisor.ResizeWorker(body.ResizeWorker)
 	case *pb.JobManagerMessage_StopWorker:
 		t.supervisor.StopWorker(body.StopWorker)
 	case *pb.JobManagerMessage_ToWorker:

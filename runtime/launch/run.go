@@ -167,6 +167,11 @@ func (l *link) commands(w *worker.Worker) error {
 			}
 			continue
 		}
+		if again := f.GetWelcome(); again != nil {
+			// Another number of slots: the limit that GOMEMLIMIT set at the start.
+			debug.SetMemoryLimit(int64(again.GetMemoryBytes() / 10 * 9))
+			continue
+		}
 		cmd := f.GetCommand()
 		if cmd == nil {
 			return fmt.Errorf("worker mode: the task manager sent %T", f.GetBody())

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // This chapter is about memory: whether a worker keeps its budget, and whether
@@ -154,7 +155,8 @@ func (w *worker) weigh() {
 	if started == nil {
 		return
 	}
-	budget, now := w.s.budget(w.req.GetSlots()), w.s.look(int(started.GetPid()))
+	slots := w.allowed(time.Now())
+	budget, now := w.s.budget(slots), w.s.look(int(started.GetPid()))
 	if now.resident == 0 {
 		return // it has ended
 	}
@@ -166,8 +168,38 @@ func (w *worker) weigh() {
 	w.mu.Unlock()
 	if now.over == 2 {
 		w.stop(0, false, faultf(CodeMemoryExceeded, "worker %s of job %s uses %d MiB, more than the %d MiB of its %d slots: %s",
-			w.id, w.req.GetJobName(), now.resident>>20, budget>>20, max(w.req.GetSlots(), 1), memoryRemedy))
+			w.id, w.req.GetJobName(), now.resident>>20, budget>>20, max(slots, 1), memoryRemedy))
 	}
+}
+
+// shrinks is how long a worker that lost a slot may take to give memory back.
+const shrinks = 10 * time.Second
+
+// resize gives the worker another number of slots.
+func (w *worker) resize(slots uint32) {
+	w.mu.Lock()
+	w.mu.former, w.mu.slots, w.mu.settled = max(w.mu.slots, slots), slots, time.Now().Add(shrinks)
+	w.mu.Unlock()
+	select {
+	case w.resized <- struct{}{}:
+	default:
+	}
+}
+
+func (w *worker) slots() uint32 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mu.slots
+}
+
+// allowed is the number of slots whose memory the worker may use now.
+func (w *worker) allowed(now time.Time) uint32 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now.Before(w.mu.settled) {
+		return w.mu.former
+	}
+	return w.mu.slots
 }
 
 const memoryRemedy = "raise --slot-memory, keep state in tiers (-D state.backend.type=tiered), lower the parallelism per task manager, or keep less state"
@@ -181,7 +213,7 @@ func (w *worker) killed() *Fault {
 	who := fmt.Sprintf("worker %s of job %s was ended by SIGKILL, which this task manager did not send", w.id, w.req.GetJobName())
 	used := ""
 	if m.resident > 0 {
-		used = fmt.Sprintf("; it used %d MiB when last seen, of the %d MiB of its %d slots", m.resident>>20, w.s.budget(w.req.GetSlots())>>20, max(w.req.GetSlots(), 1))
+		used = fmt.Sprintf("; it used %d MiB when last seen, of the %d MiB of its %d slots", m.resident>>20, w.s.budget(w.slots())>>20, max(w.slots(), 1))
 	}
 	switch {
 	case m.group.dir != "" && m.group.kills() > m.kills:

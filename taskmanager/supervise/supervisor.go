@@ -243,6 +243,14 @@ func (s *Supervisor) StartWorker(target Target, req *pb.StartWorker) {
 	}
 }
 
+// ResizeWorker gives a worker the memory of another number of slots, and tells
+// it. An unknown one has ended, which was reported.
+func (s *Supervisor) ResizeWorker(req *pb.ResizeWorker) {
+	if w := s.worker(req.GetWorkerId()); w != nil {
+		w.resize(req.GetSlots())
+	}
+}
+
 func (s *Supervisor) forget(w *worker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -43,6 +43,8 @@ type worker struct {
 	pings  chan struct{}
 	pinged uint64 // the writer's
 	pongs  atomic.Uint64
+	// resized: the writer is to tell the worker how many slots it has.
+	resized chan struct{}
 	// silence is the watch's.
 	silence silence.Watch
 
@@ -50,6 +52,9 @@ type worker struct {
 		sync.Mutex
 		process   *process
 		started   *pb.WorkerStarted
+		slots     uint32
+		former    uint32    // slots before, which count until
+		settled   time.Time // then
 		requested bool
 		reason    *Fault
 		memory    memory
@@ -61,8 +66,9 @@ type worker struct {
 func newWorker(s *Supervisor, target Target, req *pb.StartWorker) *worker {
 	w := &worker{s: s, target: target, req: req, id: req.GetWorkerId(), job: req.GetJobId(),
 		commands: make(chan *pb.WorkerCommand, commandQueue), done: make(chan struct{}),
-		pings: make(chan struct{}, 1), silence: silence.Watch{Most: 2 * s.config.Watch}}
+		pings: make(chan struct{}, 1), resized: make(chan struct{}, 1), silence: silence.Watch{Most: 2 * s.config.Watch}}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
+	w.mu.slots = req.GetSlots()
 	return w
 }
 
@@ -103,7 +109,7 @@ func (w *worker) spawn() (*process, error) {
 	w.s.pruneLogs()
 	p, err := w.s.exec(w.ctx, launch{
 		path: path, args: w.req.GetArgs(), mode: modeWorker,
-		env:   w.s.environment(w.target.URL, w.req.GetSlots(), w.req.GetEnv()),
+		env:   w.s.environment(w.target.URL, w.slots(), w.req.GetEnv()),
 		owner: w.s.config.Owner + "/" + w.id,
 		log:   logName(w.job, w.id),
 	})
@@ -126,10 +132,11 @@ func (w *worker) greet(p *process, in *frame.Reader) error {
 		return err
 	}
 	out := frame.NewWriter(p.control)
+	slots := w.slots()
 	err = out.Write(&pb.WorkerFrame{Body: &pb.WorkerFrame_Welcome{Welcome: &pb.WorkerWelcome{
 		Protocol: protocolVersion, JobId: w.job, WorkerId: w.id, JobName: w.req.GetJobName(),
-		ShardAddress: w.s.config.ShardAddress, Bucket: w.target.URL, MemoryBytes: w.s.budget(w.req.GetSlots()),
-		DataHost: w.s.config.DataHost, Slots: w.req.GetSlots(),
+		ShardAddress: w.s.config.ShardAddress, Bucket: w.target.URL, MemoryBytes: w.s.budget(slots),
+		DataHost: w.s.config.DataHost, Slots: slots,
 	}}})
 	if err == nil {
 		err = p.control.SetReadDeadline(time.Now().Add(w.s.config.Plan))
@@ -221,6 +228,10 @@ func (w *worker) write(p *process, stop <-chan struct{}) {
 			f = &pb.WorkerFrame{Body: &pb.WorkerFrame_Command{Command: c}}
 		case <-w.pings:
 			f = w.ping()
+		case <-w.resized:
+			slots := w.slots()
+			f = &pb.WorkerFrame{Body: &pb.WorkerFrame_Welcome{Welcome: &pb.WorkerWelcome{
+				Protocol: protocolVersion, JobId: w.job, WorkerId: w.id, Slots: slots, MemoryBytes: w.s.budget(slots)}}}
 		case <-stop:
 			return
 		}
