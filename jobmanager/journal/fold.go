@@ -59,10 +59,18 @@ func Apply(s *pb.JournalSnapshot, n uint64, r *pb.JournalRecord) {
 	}
 }
 
-// applyAttempt raises the epoch and remembers why the attempt before it failed.
+// applyAttempt raises the epoch, takes the parallelism over and remembers why
+// the attempt before it failed. One that was halted, to be rescaled, did not.
 func applyAttempt(j *pb.JobRecord, a *pb.JobAttempt, at int64) {
-	if j.Epoch > 0 {
+	switch {
+	case a.GetRescaled() && len(a.GetParallelism()) > 0:
+		j.Rescales++
+	case a.GetRescaled():
+	case j.Epoch > 0:
 		j.Restarts++
+	}
+	if len(a.GetParallelism()) > 0 {
+		j.Parallelism = changed(j.GetSubmitted().GetGraph(), a.GetParallelism())
 	}
 	if a.GetCause() != nil {
 		f := &pb.JobFailure{Epoch: j.Epoch, AtMs: a.GetFailedMs(), Error: clone(a.GetCause()), VertexId: a.GetVertexId(), Task: a.GetTask()}
@@ -76,6 +84,17 @@ func applyAttempt(j *pb.JobRecord, a *pb.JobAttempt, at int64) {
 		}
 	}
 	j.Epoch = a.GetEpoch()
+}
+
+// changed is the parallelism that differs from a graph's.
+func changed(g *pb.JobGraph, parallelism map[string]uint32) map[string]uint32 {
+	other := map[string]uint32{}
+	for _, v := range g.GetVertices() {
+		if n, ok := parallelism[v.GetId()]; ok && n != v.GetParallelism() {
+			other[v.GetId()] = n
+		}
+	}
+	return other
 }
 
 // applyCheckpoint makes a completed checkpoint the one to restore. A savepoint
