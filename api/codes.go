@@ -114,6 +114,9 @@ const (
 	StateUnmatched      Code = "state-unmatched"
 	StateIncompatible   Code = "state-incompatible"
 	ParallelismTooLarge Code = "parallelism-too-large"
+	ParallelismInvalid  Code = "parallelism-invalid"
+	RescaleInProgress   Code = "rescale-in-progress"
+	RescaleFailed       Code = "rescale-failed"
 )
 
 // Codes of streams.

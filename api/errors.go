@@ -98,6 +98,9 @@ var catalogue = []Definition{
 	{StateUnmatched, statusUnprocess, "State without an operator", "Give the operator its former name, or leave the state behind with --allow-unmatched-state."},
 	{StateIncompatible, statusUnprocess, "State of another type", "Restore the former type; fields may be added, removed, renamed by tag and widened."},
 	{ParallelismTooLarge, statusBad, "Parallelism above the number of key groups", "Lower the parallelism, or raise the max parallelism of a new job."},
+	{ParallelismInvalid, statusBad, "Parallelism not possible", "Name vertices or operators as `millrace describe` and GET /jobs/{id}/plan show them, each with a parallelism from 1 on."},
+	{RescaleInProgress, statusConflict, "Job is being rescaled", "Wait until it has been; GET /jobs/{id} shows how far it is."},
+	{RescaleFailed, statusUnavailable, "Job was not rescaled", "It goes on with the parallelism that it had. Ask again once the cause in the message is gone."},
 
 	{StreamNotFound, statusMissing, "No such stream", "`millrace stream list` shows the streams that exist."},
 	{StreamExists, statusConflict, "Stream exists", "Use it, delete it, or choose another name."},

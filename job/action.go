@@ -16,12 +16,31 @@ type (
 	// RequestSlots asks for N slots in place of what the job holds.
 	RequestSlots struct{ N int }
 
+	// ResizeSlots asks for N slots of which those that the job holds are part
+	// where they can be; it loses none meanwhile.
+	ResizeSlots struct {
+		Token Token
+		N     int
+	}
+
+	// KeepSlots gives back all slots of the job but these, and withdraws a
+	// ResizeSlots that was not answered.
+	KeepSlots struct{ Slots []string }
+
 	// ReleaseSlots gives all slots of the job back.
 	ReleaseSlots struct{}
 
 	// StartWorker starts a worker of the job on a task manager. Binary and
 	// arguments are those of the job's submission.
 	StartWorker struct {
+		TaskManager string
+		Worker      string
+		Slots       int
+	}
+
+	// ResizeWorker gives a worker that runs the memory of another number of
+	// slots.
+	ResizeWorker struct {
 		TaskManager string
 		Worker      string
 		Slots       int
@@ -82,8 +101,11 @@ type (
 )
 
 func (RequestSlots) action()  {}
+func (ResizeSlots) action()   {}
+func (KeepSlots) action()     {}
 func (ReleaseSlots) action()  {}
 func (StartWorker) action()   {}
+func (ResizeWorker) action()  {}
 func (StopWorker) action()    {}
 func (SendWorker) action()    {}
 func (Journal) action()       {}
@@ -99,6 +121,10 @@ type Result struct {
 	// the bucket prefix that names it, to start from.
 	CheckpointID uint64
 	Path         string
+	// Parallelism is that in force after a rescale, by vertex id; Pause is how
+	// long no task ran for it.
+	Parallelism map[string]uint32
+	Pause       time.Duration
 }
 
 // Observation is something worth a log line, a span or a counter. Times are
@@ -135,6 +161,22 @@ type (
 		Delay     time.Duration
 	}
 
+	// Rescaled: a request for another parallelism is over.
+	Rescaled struct {
+		// Epoch is the first attempt with it, 0 where Err says why there is none.
+		Epoch uint64
+		// From and To are parallelism by vertex id; Slots are those needed for To.
+		From, To map[string]uint32
+		Slots    int
+		// Asked is when it came in, Halted when tasks were told to halt; zero for
+		// never.
+		Asked, Halted time.Time
+		// Checkpoint is from Halted to the journal's word for that checkpoint,
+		// Pause from Halted to running tasks, Took from Asked to the end.
+		Checkpoint, Pause, Took time.Duration
+		Err                     *pb.Error
+	}
+
 	// FirstOutput: the first record of an attempt has reached a sink; Since
 	// counts from the failure, or from the submission in a first attempt.
 	FirstOutput struct {
@@ -168,6 +210,7 @@ func (StateChanged) observation()    {}
 func (AttemptStarted) observation()  {}
 func (AttemptRunning) observation()  {}
 func (AttemptFailed) observation()   {}
+func (Rescaled) observation()        {}
 func (FirstOutput) observation()     {}
 func (CheckpointBegan) observation() {}
 func (CheckpointEnded) observation() {}

@@ -17,6 +17,9 @@ func (m *Master) checkpoints(ev checkpoint.Event) {
 		switch a := a.(type) {
 		case checkpoint.Trigger:
 			m.observe(CheckpointBegan{Stats: a.Stats})
+			if a.Command.GetHalt() {
+				m.rescale.report.Halted = m.now
+			}
 			m.sendAll(&pb.WorkerCommand{Body: &pb.WorkerCommand_Trigger{Trigger: a.Command}})
 		case checkpoint.Write:
 			t := m.token()
@@ -58,6 +61,10 @@ func (m *Master) completed(a checkpoint.Complete) {
 	m.sendAll(&pb.WorkerCommand{Body: &pb.WorkerCommand_Completed{Completed: &pb.CheckpointCompleted{
 		CheckpointId: a.Done.GetCheckpointId(),
 	}}})
+	if a.Halt && m.rescale.halting() && m.ending.cancelBy.IsZero() {
+		m.halted()
+		return
+	}
 	for _, uid := range m.roles.sinks {
 		m.call(uid, a.Done.GetCheckpointId(), handlesOf(a.Manifest, uid), false)
 	}
@@ -82,10 +89,11 @@ func (m *Master) advanceRunning() {
 	if m.tickDrain(); m.phase != phaseRunning {
 		return
 	}
-	if !m.attempt.exhausted && m.sourcesExhausted() {
+	if !m.attempt.exhausted && m.sourcesExhausted() && !m.rescale.halting() {
 		m.attempt.exhausted = true
 		m.askTerminal(true)
 	}
+	m.advanceRescale()
 }
 
 // committing says that a completed checkpoint of the running attempt is, or
@@ -114,11 +122,12 @@ func (m *Master) askTerminal(drained bool) {
 }
 
 func (m *Master) savepointRequested(id RequestID, r checkpoint.Request) {
-	if m.coord == nil || m.phase != phaseRunning && m.phase != phaseStarting {
+	paused := m.rescale.halting() || m.rescale.step >= rescaleRaising && m.phase >= phaseRaising && m.phase < phaseRunning
+	if m.coord == nil || m.phase != phaseRunning && m.phase != phaseStarting && !paused {
 		m.answer(id, Result{}, errorf(codeJobNotRunning, "job %s is %s: a checkpoint needs running tasks", m.job, m.state))
 		return
 	}
-	if m.phase == phaseStarting {
+	if m.phase == phaseStarting || paused {
 		m.queued = append(m.queued, queued{id, r})
 		return
 	}
@@ -138,6 +147,10 @@ func (m *Master) withToken(id RequestID, r checkpoint.Request) checkpoint.Reques
 }
 
 func (m *Master) answerCheckpoint(a checkpoint.Answered) {
+	if a.Token >= internalTokens {
+		m.rescaleChecked(a)
+		return
+	}
 	id := RequestID(a.Token - 1)
 	if a.Err != nil {
 		m.answer(id, Result{}, ErrorOf(a.Err))

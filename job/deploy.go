@@ -48,13 +48,16 @@ func (m *Master) deploy() {
 		a.slotWorker[i] = index[tm]
 	}
 	m.enter(phaseDeploying)
+	// Whatever ends an attempt cancels tasks that halted: where some are left,
+	// it was at the restored checkpoint.
+	keep := slices.ContainsFunc(a.workers, func(w *worker) bool { return w.state == workerHalted })
 	for i, w := range a.workers {
 		w.to(workerBusy, m.now)
 		w.epoch, w.ready, w.running, w.exhausted, w.deployed = m.epoch, false, false, false, m.now
 		d := &pb.Deploy{
 			PlanHash: m.graph.GetPlanHash(), Graph: m.graph, Workers: addresses, SlotWorker: a.slotWorker, Self: uint32(i),
 			Lineage: m.lineageID, StatePrefix: checkpoint.StatePrefix(m.job, m.epoch),
-			AllowUnmatchedState: m.record.GetSubmitted().GetAllowUnmatchedState(),
+			AllowUnmatchedState: m.record.GetSubmitted().GetAllowUnmatchedState(), KeepState: keep,
 		}
 		if a.restore != nil {
 			d.RestoreCheckpoint = a.restore.manifest.GetCheckpointId()
@@ -228,7 +231,7 @@ func (m *Master) advanceStarting() {
 		r.Recovery = m.attempt.started.Sub(m.seen.failed)
 	}
 	m.observe(r)
-	ev := checkpoint.Started{Epoch: m.epoch, Subtasks: subtasks(m.graph), Full: m.attempt.restore.full()}
+	ev := checkpoint.Started{Epoch: m.epoch, Subtasks: subtasks(m.graph), Full: m.attempt.restore.full(), Graph: m.graph}
 	for _, w := range m.attempt.workers {
 		ev.Workers = append(ev.Workers, w.id)
 	}
@@ -239,6 +242,7 @@ func (m *Master) advanceStarting() {
 		}
 	}
 	m.checkpoints(ev)
+	m.rescaled()
 	m.stopping.tips, m.stopping.tipsBy = nil, time.Time{} // of an earlier attempt
 	m.continueStop()
 	queue := m.queued

@@ -12,9 +12,12 @@
 //
 //	RequestSlots   have N slots held for the job, all or none; what it held is
 //	               given back first               → SlotsGranted, maybe much later
+//	ResizeSlots    have N slots, without giving any back  → SlotsResized, maybe never
+//	KeepSlots      give back all but some         → nothing
 //	ReleaseSlots   give them back                 → nothing
 //	StartWorker    start the job's worker on a task manager, in place of any
 //	               other worker of the job there  → WorkerStarted or WorkerExited
+//	ResizeWorker   change its memory              → nothing
 //	StopWorker     end a worker                   → WorkerExited
 //	SendWorker     pass a command to a worker, in order; one that is gone
 //	               loses it                       → nothing (reports: WorkerReported)

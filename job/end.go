@@ -1,6 +1,7 @@
 package job
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/millrace/millrace/checkpoint"
@@ -25,6 +26,7 @@ type ending struct {
 // finish ends the tasks after the last commit.
 func (m *Master) finish(c *pb.WorkerCommand) {
 	m.stopCheckpoints(nil)
+	m.stopSpare()
 	for _, w := range m.attempt.workers {
 		w.to(workerEnding, m.now)
 		m.send(w, &pb.WorkerCommand{Body: c.GetBody()})
@@ -41,6 +43,8 @@ func (m *Master) advanceFinishing() {
 // end waits for tasks to end before the job does.
 func (m *Master) end(s State, err *pb.Error) {
 	m.ending.state, m.ending.err = s, err
+	m.stopSpare()
+	m.endRescale(&pb.Error{Code: codeJobEnded, Message: fmt.Sprintf("job %s ends before it was rescaled", m.job)})
 	m.enter(phaseEnding)
 }
 
@@ -53,7 +57,7 @@ func (m *Master) advanceEnding() {
 // quiet says that no task of the job runs at a worker that is still there.
 func (m *Master) quiet() bool {
 	for _, w := range m.workers {
-		if w.state == workerBusy || w.state == workerEnding {
+		if w.state == workerBusy || w.state == workerHalted || w.state == workerEnding {
 			return false
 		}
 	}

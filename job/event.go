@@ -23,6 +23,13 @@ type (
 	// manager that holds slot i. It has as many as were asked for.
 	SlotsGranted struct{ Slots []string }
 
+	// SlotsResized answers ResizeSlots: Slots are as many as were asked for. The
+	// job holds what it held before as well, until KeepSlots.
+	SlotsResized struct {
+		Token Token
+		Slots []string
+	}
+
 	// SlotsShort says how many slots are free while the job waits for more:
 	// for people. It is optional and may come often.
 	SlotsShort struct{ Free, TaskManagers int }
@@ -101,6 +108,16 @@ type (
 		Full    bool
 	}
 
+	// RescaleRequested asks for another parallelism: Parallelism, unless it is
+	// 0, of the operators that set none of their own, and that of Vertices by
+	// id, vertex name, operator uid or operator name (see Target). It is answered
+	// when all tasks run with it.
+	RescaleRequested struct {
+		Request     RequestID
+		Parallelism int
+		Vertices    map[string]int
+	}
+
 	// StreamsChanged says that a stream can be written now, or that a host of
 	// shards is there again. A restart that waits for such a thing is due.
 	StreamsChanged struct{}
@@ -113,6 +130,7 @@ type (
 func (Submitted) event()           {}
 func (Recovered) event()           {}
 func (SlotsGranted) event()        {}
+func (SlotsResized) event()        {}
 func (SlotsShort) event()          {}
 func (TaskManagerLost) event()     {}
 func (WorkerStarted) event()       {}
@@ -125,5 +143,6 @@ func (CancelRequested) event()     {}
 func (StopRequested) event()       {}
 func (SavepointRequested) event()  {}
 func (CheckpointRequested) event() {}
+func (RescaleRequested) event()    {}
 func (StreamsChanged) event()      {}
 func (Tick) event()                {}

@@ -29,6 +29,10 @@ const (
 	codeBucketUnavailable   = "bucket-unavailable"
 	codeParallelismTooLarge = "parallelism-too-large"
 	codeStaleEpoch          = "stale-epoch"
+	codeParallelismInvalid  = "parallelism-invalid"
+	codeRescaleInProgress   = "rescale-in-progress"
+	codeRescaleFailed       = "rescale-failed"
+	codeVertexNotFound      = "vertex-not-found"
 	codeSettingUnknown      = "setting-unknown"
 	codeSettingInvalid      = "setting-invalid"
 )

@@ -29,6 +29,9 @@ type Config struct {
 	// SinkWait is how long a sink may take to commit, or a source to find its
 	// end, before the attempt is given up; default 30 s.
 	SinkWait time.Duration
+	// RescaleWait is how long a running job waits for slots of another
+	// parallelism before it gives that up; default 30 s.
+	RescaleWait time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -42,6 +45,7 @@ func (c Config) withDefaults() Config {
 	set(&c.DeployWait, 5*time.Minute)
 	set(&c.CancelWait, 5*time.Second)
 	set(&c.SinkWait, 30*time.Second)
+	set(&c.RescaleWait, 30*time.Second)
 	return c
 }
 
@@ -62,7 +66,9 @@ func (c Config) withDefaults() Config {
 //  3. Start follows, within its epoch, TasksReady of every worker, Enumerated of
 //     every source and a recovered SinkCommitted of every transactional sink.
 //  4. Deploy is sent when no task of an earlier epoch runs at any worker that
-//     the job still has, and no record about a checkpoint is under way.
+//     the job still has, and no record about a checkpoint is under way. Tasks
+//     that halted at the very checkpoint that it restores do not count: they take
+//     nothing in and give nothing out.
 //  5. CheckpointCompleted and CommitSink follow the journal's word for that
 //     checkpoint; commits of one sink go in order, each until acknowledged or
 //     taken over by the recovery of the next attempt.
@@ -72,6 +78,13 @@ func (c Config) withDefaults() Config {
 //  9. A restore is from the newest checkpoint that the journal names.
 //  10. Only objects under the job's own prefix or of a savepoint that never
 //     completed are deleted, and none that a retained manifest names.
+//  11. The parallelism of an attempt, of its slots and of its manifests is what
+//     the newest JobAttempt of the journal says that names one, else the submitted
+//     graph's; both ends of a forward edge have the same.
+//  12. After a halt is triggered the attempt gets no command but the completion
+//     of that checkpoint and its end; it is followed by an attempt that is no
+//     restart after a failure.
+//  13. A job that runs holds all slots of its attempt until another runs.
 //
 // The zero value is not usable.
 type Master struct {
@@ -102,6 +115,7 @@ type Master struct {
 	attempt  attempt
 	calls    map[string]*sinkCall // by uid
 	stopping stopping
+	rescale  rescaling
 	journal  map[Token]func(error)
 	manifest map[Token]checkpoint.ID
 	restarts restarts
@@ -139,7 +153,7 @@ const (
 func New(cfg Config) (*Master, error) {
 	cfg = cfg.withDefaults()
 	record := proto.Clone(cfg.Record).(*pb.JobRecord)
-	g := record.GetSubmitted().GetGraph()
+	g := WithParallelism(record.GetSubmitted().GetGraph(), record.GetParallelism())
 	if err := Validate(g); err != nil {
 		return nil, err
 	}
@@ -181,6 +195,8 @@ func (m *Master) handle(ev Event) {
 		m.begin()
 	case SlotsGranted:
 		m.granted(ev)
+	case SlotsResized:
+		m.slotsResized(ev)
 	case SlotsShort:
 		m.slots.free, m.slots.at, m.slots.known = ev.Free, ev.TaskManagers, true
 	case TaskManagerLost:
@@ -211,6 +227,8 @@ func (m *Master) handle(ev Event) {
 		m.savepointRequested(ev.Request, checkpoint.Request{Savepoint: true, Directory: ev.Directory})
 	case CheckpointRequested:
 		m.savepointRequested(ev.Request, checkpoint.Request{Full: ev.Full})
+	case RescaleRequested:
+		m.rescaleRequested(ev)
 	case StreamsChanged:
 		if x := m.raise.failed; x != nil && m.phase == phaseDelaying && mendedByStreams[x.Error.GetCode()] {
 			m.restarts.at = m.now
@@ -230,6 +248,8 @@ func (m *Master) refuse(ev Event) {
 	case SavepointRequested:
 		m.answer(ev.Request, Result{}, err)
 	case CheckpointRequested:
+		m.answer(ev.Request, Result{}, err)
+	case RescaleRequested:
 		m.answer(ev.Request, Result{}, err)
 	}
 }
@@ -352,7 +372,9 @@ func (m *Master) Deadline() (time.Time, bool) {
 	case phaseReading:
 		d.at(m.reading.retryAt)
 	case phaseDelaying:
-		d.at(m.restarts.at)
+		if !m.raise.under {
+			d.at(m.restarts.at)
+		}
 	case phaseSlotting:
 		if m.state == Created {
 			d.at(m.entered.Add(m.cfg.SlotWait))
@@ -376,6 +398,7 @@ func (m *Master) Deadline() (time.Time, bool) {
 		d.at(m.ending.cancelBy)
 		d.at(m.stopping.retryAt)
 		d.at(m.stopping.tipsBy)
+		m.rescaleDeadline(&d)
 	}
 	for _, c := range m.calls {
 		d.at(c.deadline(m.cfg.SinkWait))

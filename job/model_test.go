@@ -34,6 +34,8 @@ type world struct {
 
 	tms     map[string]int // slots of those that live
 	want    int            // slots that the job waits for
+	held    []string       // slots that the job holds
+	resize  *ResizeSlots   // not granted yet
 	workers map[string]*process
 	journal []journalled
 	record  *pb.JobRecord // fold of what the journal has
@@ -41,6 +43,7 @@ type world struct {
 	sink    outside
 	end     int // of a bounded source; 0 for none
 	leader  int
+	idle    int // ticks since time moved
 	invariants
 }
 
@@ -70,6 +73,7 @@ type process struct {
 	pos, from int
 	running   bool
 	prepared  []staged
+	source    bool // holds a subtask of the source
 	drainTo   int
 	exhausted bool
 	stopped   bool
@@ -182,6 +186,9 @@ func (w *world) tell(ev Event) {
 		w.do(a)
 	}
 	w.sawState(w, w.m.State())
+	if w.m.phase == phaseRunning && w.m.rescale.step == rescaleNone && len(w.held) > len(w.slots) {
+		w.fatalf("invariant 13: runs in slots of %v, still holds %v", w.slots, w.held)
+	}
 	if w.r.IntN(20) == 0 {
 		if st := w.m.Status(w.now); st.State != w.m.State() || len(st.Vertices) != 2 || st.Epoch != w.m.epoch {
 			w.fatalf("status %+v", st)
@@ -226,7 +233,10 @@ func (w *world) advance() bool {
 	}
 	if i < 0 || ok && deadline.Before(w.queue[i].at) {
 		if deadline.After(w.now) {
-			w.now = deadline
+			w.now, w.idle = deadline, 0
+		}
+		if w.idle++; w.idle > 100 {
+			w.fatalf("ticks do nothing: %v is always due in phase %s, rescale %v", deadline, w.m.phase, w.m.rescale.step)
 		}
 		w.tell(Tick{})
 		return true
@@ -245,10 +255,20 @@ func (w *world) advance() bool {
 func (w *world) do(a Action) {
 	switch a := a.(type) {
 	case RequestSlots:
-		w.want = a.N
+		w.want, w.held, w.resize = a.N, nil, nil
 		w.after(w.some(5), w.grant)
 	case ReleaseSlots:
-		w.want = 0
+		w.want, w.held, w.resize = 0, nil, nil
+	case ResizeSlots:
+		w.resize = &a
+		w.after(w.some(5), w.grant)
+	case KeepSlots:
+		for tm, n := range w.perTM(a.Slots) {
+			if n > w.perTM(w.held)[tm] {
+				w.fatalf("keeps %v, holds %v", a.Slots, w.held)
+			}
+		}
+		w.held, w.resize = slices.Clone(a.Slots), nil
 	case StartWorker:
 		w.start(a)
 	case StopWorker:
@@ -303,10 +323,44 @@ func (w *world) linkTime(p *process, most int) time.Time {
 	return at
 }
 
+func (w *world) perTM(slots []string) map[string]int {
+	_, count := perTaskManager(slots)
+	return count
+}
+
+// grantResize gives a job that runs other slots, of those that it holds first.
+func (w *world) grantResize(total int) {
+	a := w.resize
+	if a.N > total {
+		w.tell(SlotsShort{Free: total - len(w.held), TaskManagers: len(w.tms)})
+		return
+	}
+	w.resize = nil
+	var free []string
+	for _, tm := range []string{"a", "b"} {
+		for range w.tms[tm] - w.perTM(w.held)[tm] {
+			free = append(free, tm)
+		}
+	}
+	if a.N > len(w.held) {
+		w.r.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
+		w.held = append(slices.Clone(w.held), free[:a.N-len(w.held)]...)
+	}
+	slots := slices.Clone(w.held)
+	w.r.Shuffle(len(slots), func(i, j int) { slots[i], slots[j] = slots[j], slots[i] })
+	slots = slots[:a.N]
+	slices.Sort(slots)
+	w.tell(SlotsResized{Token: a.Token, Slots: slots})
+}
+
 func (w *world) grant() {
 	total := 0
 	for _, n := range w.tms {
 		total += n
+	}
+	if w.resize != nil {
+		w.grantResize(total)
+		return
 	}
 	if w.want == 0 || w.want > total {
 		if w.want > 0 {
@@ -326,7 +380,7 @@ func (w *world) grant() {
 	}
 	slots = slots[:w.want]
 	slices.Sort(slots)
-	w.want = 0
+	w.want, w.held = 0, slices.Clone(slots)
 	w.tell(SlotsGranted{Slots: slots})
 }
 
@@ -393,6 +447,9 @@ func (w *world) fold(r *pb.JournalRecord) {
 	switch b := r.GetBody().(type) {
 	case *pb.JournalRecord_JobAttempt:
 		w.record.Epoch = b.JobAttempt.GetEpoch()
+		if p := b.JobAttempt.GetParallelism(); len(p) > 0 {
+			w.record.Parallelism = p
+		}
 	case *pb.JournalRecord_CheckpointDone:
 		w.record.Latest = proto.CloneOf(b.CheckpointDone)
 		if !b.CheckpointDone.GetSavepoint() {
@@ -422,7 +479,7 @@ func (w *world) newLeader() {
 		p.dead = true
 	}
 	w.workers = map[string]*process{}
-	w.want = 0
+	w.want, w.held, w.resize = 0, nil, nil
 	w.sawLeader()
 	if w.record.GetEnded() == nil {
 		w.lead(Recovered{})
@@ -435,6 +492,8 @@ func (w *world) loseTaskManager(tm string) {
 	}
 	slots := w.tms[tm]
 	delete(w.tms, tm)
+	w.held = slices.DeleteFunc(w.held, func(held string) bool { return held == tm })
+	w.resize = nil // as the pool does
 	for _, p := range w.sorted() {
 		if p.tm == tm {
 			p.dead = true
@@ -471,6 +530,7 @@ func (w *world) command(p *process, c *pb.WorkerCommand) {
 	switch b := c.GetBody().(type) {
 	case *pb.WorkerCommand_Deploy:
 		*p = process{id: p.id, tm: p.tm, linkFree: p.linkFree, epoch: e, deployed: true, first: b.Deploy.GetSlotWorker()[0] == b.Deploy.GetSelf()}
+		p.source = slices.Contains(b.Deploy.GetSlotWorker()[:b.Deploy.GetGraph().GetVertices()[0].GetParallelism()], b.Deploy.GetSelf())
 		w.report(p, e, &pb.WorkerReport{Body: &pb.WorkerReport_Ready{Ready: &pb.TasksReady{}}})
 	case *pb.WorkerCommand_Cancel, *pb.WorkerCommand_Finish:
 		p.epoch, p.deployed, p.running = e, false, false
@@ -536,6 +596,10 @@ func (w *world) work(p *process, epoch uint64) {
 	if p.drainTo > 0 && (end == 0 || p.drainTo < end) {
 		end = p.drainTo
 	}
+	if !p.first && p.source && end > 0 && !p.exhausted {
+		p.exhausted = true // it has no split
+		w.report(p, epoch, &pb.WorkerReport{Body: &pb.WorkerReport_Exhausted{Exhausted: &pb.SourcesExhausted{}}})
+	}
 	if p.first && !p.exhausted {
 		p.pos += w.r.IntN(8)
 		if end > 0 && p.pos >= end {
@@ -566,7 +630,7 @@ func (w *world) barrier(p *process, e uint64, t *pb.TriggerCheckpoint) {
 				p.pos = max(min(p.pos, p.drainTo), p.from)
 			}
 		}
-		p.stopped = p.stopped || t.GetTerminal()
+		p.stopped = p.stopped || t.GetTerminal() || t.GetHalt()
 		p.prepared = append(p.prepared, staged{e, t.GetCheckpointId(), p.from, p.pos})
 		p.from = p.pos
 		split, _ := proto.Marshal(&pb.Split{Id: "s0", Position: fmt.Appendf(nil, "%d", p.pos)})
@@ -577,12 +641,16 @@ func (w *world) barrier(p *process, e uint64, t *pb.TriggerCheckpoint) {
 		}
 		ack.Operators = append(ack.Operators, out)
 	}
+	rare := 1
+	if t.GetHalt() {
+		rare = 8
+	}
 	switch {
-	case w.chance(100):
+	case w.chance(100 / rare):
 		w.report(p, e, &pb.WorkerReport{Body: &pb.WorkerReport_Declined{Declined: &pb.CheckpointDeclined{
 			CheckpointId: t.GetCheckpointId(), Error: &pb.Error{Code: "checkpoint-declined", Message: "no"},
 		}}})
-	case w.chance(200): // never
+	case w.chance(200 / rare): // never
 	default:
 		w.report(p, e, &pb.WorkerReport{Body: &pb.WorkerReport_Ack{Ack: ack}})
 	}

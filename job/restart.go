@@ -169,6 +169,7 @@ func (m *Master) fail(f failure) {
 		}
 	}
 	m.observe(AttemptFailed{Epoch: m.epoch, Exception: x, Delay: delay})
+	m.failRescale(f.err)
 	m.stopCheckpoints(f.err)
 	m.cancelTasks()
 	if !m.ending.cancelBy.IsZero() {
@@ -181,7 +182,7 @@ func (m *Master) fail(f failure) {
 		return
 	}
 	m.become(Restarting, f.err)
-	m.raise.failed = &x
+	m.raise.failed, m.raise.halted = &x, false
 	m.restarts.at = m.now.Add(delay)
 	m.enter(phaseDelaying)
 }
@@ -212,7 +213,8 @@ func (m *Master) exception(f failure) Exception {
 // advanceDelaying goes on once the delay is over. Tasks that still end are
 // waited for later, before Deploy.
 func (m *Master) advanceDelaying() {
-	if m.now.Before(m.restarts.at) {
+	// A record on its way may change the parallelism, and with it the slots.
+	if m.now.Before(m.restarts.at) || m.raise.under {
 		return
 	}
 	switch {
@@ -225,11 +227,12 @@ func (m *Master) advanceDelaying() {
 	}
 }
 
-// cancelTasks ends the tasks of the attempt; the workers stay.
+// cancelTasks ends the tasks of the attempt; its workers stay.
 func (m *Master) cancelTasks() {
 	clear(m.calls)
+	m.stopSpare()
 	for _, w := range m.attempt.workers {
-		if w.state == workerBusy {
+		if w.state == workerBusy || w.state == workerHalted {
 			w.to(workerEnding, m.now)
 			m.sendAs(w, w.epoch, &pb.WorkerCommand{Body: &pb.WorkerCommand_Cancel{Cancel: &pb.CancelTasks{}}})
 		}
@@ -292,6 +295,10 @@ func (m *Master) lost(w *worker, err *pb.Error) {
 		m.exception(failure{err: err, worker: w})
 		return
 	}
+	if !slices.Contains(m.attempt.workers, w) {
+		m.spareLost(w, err)
+		return
+	}
 	for slot, i := range m.attempt.slotWorker {
 		for _, v := range m.graph.GetVertices() {
 			if m.attempt.workers[i] == w && slot < int(v.GetParallelism()) {
@@ -317,10 +324,14 @@ func (m *Master) taskManagerLost(ev TaskManagerLost) {
 	if held {
 		m.slots.held = nil
 	}
+	target := slices.Contains(m.rescale.slots, ev.TaskManager)
 	if gone != nil {
 		m.lost(gone, err)
 	}
 	if held && m.phase >= phaseRaising && m.phase <= phaseRunning {
 		m.fail(failure{err: err}) // it had no worker whose end would do
+	}
+	if target {
+		m.targetLost(err)
 	}
 }

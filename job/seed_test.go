@@ -1,6 +1,8 @@
 package job
 
 import (
+	"bytes"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -30,16 +32,28 @@ type invariants struct {
 	requests   RequestID
 	ended      bool
 	final      State
+
+	deployed map[uint64]*pb.JobGraph // by epoch
+	slots    []string                // of the newest attempt
+	halt     uint64                  // checkpoint that the newest attempt halts at
+	haltOf   uint64                  // its epoch
+	halted   map[string]bool         // workers whose tasks did
+	failed   bool                    // the newest attempt did
+	canceled bool
+	moved    int // rescales that came true, and were given up
+	refused  int
 }
 
 func newInvariants() invariants {
 	return invariants{
 		ready: map[string]uint64{}, tasks: map[string]uint64{}, done: map[uint64]*pb.CheckpointDone{},
 		doneUnder: map[Token]bool{}, answers: map[RequestID]int{},
+		deployed: map[uint64]*pb.JobGraph{}, halted: map[string]bool{},
 	}
 }
 
 func (v *invariants) sawLeader() {
+	v.slots, v.halt, v.halted, v.failed, v.canceled = nil, 0, map[string]bool{}, true, false
 	v.ready, v.tasks, v.doneUnder = map[string]uint64{}, map[string]uint64{}, map[Token]bool{}
 	v.committing = 0
 	// Requests of a lost leader are lost with it: their clients ask again.
@@ -115,7 +129,36 @@ func (v *invariants) sawAction(w *world, a Action) {
 		if a.Record.GetCheckpointDone() != nil {
 			v.doneUnder[a.Token] = true
 		}
+		v.sawAttempt(w, a.Record.GetJobAttempt())
+	case Observe:
+		switch o := a.Observation.(type) {
+		case AttemptFailed:
+			v.failed = true
+		case Rescaled:
+			if v.moved++; o.Err != nil {
+				v.moved--
+				v.refused++
+			}
+			if o.Err == nil && (o.Epoch == 0 || w.m.graph == nil || !maps.Equal(o.To, ParallelismOf(w.m.graph))) {
+				w.fatalf("rescaled: %+v, in force %v", o, ParallelismOf(w.m.graph))
+			}
+		}
+	case KeepSlots:
+		if w.m.State() == Running {
+			for tm, n := range w.perTM(v.slots) {
+				if w.perTM(a.Slots)[tm] < n {
+					w.fatalf("invariant 13: gives back slots of %v that run: keeps %v", v.slots, a.Slots)
+				}
+			}
+		}
+	case WriteManifest:
+		if !maps.Equal(ParallelismOf(a.Manifest.GetGraph()), ParallelismOf(v.deployed[a.Manifest.GetEpoch()])) {
+			w.fatalf("invariant 11: manifest of epoch %d says %v", a.Manifest.GetEpoch(), a.Manifest.GetGraph())
+		}
 	case Answer:
+		if a.Err == nil && a.Result.Parallelism != nil && !maps.Equal(a.Result.Parallelism, ParallelismOf(WithParallelism(w.record.GetSubmitted().GetGraph(), w.record.GetParallelism()))) {
+			w.fatalf("invariant 11: request %d answered with %v, the journal says %v", a.Request, a.Result.Parallelism, w.record.GetParallelism())
+		}
 		if v.answers[a.Request]++; v.answers[a.Request] > 1 {
 			w.fatalf("invariant 8: request %d answered twice", a.Request)
 		}
@@ -136,6 +179,50 @@ func (v *invariants) sawAction(w *world, a Action) {
 	}
 }
 
+// sawAttempt looks at the record of an attempt before it is in the journal.
+func (v *invariants) sawAttempt(w *world, a *pb.JobAttempt) {
+	if a == nil {
+		return
+	}
+	if a.GetRescaled() && (v.failed || a.GetCause() != nil || v.halt == 0) {
+		w.fatalf("invariant 12: epoch %d is no restart, the attempt before failed: %v, halted at %d", a.GetEpoch(), v.failed, v.halt)
+	}
+	if !a.GetRescaled() && v.halt != 0 && !v.failed {
+		w.fatalf("invariant 12: epoch %d is a restart, nothing failed", a.GetEpoch())
+	}
+}
+
+// sawDeploy looks at the attempt that a Deploy is part of.
+func (v *invariants) sawDeploy(w *world, a SendWorker, d *pb.Deploy) {
+	e := a.Command.GetEpoch()
+	keeps := v.halt != 0 && v.halt == d.GetRestoreCheckpoint() && !v.failed
+	if d.GetKeepState() && !keeps {
+		w.fatalf("invariant 4: deploys checkpoint %d to keep state, tasks halted at %d, failed %v", d.GetRestoreCheckpoint(), v.halt, v.failed)
+	}
+	for id, epoch := range v.tasks {
+		if epoch != e && !(keeps && v.halted[id]) {
+			w.fatalf("invariant 4: deploys epoch %d while %s runs epoch %d", e, id, epoch)
+		}
+	}
+	effective := WithParallelism(w.record.GetSubmitted().GetGraph(), w.record.GetParallelism())
+	if !maps.Equal(ParallelismOf(effective), ParallelismOf(d.GetGraph())) || len(d.GetSlotWorker()) != SlotsNeeded(effective) {
+		w.fatalf("invariant 11: deploys %v in %d slots, the journal says %v", ParallelismOf(d.GetGraph()), len(d.GetSlotWorker()), ParallelismOf(effective))
+	}
+	if !bytes.Equal(d.GetPlanHash(), w.record.GetSubmitted().GetGraph().GetPlanHash()) {
+		w.fatalf("plan hash is not the submitted graph's")
+	}
+	var slots []string
+	for _, i := range d.GetSlotWorker() {
+		slots = append(slots, w.workers[d.GetWorkers()[i].GetWorkerId()].tm)
+	}
+	for tm, n := range w.perTM(slots) {
+		if w.perTM(w.held)[tm] < n {
+			w.fatalf("invariant 13: deploys to %v, holds %v", slots, w.held)
+		}
+	}
+	v.deployed[e], v.slots = d.GetGraph(), slots
+}
+
 func (v *invariants) sawCommand(w *world, a SendWorker) {
 	e := a.Command.GetEpoch()
 	if !slices.Contains(v.epochs, e) {
@@ -144,11 +231,7 @@ func (v *invariants) sawCommand(w *world, a SendWorker) {
 	last := v.epochs[len(v.epochs)-1]
 	switch b := a.Command.GetBody().(type) {
 	case *pb.WorkerCommand_Deploy:
-		for id, epoch := range v.tasks {
-			if epoch != e {
-				w.fatalf("invariant 4: deploys epoch %d while %s runs epoch %d", e, id, epoch)
-			}
-		}
+		v.sawDeploy(w, a, b.Deploy)
 		if len(v.doneUnder) > 0 {
 			w.fatalf("invariant 4: deploys while a checkpoint is being journalled")
 		}
@@ -160,19 +243,28 @@ func (v *invariants) sawCommand(w *world, a SendWorker) {
 		}
 		v.tasks[a.Worker] = e
 		v.committing = 0
+		delete(v.halted, a.Worker)
 		return
 	case *pb.WorkerCommand_Start:
 		for id, epoch := range v.tasks {
-			if epoch != e || v.ready[id] != e {
+			if (epoch != e || v.ready[id] != e) && !v.halted[id] {
 				w.fatalf("invariant 3: starts epoch %d before %s is ready", e, id)
 			}
 		}
 		if v.enumerated != e || v.recovered != e {
 			w.fatalf("invariant 3: starts epoch %d, enumerated %d, recovered %d", e, v.enumerated, v.recovered)
 		}
+		v.halt, v.halted, v.failed = 0, map[string]bool{}, false
+	case *pb.WorkerCommand_Enumerate:
+		if got, want := b.Enumerate.GetParallelism(), v.deployed[e].GetVertices()[0].GetParallelism(); got != want {
+			w.fatalf("invariant 11: enumerates for %d subtasks, deployed %d", got, want)
+		}
 	case *pb.WorkerCommand_Completed:
 		if v.done[b.Completed.GetCheckpointId()] == nil {
 			w.fatalf("invariant 5: completed %d before the journal says so", b.Completed.GetCheckpointId())
+		}
+		if b.Completed.GetCheckpointId() == v.halt {
+			v.halted[a.Worker] = true
 		}
 	case *pb.WorkerCommand_Commit:
 		id := b.Commit.GetCheckpointId()
@@ -189,6 +281,22 @@ func (v *invariants) sawCommand(w *world, a SendWorker) {
 		if l := w.record.GetLatest(); !l.GetTerminal() || v.committed != l.GetCheckpointId() {
 			w.fatalf("invariant 6: finishes with %v, committed %d", l, v.committed)
 		}
+	}
+	if v.halt != 0 && e == v.haltOf {
+		switch b := a.Command.GetBody().(type) {
+		case *pb.WorkerCommand_Cancel, *pb.WorkerCommand_Aborted:
+		case *pb.WorkerCommand_Completed, *pb.WorkerCommand_Trigger:
+			if id := max(a.Command.GetCompleted().GetCheckpointId(), a.Command.GetTrigger().GetCheckpointId()); id != v.halt {
+				w.fatalf("invariant 12: %T of %d after the halt %d", b, id, v.halt)
+			}
+		default:
+			if !v.canceled {
+				w.fatalf("invariant 12: %T after the halt %d", b, v.halt)
+			}
+		}
+	}
+	if t := a.Command.GetTrigger(); t.GetHalt() {
+		v.halt, v.haltOf = t.GetCheckpointId(), e
 	}
 	if v.tasks[a.Worker] != e {
 		w.fatalf("invariant 1: %T of epoch %d to %s, whose tasks are of %d", a.Command.GetBody(), e, a.Worker, v.tasks[a.Worker])
@@ -229,7 +337,22 @@ func (w *world) chaos() {
 	case n < 19:
 		w.request(func(id RequestID) Event { return StopRequested{Request: id, Drain: w.r.IntN(2) == 0} })
 	case n < 20 && w.seed%4 == 0:
+		v := &w.invariants
+		v.canceled = true
 		w.request(func(id RequestID) Event { return CancelRequested{Request: id} })
+	case n >= 30 && n < 40:
+		w.request(func(id RequestID) Event {
+			r := RescaleRequested{Request: id}
+			switch w.r.IntN(4) {
+			case 0:
+				r.Parallelism = 1 + w.r.IntN(4)
+			case 1:
+				r.Vertices = map[string]int{"source": 1 + w.r.IntN(4), "out": 1 + w.r.IntN(4)}
+			default:
+				r.Vertices = map[string]int{"sum": 1 + w.r.IntN(5)}
+			}
+			return r
+		})
 	case n < 30 && len(w.workers) > 0:
 		// A report of another epoch, or of nobody.
 		p := w.sorted()[0]
@@ -273,7 +396,7 @@ func (w *world) heal() {
 }
 
 func TestMasterSeeds(t *testing.T) {
-	ends, restarts, commits, leaders := map[State]int{}, 0, 0, 0
+	ends, restarts, commits, leaders, moved, refused := map[State]int{}, 0, 0, 0, 0, 0
 	seeds := seeds
 	if testing.Short() {
 		seeds = few
@@ -293,9 +416,11 @@ func TestMasterSeeds(t *testing.T) {
 		restarts += len(w.epochs) - 1
 		commits += len(w.sink.committed)
 		leaders += w.leader
+		moved += w.moved
+		refused += w.refused
 	}
-	t.Logf("%d seeds: %v, %d restarts, %d transactions, %d leaders", seeds, ends, restarts, commits, leaders)
-	if ends[Finished] < seeds/2 || restarts < seeds {
+	t.Logf("%d seeds: %v, %d restarts, %d transactions, %d leaders, %d rescales, %d given up", seeds, ends, restarts, commits, leaders, moved, refused)
+	if ends[Finished] < seeds/2 || restarts < seeds || moved < seeds/4 || refused < seeds/10 {
 		t.Error("the worlds are too quiet")
 	}
 }

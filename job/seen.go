@@ -11,12 +11,19 @@ import (
 type seen struct {
 	submitted   time.Time
 	failed      time.Time // the failure that the present recovery is from
+	halted      time.Time // the rescale that the present attempt follows; zero after a failure
+	rescales    []Rescaled
 	recovery    time.Duration
 	recoveryOut time.Duration
 	submitOut   time.Duration
 	exceptions  []Exception // newest first
 	truncated   bool
 	attempts    int
+}
+
+func (s *seen) rescaled(r Rescaled) {
+	s.rescales = slices.Insert(s.rescales, 0, r)
+	s.rescales = s.rescales[:min(len(s.rescales), MaxRescales)]
 }
 
 func (s *seen) exception(x Exception) {
@@ -46,8 +53,11 @@ func (s *seen) started(now time.Time) {
 }
 
 // output notes the first record at a sink and returns the time since the
-// failure or the submission.
+// failure, the halt or the submission.
 func (s *seen) output(now time.Time) time.Duration {
+	if !s.halted.IsZero() {
+		return now.Sub(s.halted)
+	}
 	if s.failed.IsZero() {
 		if s.submitOut == 0 {
 			s.submitOut = now.Sub(s.submitted)
@@ -63,6 +73,7 @@ func (m *Master) Status(now time.Time) Status {
 	st := Status{
 		State: m.state, Since: m.since, Waiting: m.waiting(),
 		Started: m.seen.submitted, Epoch: m.epoch, Restarts: m.record.GetRestarts(),
+		Graph: m.graph, Rescalings: m.record.GetRescales(), Rescales: slices.Clone(m.seen.rescales), Rescaling: m.rescalingStatus(),
 		Stopping:   m.stopping.record.GetHow(),
 		Exceptions: slices.Clone(m.seen.exceptions), ExceptionsTruncated: m.seen.truncated,
 		LastRecovery: m.seen.recovery, LastRecoveryFirstOutput: m.seen.recoveryOut,
@@ -129,6 +140,8 @@ func (m *Master) taskState(w *worker) TaskState {
 		return TaskScheduled
 	case workerEnding:
 		return TaskCanceling
+	case workerHalted:
+		return TaskReady
 	case workerBusy:
 		switch {
 		case w.running:

@@ -26,6 +26,7 @@ type slots struct {
 type raise struct {
 	under   bool
 	failed  *Exception // why the attempt before ended, if it failed
+	halted  bool       // it was to change parallelism, which is no failure
 	retryAt time.Time
 }
 
@@ -35,6 +36,7 @@ const (
 	workerStarting workerState = iota // StartWorker was sent
 	workerIdle                        // no task runs
 	workerBusy                        // Deploy was sent
+	workerHalted                      // its tasks halted at a complete checkpoint
 	workerEnding                      // CancelTasks or FinishTasks was sent
 	workerStopping                    // StopWorker was sent
 )
@@ -63,14 +65,14 @@ const journalRetry = time.Second
 func (m *Master) requestSlots() {
 	m.slots = slots{}
 	m.enter(phaseSlotting)
-	m.emit(RequestSlots{N: SlotsNeeded(m.graph)})
+	m.emit(RequestSlots{N: m.slotsNeeded()})
 }
 
 func (m *Master) granted(ev SlotsGranted) {
 	if m.phase != phaseSlotting {
 		return // ended meanwhile; ReleaseSlots gives these back too
 	}
-	if n := SlotsNeeded(m.graph); len(ev.Slots) != n {
+	if n := m.slotsNeeded(); len(ev.Slots) != n {
 		m.note("grant refused", "slots", len(ev.Slots), "wanted", n)
 		m.emit(RequestSlots{N: n})
 		return
@@ -95,7 +97,7 @@ func (m *Master) advanceSlotting() {
 func (m *Master) waiting() string {
 	switch m.phase {
 	case phaseSlotting:
-		text := fmt.Sprintf("waits for %d slots", SlotsNeeded(m.graph))
+		text := fmt.Sprintf("waits for %d slots", m.slotsNeeded())
 		if m.slots.known {
 			text += fmt.Sprintf(", %d free on %d task managers", m.slots.free, m.slots.at)
 		}
@@ -113,6 +115,9 @@ func (m *Master) waiting() string {
 	case phaseDeploying:
 		return m.waitingDeploy()
 	}
+	if m.phase == phaseRunning {
+		return m.waitingRescale()
+	}
 	return ""
 }
 
@@ -127,30 +132,43 @@ func (m *Master) advanceRaising() {
 	}
 	next++
 	m.raise.under, m.raise.retryAt = true, time.Time{}
-	record := &pb.JobAttempt{JobId: m.job, Epoch: next}
+	record := &pb.JobAttempt{JobId: m.job, Epoch: next, Rescaled: m.raise.halted}
+	if s := m.rescale.step; s == rescaleRaising || s == rescaleNext {
+		record.Parallelism = m.rescale.parallelism
+	}
 	if x := m.raise.failed; x != nil {
 		record.Cause, record.FailedMs, record.VertexId, record.Task = x.Error, x.At.UnixMilli(), x.VertexID, x.Task
 	}
-	m.write(&pb.JournalRecord{Body: &pb.JournalRecord_JobAttempt{JobAttempt: record}}, func(err error) { m.raised(next, err) })
+	m.write(&pb.JournalRecord{Body: &pb.JournalRecord_JobAttempt{JobAttempt: record}}, func(err error) { m.raised(record, err) })
 }
 
-func (m *Master) raised(epoch uint64, err error) {
+func (m *Master) raised(record *pb.JobAttempt, err error) {
+	epoch := record.GetEpoch()
 	m.raise.under = false
 	var taken *EpochTaken
 	if errors.As(err, &taken) {
 		m.note("epoch is taken", "epoch", epoch, "highest", taken.Highest)
 		m.cfg.EpochFloor = max(m.cfg.EpochFloor, taken.Highest)
+		m.notRaised()
 		return
 	}
 	if err != nil {
 		m.note("epoch not journalled", "epoch", epoch, "err", err.Error())
 		m.raise.retryAt = m.now.Add(journalRetry)
+		m.notRaised()
 		return
 	}
-	if m.record.Epoch > 0 {
+	switch {
+	case record.GetRescaled() && len(record.GetParallelism()) > 0:
+		m.record.Rescales++
+	case record.GetRescaled():
+	case m.record.Epoch > 0:
 		m.record.Restarts++
 	}
 	m.record.Epoch = epoch
+	if len(record.GetParallelism()) > 0 {
+		m.inForce(record.GetParallelism())
+	}
 	if m.phase != phaseRaising {
 		// The job was cancelled, or lost its slots, meanwhile. Survivors may
 		// still carry the old epoch; it stays in use until the next raise.
@@ -159,6 +177,11 @@ func (m *Master) raised(epoch uint64, err error) {
 	}
 	m.epoch = epoch
 	m.raise = raise{}
+	if m.slots.held == nil { // some of those for the new parallelism were lost
+		m.raise.halted = record.GetRescaled()
+		m.requestSlots()
+		return
+	}
 	key := ""
 	if m.restore != nil {
 		key = m.restore.key
@@ -186,7 +209,7 @@ func (m *Master) advanceLaunching() {
 		}
 	}
 	for _, w := range m.attempt.workers {
-		if w.state != workerIdle {
+		if w.state != workerIdle && w.state != workerHalted {
 			return
 		}
 	}
@@ -198,23 +221,16 @@ func (m *Master) advanceLaunching() {
 
 // place chooses the attempt's workers, by their first slots.
 func (m *Master) place() {
-	count := map[string]int{}
-	var tms []string
-	for _, tm := range m.slots.held {
-		if count[tm]++; count[tm] == 1 {
-			tms = append(tms, tm)
-		}
-	}
+	tms, count := perTaskManager(m.slots.held)
 	workers := make([]*worker, 0, len(tms))
 	for _, tm := range tms {
 		w := m.workerAt(tm)
-		if w != nil && w.slots != count[tm] {
-			// Its memory limit is that of another number of slots.
-			m.stopWorker(w, 0)
-			w = nil
-		}
-		if w == nil {
+		switch {
+		case w == nil:
 			w = m.startWorker(tm, count[tm])
+		case w.slots < count[tm] || w.state != workerHalted:
+			// One that halted still holds what it gives away.
+			m.resizeWorker(w, count[tm])
 		}
 		workers = append(workers, w)
 	}

@@ -25,6 +25,14 @@ type Status struct {
 	Workers  []WorkerStatus
 	// Vertices are in the graph's order.
 	Vertices []VertexStatus
+	// Graph is the job's with the parallelism in force. It is not changed.
+	Graph *pb.JobGraph
+	// Rescalings counts attempts that came of a change of parallelism, of earlier
+	// leaders too; Rescales are the last of them and those that failed, newest
+	// first, at most MaxRescales; Rescaling is the one under way, nil for none.
+	Rescalings uint64
+	Rescales   []Rescaled
+	Rescaling  *Rescaling
 	// Stopping is cancel, stop or drain once that was asked for.
 	Stopping string
 	// Exceptions go from the newest to the oldest, at most MaxExceptions.
@@ -43,8 +51,24 @@ type Status struct {
 	DrainPositions int
 }
 
-// MaxExceptions bounds the history of exceptions.
-const MaxExceptions = 32
+// MaxExceptions and MaxRescales bound the histories.
+const (
+	MaxExceptions = 32
+	MaxRescales   = 16
+)
+
+// Rescaling is a change of parallelism under way.
+type Rescaling struct {
+	// Step is asked, slots, workers, checkpoint, halt, journal, deploy, or restart
+	// for a job that did not run.
+	Step  string
+	Asked time.Time
+	// To is parallelism by vertex id. It needs Slots, of which the job has Held.
+	To          map[string]uint32
+	Slots, Held int
+	// Free slots are known while it waits for them, else -1.
+	Free int
+}
 
 // WorkerStatus is one worker of the present attempt.
 type WorkerStatus struct {

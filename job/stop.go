@@ -121,7 +121,7 @@ func (m *Master) answerStops(res Result, err error) {
 
 // continueStop does what a journalled stop asks of an attempt that runs.
 func (m *Master) continueStop() {
-	if m.phase != phaseRunning {
+	if m.phase != phaseRunning || m.rescale.halting() { // the attempt after the halt goes on
 		return
 	}
 	switch how := m.stopping.record.GetHow(); {

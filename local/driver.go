@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -111,12 +112,11 @@ func (d *driver) step(ev job.Event) {
 func (d *driver) do(a job.Action) {
 	switch a := a.(type) {
 	case job.RequestSlots:
-		slots := make([]string, a.N)
-		for i := range slots {
-			slots[i] = host
-		}
-		d.ready = append(d.ready, job.SlotsGranted{Slots: slots})
-	case job.ReleaseSlots, job.Answer:
+		d.ready = append(d.ready, job.SlotsGranted{Slots: slices.Repeat([]string{host}, a.N)})
+	case job.ResizeSlots:
+		d.ready = append(d.ready, job.SlotsResized{Token: a.Token, Slots: slices.Repeat([]string{host}, a.N)})
+	case job.ReleaseSlots, job.KeepSlots, job.ResizeWorker:
+	case job.Answer:
 	case job.StartWorker:
 		d.start(a)
 	case job.StopWorker:

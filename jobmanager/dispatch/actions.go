@@ -22,10 +22,17 @@ func (j *Job) act(ctx context.Context, beside *sync.WaitGroup, a job.Action) {
 	switch a := a.(type) {
 	case job.RequestSlots:
 		j.d.changeSlots(func(p *slots.Pool) []slots.Grant { return p.Ask(j.ID, a.N) })
+	case job.ResizeSlots:
+		j.d.changeSlots(func(p *slots.Pool) []slots.Grant { return p.Resize(j.ID, a.N, uint64(a.Token)) })
+	case job.KeepSlots:
+		j.d.changeSlots(func(p *slots.Pool) []slots.Grant { return p.Keep(j.ID, a.Slots) })
 	case job.ReleaseSlots:
 		j.d.changeSlots(func(p *slots.Pool) []slots.Grant { return p.Release(j.ID) })
 	case job.StartWorker:
 		j.startWorker(a)
+	case job.ResizeWorker:
+		_ = j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_ResizeWorker{
+			ResizeWorker: &pb.ResizeWorker{WorkerId: a.Worker, Slots: uint32(a.Slots)}}})
 	case job.StopWorker:
 		// Lost with the link, which ends the workers behind it for us.
 		_ = j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_StopWorker{

@@ -78,13 +78,23 @@ func (d *Dispatcher) changeSlots(change func(*slots.Pool) []slots.Grant) {
 	var notices []notice
 	d.mu.Lock()
 	for _, g := range change(d.mu.pool) {
-		if j := d.mu.jobs[g.Job]; j != nil {
+		j := d.mu.jobs[g.Job]
+		switch {
+		case j == nil:
+		case g.Resize != 0:
+			notices = append(notices, notice{j, job.SlotsResized{Token: job.Token(g.Resize), Slots: g.Slots}})
+		default:
 			notices = append(notices, notice{j, job.SlotsGranted{Slots: g.Slots}})
 		}
 	}
 	short := job.SlotsShort{Free: d.mu.pool.Free(), TaskManagers: len(d.mu.pool.TaskManagers())}
 	for _, w := range d.mu.pool.Waiting() {
 		if j := d.mu.jobs[w.Job]; j != nil {
+			notices = append(notices, notice{j, short})
+		}
+	}
+	for _, id := range d.mu.pool.Resizes() {
+		if j := d.mu.jobs[id]; j != nil {
 			notices = append(notices, notice{j, short})
 		}
 	}
