@@ -2,6 +2,8 @@ package local
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/checkpoint/manifest"
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/job"
 	"github.com/millrace/millrace/runtime/graph"
@@ -37,7 +40,8 @@ type Config struct {
 	// ShardAddress is the shard socket of a task manager, for jobs that read
 	// or write streams.
 	ShardAddress string
-	// JobID defaults to a fixed id: there is one job.
+	// JobID defaults to a new one: sinks know by it what this run wrote from
+	// what an earlier one did.
 	JobID string
 	// Clock is the system's if nil; a virtual one moves checkpoints, restarts
 	// and timers by hand.
@@ -57,7 +61,9 @@ func (c Config) withDefaults() Config {
 		c.Bucket = blob.NewMemory()
 	}
 	if c.JobID == "" {
-		c.JobID = "00000000000000000000000000000000"
+		var id [16]byte
+		rand.Read(id[:])
+		c.JobID = hex.EncodeToString(id[:])
 	}
 	if c.Clock == nil {
 		c.Clock = clock.System
@@ -84,7 +90,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	master, err := job.New(job.Config{Record: &pb.JobRecord{Submitted: &pb.JobSubmitted{
+	master, err := job.New(job.Config{EpochFloor: floorOf(ctx, cfg), Record: &pb.JobRecord{Submitted: &pb.JobSubmitted{
 		JobId: cfg.JobID, Name: plan.GetName(), Graph: plan, RestoreManifest: cfg.Restore,
 		AllowUnmatchedState: cfg.AllowUnmatched, SubmittedMs: cfg.Clock.Now().UnixMilli(),
 	}}})
@@ -102,6 +108,20 @@ func Run(ctx context.Context, cfg Config) error {
 	err = d.run(ctx)
 	stop()
 	return errors.Join(err, group.Wait())
+}
+
+// floorOf is the epoch that wrote the savepoint to start from: the job goes on
+// with its lineage, in which epochs rise. One that cannot be read is the
+// master's to complain of.
+func floorOf(ctx context.Context, cfg Config) uint64 {
+	if cfg.Restore == "" {
+		return 0
+	}
+	m, err := manifest.Read(ctx, cfg.Bucket, cfg.Restore)
+	if err != nil {
+		return 0
+	}
+	return m.GetEpoch()
 }
 
 // Bounds of the driver's queues. The master has a handful of requests to the
