@@ -27,7 +27,7 @@ type writer[T any] struct {
 	turn   uint64
 	line   []byte
 	zips   []*gzip.Writer // not in use
-	parts  uint64 // of this epoch, which numbers staged keys
+	parts  uint64         // of this epoch, which numbers staged keys
 	ended  []*upload
 	number uint64
 

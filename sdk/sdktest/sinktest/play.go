@@ -348,7 +348,10 @@ func (w *world[T]) zombie() error {
 	a := w.dead[w.rng.IntN(len(w.dead))]
 	var err error
 	did := ""
-	switch w.rng.IntN(4) {
+	switch w.rng.IntN(5) {
+	case 4: // stopped before it had opened its writers
+		did = "opens, prepares and commits"
+		err = w.zombieOpens(a)
 	case 0:
 		did = "writes"
 		if x := a.writers[w.rng.IntN(len(a.writers))]; x.w != nil {
@@ -372,6 +375,22 @@ func (w *world[T]) zombie() error {
 	}
 	w.note("%s, which is over, %s: %v", a.name(), did, err)
 	return w.look()
+}
+
+// zombieOpens lets an attempt that is over begin only now.
+func (w *world[T]) zombieOpens(a *attempt[T]) error {
+	x := &writer[T]{subtask: len(a.writers)}
+	var err error
+	if x.w, err = a.sink.Open(a.ctx, a.env(x.subtask, &w.target)); err != nil {
+		return err
+	}
+	a.writers = append(a.writers, x)
+	n := w.next
+	w.next++
+	if err := x.write(&w.target, []int{n}); err != nil {
+		return err
+	}
+	return w.zombieCheckpoint(a)
 }
 
 // zombieCheckpoint commits what no checkpoint that counts holds.
