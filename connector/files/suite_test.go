@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/blob"
@@ -27,6 +30,19 @@ type row struct {
 }
 
 func (r row) partition() string { return fmt.Sprintf("mod=%d/x", r.N%3) }
+
+// startS3 runs an S3 store in this process and returns its URL parameters.
+func startS3(t *testing.T) string {
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+	backend := s3mem.New()
+	if err := backend.CreateBucket("bucket"); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(gofakes3.New(backend, gofakes3.WithLogger(gofakes3.DiscardLog())).Server())
+	t.Cleanup(server.Close)
+	return "?insecure=true&region=us-east-1&endpoint=" + strings.TrimPrefix(server.URL, "http://")
+}
 
 // faults makes the n-th operation from now and all later ones of a bucket fail.
 type faults struct {
@@ -193,5 +209,17 @@ func TestTheSinkKeepsItsPromises(t *testing.T) {
 			}
 			return target(t, b, plain)
 		}, sinktest.Options{Seeds: 10, First: 3000})
+	})
+	t.Run("s3", func(t *testing.T) {
+		params := startS3(t)
+		n := 0
+		sinktest.Run(t, func(t *testing.T) sinktest.Target[row] {
+			n++
+			b, err := blob.Open(t.Context(), fmt.Sprintf("s3://bucket/prefix-%d%s", n, params))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return target(t, b, func(p files.Parts[row]) files.Parts[row] { return p.PartitionBy(row.partition) })
+		}, sinktest.Options{Seeds: 5, First: 4000})
 	})
 }
