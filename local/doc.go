@@ -6,7 +6,8 @@
 // bucket is one in memory unless the caller brings another.
 //
 // Run blocks until the job is over. Everything that it starts has ended when
-// it returns. A failure of user code goes through the job's restart strategy
+// it returns, save code of the job that hangs: ten seconds after it was given up
+// it is left behind, and Run's error says so. A failure of user code goes through the job's restart strategy
 // and, when that gives up, comes out of Run as a *job.Error with operator,
 // subtask and stack. A panic in user code does not bring the process down.
 //

@@ -40,14 +40,19 @@ type driver struct {
 	disk chan func() job.Event
 	// ready are answers that came at once.
 	ready []job.Event
-	// workers that run, by id.
+	// workers that run, by id; hosted are all that ever did.
 	workers map[string]*hosted
+	hosted  []*hosted
 }
 
 // hosted is a worker in this process.
 type hosted struct {
+	id     string
 	worker *worker.Worker
 	stop   context.CancelFunc
+	// ended is closed when nothing of it runs; lost when it was to end at once
+	// and something of it ran on for stopGrace.
+	ended, lost chan struct{}
 }
 
 func (d *driver) run(ctx context.Context) error {
@@ -123,6 +128,9 @@ func (d *driver) do(a job.Action) {
 		if h := d.workers[a.Worker]; h != nil {
 			delete(d.workers, a.Worker) // nothing is sent to it any more
 			h.stop()
+			if a.Grace <= 0 {
+				d.lose(h)
+			}
 		}
 	case job.SendWorker:
 		if h := d.workers[a.Worker]; h != nil {
@@ -177,13 +185,42 @@ func (d *driver) start(a job.StartWorker) {
 		return
 	}
 	ctx, stop := context.WithCancel(d.ctx)
-	d.workers[a.Worker] = &hosted{worker: w, stop: stop}
-	d.group.Go(func() error {
+	h := &hosted{id: a.Worker, worker: w, stop: stop, ended: make(chan struct{}), lost: make(chan struct{})}
+	d.workers[a.Worker] = h
+	d.hosted = append(d.hosted, h)
+	go func() {
+		defer close(h.ended)
 		defer stop()
 		d.post(exited(w.Run(ctx)))
-		return nil
-	})
+	}()
 	d.ready = append(d.ready, job.WorkerStarted{Worker: a.Worker})
+}
+
+// lose gives a worker up whose tasks did not end when they were told to: code of
+// the job that hangs cannot be ended inside a process.
+func (d *driver) lose(h *hosted) {
+	d.cfg.Clock.AfterFunc(stopGrace, func() {
+		select {
+		case <-h.ended:
+			return
+		default:
+		}
+		close(h.lost)
+		d.post(job.WorkerExited{Worker: h.id, Exit: &pb.WorkerExited{JobId: d.cfg.JobID, WorkerId: h.id, Requested: true}})
+	})
+}
+
+// await waits for all workers that are not lost.
+func (d *driver) await() error {
+	var left error
+	for _, h := range d.hosted {
+		select {
+		case <-h.ended:
+		case <-h.lost:
+			left = errors.Join(left, fmt.Errorf("worker %s: code of the job has not ended %v after it was told to, and is left behind", h.id, stopGrace))
+		}
+	}
+	return left
 }
 
 // report takes what a worker sends. Metrics are not for the master.

@@ -107,7 +107,7 @@ func Run(ctx context.Context, cfg Config) error {
 	group.Go(d.runDisk)
 	err = d.run(ctx)
 	stop()
-	return errors.Join(err, group.Wait())
+	return errors.Join(err, d.await(), group.Wait())
 }
 
 // floorOf is the epoch that wrote the savepoint to start from: the job goes on
