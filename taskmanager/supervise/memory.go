@@ -141,6 +141,21 @@ type memory struct {
 	group    group
 	kills    uint64 // of the group
 	machine  uint64 // of the whole machine
+	// The same at the look before: at the last one a worker that the kernel had
+	// killed may not have been gone yet.
+	killsBefore, machineBefore uint64
+}
+
+// after takes over what the look before saw.
+func (m memory) after(before memory) memory {
+	m.killsBefore, m.machineBefore = m.kills, m.machine
+	if before.resident > 0 {
+		m.machineBefore = before.machine
+		if before.group == m.group {
+			m.killsBefore = before.kills
+		}
+	}
+	return m
 }
 
 func (s *Supervisor) look(pid int) memory {
@@ -164,7 +179,7 @@ func (w *worker) weigh() {
 	if now.resident > budget {
 		now.over = w.mu.memory.over + 1
 	}
-	w.mu.memory = now
+	w.mu.memory = now.after(w.mu.memory)
 	w.mu.Unlock()
 	if now.over == 2 {
 		w.stop(0, false, faultf(CodeMemoryExceeded, "worker %s of job %s uses %d MiB, more than the %d MiB of its %d slots: %s",
@@ -216,14 +231,14 @@ func (w *worker) killed() *Fault {
 		used = fmt.Sprintf("; it used %d MiB when last seen, of the %d MiB of its %d slots", m.resident>>20, w.s.budget(w.slots())>>20, max(w.slots(), 1))
 	}
 	switch {
-	case m.group.dir != "" && m.group.kills() > m.kills:
+	case m.group.dir != "" && m.group.kills() > m.killsBefore:
 		bound := "memory"
 		if limit := m.group.limit(); limit > 0 {
 			bound = fmt.Sprintf("%d MiB", limit>>20)
 		}
 		return faultf(CodeMemoryExceeded, "%s: the kernel killed for want of memory in its control group %s (limit %s)%s: raise that limit, or lower --slot-memory so that the slots of all workers fit in it; %s",
 			who, m.group.dir, bound, used, memoryRemedy)
-	case m.resident > 0 && counter(vmstat, "oom_kill") > m.machine:
+	case m.resident > 0 && counter(vmstat, "oom_kill") > m.machineBefore:
 		return faultf(CodeMemoryExceeded, "%s: the kernel killed for want of memory on this machine at that time%s: give the machine more memory, or its task manager fewer slots or a lower --slot-memory; %s",
 			who, used, memoryRemedy)
 	}
