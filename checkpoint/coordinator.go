@@ -50,7 +50,8 @@ type Coordinator struct {
 	lastBegan time.Time
 	notBefore time.Time
 	early     bool
-	failures  int // in a row
+	failures  int // in a row, of those that count
+	setbacks  int // in a row, of any
 	closed    bool
 
 	terminal *Request
@@ -203,7 +204,7 @@ func (c *Coordinator) start(ev Started, now time.Time) {
 	if ev.Graph != nil {
 		c.cfg.Graph = ev.Graph
 	}
-	c.early, c.failures, c.notBefore = true, 0, time.Time{}
+	c.early, c.failures, c.setbacks, c.notBefore = true, 0, 0, time.Time{}
 	if ev.Restored != nil {
 		c.hist.counts.Restored++
 		c.hist.restored = ev.Restored

@@ -92,7 +92,7 @@ func (c *Coordinator) journaled(ev Journaled, now time.Time) {
 		return
 	}
 	live := c.running && c.epoch == p.epoch
-	c.failures = 0
+	c.failures, c.setbacks = 0, 0
 	if p.request.Savepoint {
 		c.early = true // so that the job does not depend on it for long
 	} else if p.request.Full && live {
@@ -125,6 +125,21 @@ func (c *Coordinator) refuseQueue() {
 	}
 }
 
+// retryGap is kept after a failure. It doubles while there are more, up to
+// MaxRetryGap: every try encodes all that changed since the last checkpoint that
+// completed.
+func (c *Coordinator) retryGap() time.Duration {
+	gap := c.cfg.RetryGap
+	for range c.setbacks {
+		if gap = 2 * gap; gap >= c.cfg.MaxRetryGap {
+			gap = max(c.cfg.RetryGap, c.cfg.MaxRetryGap)
+			break
+		}
+	}
+	c.setbacks++
+	return gap
+}
+
 // abort gives the pending checkpoint up.
 func (c *Coordinator) abort(err *pb.Error, now time.Time) {
 	p := c.pending
@@ -132,7 +147,7 @@ func (c *Coordinator) abort(err *pb.Error, now time.Time) {
 	c.scrap(p)
 	live := c.running && c.epoch == p.epoch
 	c.phase, c.pending = idle, pending{}
-	c.notBefore = now.Add(c.cfg.RetryGap)
+	c.notBefore = now.Add(c.retryGap())
 	c.emit(Abort{ID: p.id, Err: err, Live: live, Stats: p.stats.clone()})
 	for _, r := range p.requests {
 		c.answer(r, 0, "", err)

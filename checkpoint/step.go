@@ -178,8 +178,9 @@ type Config struct {
 	Timeout time.Duration
 	// HaltTimeout bounds a halt in place of Timeout, if it is shorter (30 s).
 	HaltTimeout time.Duration
-	// RetryGap is kept after a failed one (1 s).
-	RetryGap time.Duration
+	// RetryGap is kept after a failed one (1 s); after more in a row it doubles,
+	// up to MaxRetryGap (5 s).
+	RetryGap, MaxRetryGap time.Duration
 	// Retained is how many completed checkpoints stay (1), besides savepoints.
 	Retained int
 	// Tolerated is how many checkpoints of an attempt may fail one after the
@@ -208,6 +209,7 @@ func (c Config) withDefaults() Config {
 	set(&c.Timeout, time.Minute)
 	set(&c.HaltTimeout, 30*time.Second)
 	set(&c.RetryGap, time.Second)
+	set(&c.MaxRetryGap, 5*time.Second)
 	c.Retained = max(c.Retained, 1)
 	c.NextID = max(c.NextID, 1)
 	return c

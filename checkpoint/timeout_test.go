@@ -143,3 +143,37 @@ func TestToleratedFailures(t *testing.T) {
 		t.Error("the next attempt gave up at its first failure")
 	}
 }
+
+// The pause after a failure doubles up to a bound, and is short again after a
+// checkpoint that completed.
+func TestRetryGapGrows(t *testing.T) {
+	s := newScript(t, Config{Interval: 100 * time.Millisecond}, "w")
+	fail := func() time.Duration {
+		id := s.c.pending.id
+		s.step(Declined{Worker: "w", Epoch: 1, ID: id, Err: &pb.Error{}})
+		from := s.now
+		s.until()
+		if s.c.phase != collecting || s.c.pending.id != id+1 {
+			t.Fatalf("%s after a failure", s.c.phase)
+		}
+		return s.now.Sub(from)
+	}
+	for s.c.phase == idle {
+		s.until()
+	}
+	for i, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 5 * time.Second, 5 * time.Second} {
+		if got := fail(); got != want {
+			t.Errorf("%v after failure %d, want %v", got, i+1, want)
+		}
+	}
+	id := s.c.pending.id
+	for _, ev := range []Event{ackOf("w", id), Written{ID: id}, Journaled{ID: id}, Committed{ID: id}} {
+		s.step(ev)
+	}
+	for s.c.phase == idle {
+		s.until()
+	}
+	if got := fail(); got != time.Second {
+		t.Errorf("%v after the first failure after a checkpoint, want a second", got)
+	}
+}

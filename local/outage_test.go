@@ -240,7 +240,7 @@ func outage(t *testing.T, rule faulty.Rule) {
 		}
 	}
 	t.Logf("%d checkpoints completed, %d failed; the first after healing was complete %v later", len(completed), len(failed), back)
-	if limit := 2*time.Second + rule.Delay; back == 0 || back > limit {
+	if limit := 6*time.Second + rule.Delay; back == 0 || back > limit {
 		t.Errorf("the first checkpoint after healing was complete %v later, want at most %v", back, limit)
 	}
 	if rows, _ := out.state(); rows != n {
