@@ -169,6 +169,8 @@ func (h *host) run() {
 			h.mu.Unlock()
 			h.say(&pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_WorkerStarted{WorkerStarted: &pb.WorkerStarted{
 				JobId: w.GetJobId(), WorkerId: w.GetWorkerId(), DataAddress: "127.0.0.1:2", Pid: 4711}}})
+		case *pb.JobManagerMessage_ResizeWorker:
+			h.note("resize-worker to %d", b.ResizeWorker.GetSlots())
 		case *pb.JobManagerMessage_StopWorker:
 			id := b.StopWorker.GetWorkerId()
 			h.note("stop-worker %s", id)
@@ -231,7 +233,7 @@ func (h *host) obey(job, worker string, c *pb.WorkerCommand) {
 	answer := func(r *pb.WorkerReport) { h.report(job, worker, e, r) }
 	switch b := c.GetBody().(type) {
 	case *pb.WorkerCommand_Deploy:
-		h.note("deploy epoch %d restore %d", e, b.Deploy.GetRestoreCheckpoint())
+		h.note("deploy epoch %d restore %d keep %v slots %d", e, b.Deploy.GetRestoreCheckpoint(), b.Deploy.GetKeepState(), len(b.Deploy.GetSlotWorker()))
 		answer(&pb.WorkerReport{Body: &pb.WorkerReport_Ready{Ready: &pb.TasksReady{}}})
 	case *pb.WorkerCommand_Enumerate:
 		answer(&pb.WorkerReport{Body: &pb.WorkerReport_Enumerated{Enumerated: &pb.Enumerated{Uid: b.Enumerate.GetUid(),
@@ -247,7 +249,7 @@ func (h *host) obey(job, worker string, c *pb.WorkerCommand) {
 		h.metrics(job, worker, e, time.Now().UnixMilli(), 100)
 		h.metrics(job, worker, e, time.Now().UnixMilli()+1000, 300)
 	case *pb.WorkerCommand_Trigger:
-		h.note("trigger %d terminal %v", b.Trigger.GetCheckpointId(), b.Trigger.GetTerminal())
+		h.note("trigger %d terminal %v halt %v", b.Trigger.GetCheckpointId(), b.Trigger.GetTerminal(), b.Trigger.GetHalt())
 		ack := &pb.CheckpointAck{CheckpointId: b.Trigger.GetCheckpointId()}
 		for i := range h.subtasks() {
 			for _, uid := range []string{"flights", "delays"} {

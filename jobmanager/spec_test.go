@@ -202,6 +202,12 @@ func TestAnswersHaveTheFieldsOfTheSpecification(t *testing.T) {
 			t.Errorf("rows of state: %v", rows)
 		}
 		ask("POST", "/jars/{jarid}/check", "/jars/"+jar+"/check", map[string]any{"savepointPath": location, "programArgsList": []string{"--state", "{Delay string}"}}, 200)
+		ask("PUT", "/jobs/{jobid}/resource-requirements", "/jobs/"+job+"/resource-requirements",
+			map[string]any{sourceVertex: map[string]any{"parallelism": map[string]any{"lowerBound": 1, "upperBound": 1}}}, 200)
+		rescale := ask("PATCH", "/jobs/{jobid}/rescaling", "/jobs/"+job+"/rescaling?parallelism=2", nil, 202)["request-id"].(string)
+		if got := c.poll(rest1 + "/jobs/" + job + "/rescaling/" + rescale); got["failure-cause"] != nil {
+			t.Errorf("rescale: %v", got)
+		}
 		dispose := ask("POST", "/savepoint-disposal", "/savepoint-disposal", map[string]any{"savepoint-path": location}, 200)["request-id"].(string)
 		checkpoints := c.call("GET", rest1+"/jobs/"+job+"/checkpoints", nil, 200)
 		latest := checkpoints["latest"].(map[string]any)["completed"].(map[string]any)["id"].(float64)
@@ -220,6 +226,8 @@ func TestAnswersHaveTheFieldsOfTheSpecification(t *testing.T) {
 				path = "/savepoint-verification/" + verify
 			case "/jobs/{jobid}/savepoints/{triggerid}":
 				path = "/jobs/" + job + "/savepoints/" + sp
+			case "/jobs/{jobid}/rescaling/{triggerid}":
+				path = "/jobs/" + job + "/rescaling/" + rescale
 			case "/savepoint-disposal/{triggerid}":
 				path = "/savepoint-disposal/" + dispose
 			}

@@ -11,6 +11,8 @@ import (
 	"github.com/millrace/millrace/jobmanager/dispatch"
 	"github.com/millrace/millrace/jobmanager/rates"
 	"github.com/millrace/millrace/jobmanager/rest"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // Names of metrics are Flink's for Prometheus: counters that its reporter
@@ -108,7 +110,7 @@ func (g gauges) observe(ctx context.Context, o metric.Observer, d *dispatch.Disp
 		for _, f := range rest.JobFigures(st, now) {
 			record(jobPrefix+f.ID, f.Value, labels)
 		}
-		g.observeTasks(d, j, now, record)
+		g.observeTasks(d, j, st.Graph, now, record)
 	}
 	none := attribute.NewSet()
 	for name, v := range map[string]int{"numRegisteredTaskManagers": len(managers), "taskSlotsTotal": total, "taskSlotsAvailable": free, "numRunningJobs": running} {
@@ -117,8 +119,8 @@ func (g gauges) observe(ctx context.Context, o metric.Observer, d *dispatch.Disp
 	return nil
 }
 
-func (g gauges) observeTasks(d *dispatch.Dispatcher, j *dispatch.Job, now time.Time, record func(string, float64, attribute.Set)) {
-	for _, v := range j.Submitted.GetGraph().GetVertices() {
+func (g gauges) observeTasks(d *dispatch.Dispatcher, j *dispatch.Job, graph *pb.JobGraph, now time.Time, record func(string, float64, attribute.Set)) {
+	for _, v := range graph.GetVertices() {
 		for i := range int(v.GetParallelism()) {
 			t := d.Rates().Task(j.ID, v.GetId(), i)
 			if t == nil {

@@ -25,6 +25,8 @@ const host = "local"
 const (
 	cancelRequest job.RequestID = 1 + iota
 	drainRequest
+	// rescales are numbered from here on.
+	firstRescale
 )
 
 // driver carries out a master's actions. Its run is the only caller of the
@@ -40,6 +42,9 @@ type driver struct {
 	disk chan func() job.Event
 	// ready are answers that came at once.
 	ready []job.Event
+	// rescales that were not answered.
+	rescales map[job.RequestID]Rescale
+	asked    job.RequestID
 	// workers that run, by id; hosted are all that ever did.
 	workers map[string]*hosted
 	hosted  []*hosted
@@ -56,7 +61,7 @@ type hosted struct {
 }
 
 func (d *driver) run(ctx context.Context) error {
-	d.workers = map[string]*hosted{}
+	d.workers, d.rescales = map[string]*hosted{}, map[job.RequestID]Rescale{}
 	done, drain := ctx.Done(), d.cfg.Drain
 	d.ready = append(d.ready, job.Submitted{})
 	for {
@@ -80,6 +85,11 @@ func (d *driver) run(ctx context.Context) error {
 		case <-drain:
 			drain = nil
 			d.ready = append(d.ready, job.StopRequested{Request: drainRequest, Drain: true})
+		case r := <-d.cfg.Rescale:
+			id := firstRescale + d.asked
+			d.asked++
+			d.rescales[id] = r
+			d.ready = append(d.ready, job.RescaleRequested{Request: id, Parallelism: r.Parallelism, Vertices: r.Vertices})
 		}
 		stopTick()
 	}
@@ -122,6 +132,10 @@ func (d *driver) do(a job.Action) {
 		d.ready = append(d.ready, job.SlotsResized{Token: a.Token, Slots: slices.Repeat([]string{host}, a.N)})
 	case job.ReleaseSlots, job.KeepSlots, job.ResizeWorker:
 	case job.Answer:
+		if r, ok := d.rescales[a.Request]; ok && r.Done != nil {
+			r.Done(a.Result, a.Err)
+		}
+		delete(d.rescales, a.Request)
 	case job.StartWorker:
 		d.start(a)
 	case job.StopWorker:
@@ -305,6 +319,12 @@ func (d *driver) log(o job.Observation) {
 		}
 		log.Log(d.ctx, level, "checkpoint ended", "id", o.Stats.ID, "status", o.Stats.Status.String(),
 			"took", o.Stats.Ended.Sub(o.Stats.Triggered).Round(time.Microsecond), "err", o.Stats.Failure.GetMessage())
+	case job.Rescaled:
+		if o.Err != nil {
+			log.Warn("job not rescaled", "after", o.Took, "code", o.Err.GetCode(), "err", o.Err.GetMessage())
+			return
+		}
+		log.Info("job rescaled", "epoch", o.Epoch, "took", o.Took, "paused", o.Pause)
 	case job.Note:
 		log.Info(o.Message, o.Args...)
 	}

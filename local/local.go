@@ -37,6 +37,9 @@ type Config struct {
 	// Drain, when closed, ends the job after all that its sources hold by
 	// then, with a savepoint in Bucket.
 	Drain <-chan struct{}
+	// Rescale gives requests for another parallelism; nil for none. It is not to
+	// be closed.
+	Rescale <-chan Rescale
 	// ShardAddress is the shard socket of a task manager, for jobs that read
 	// or write streams.
 	ShardAddress string
@@ -53,6 +56,16 @@ type Config struct {
 	Report func(*pb.MetricsReport)
 	// Watch, if set, gets what the master observes, on Run's goroutine.
 	Watch func(job.Observation)
+}
+
+// Rescale asks for another parallelism: Parallelism, unless it is 0, of
+// operators that set none of their own, and Vertices by id, vertex name,
+// operator uid or operator name. Done, if set, is called on Run's goroutine,
+// once all tasks run with it or the job goes on as it was.
+type Rescale struct {
+	Parallelism int
+	Vertices    map[string]int
+	Done        func(job.Result, error)
 }
 
 func (c Config) withDefaults() Config {

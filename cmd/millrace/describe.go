@@ -19,6 +19,7 @@ type jobDetail struct {
 	End            int64            `json:"end-time"`
 	Duration       int64            `json:"duration"`
 	Waiting        string           `json:"waiting-for"`
+	Rescales       []rescaleEntry   `json:"rescale-history"`
 	MaxParallelism int64            `json:"maxParallelism"`
 	StatusCounts   map[string]int64 `json:"status-counts"`
 	Vertices       []struct {
@@ -135,6 +136,7 @@ func (d *describeCmd) Run(ctx context.Context, c *console) error {
 	if err := d.checkpoints(ctx, c, api, job.ID); err != nil {
 		return err
 	}
+	job.printRescales(c)
 	if err := d.recoveries(ctx, c, api, job.ID); err != nil {
 		return err
 	}

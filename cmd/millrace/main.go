@@ -42,6 +42,7 @@ type cli struct {
 	Taskmanager taskmanagerCmd `cmd:"" help:"Run a task manager."`
 
 	Run       runCmd       `cmd:"" help:"Submit a job binary."`
+	Rescale   rescaleCmd   `cmd:"" help:"Change the parallelism of a running job."`
 	List      listCmd      `cmd:"" help:"List jobs."`
 	Describe  describeCmd  `cmd:"" help:"Show a job: vertices, checkpoints, failures."`
 	Cancel    cancelCmd    `cmd:"" help:"Cancel a job, without a savepoint."`

@@ -250,6 +250,14 @@ func (d *Dispatcher) append(ctx context.Context, r *pb.JournalRecord) error {
 	}
 }
 
+// AsError gives an error of any room its code; nil stays nil.
+func AsError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return asError(err)
+}
+
 // asError gives an error of any room its code.
 func asError(err error) *api.Error {
 	var e *job.Error

@@ -68,7 +68,8 @@ func endedJob(d *Dispatcher, r *pb.JobRecord) *Job {
 		state = job.Failed
 	}
 	s := job.Status{
-		State: state, Epoch: r.GetEpoch(), Restarts: r.GetRestarts(), Cause: r.GetEnded().GetError(),
+		State: state, Epoch: r.GetEpoch(), Restarts: r.GetRestarts(), Rescalings: r.GetRescales(),
+		Graph: job.WithParallelism(r.GetSubmitted().GetGraph(), r.GetParallelism()), Cause: r.GetEnded().GetError(),
 		Started:  time.UnixMilli(r.GetSubmitted().GetSubmittedMs()),
 		Ended:    time.UnixMilli(r.GetEnded().GetEndedMs()),
 		Stopping: r.GetStopping().GetHow(), Exceptions: job.Failures(r),
@@ -250,6 +251,15 @@ func (j *Job) Savepoint(ctx context.Context, directory string) (job.Result, erro
 // Checkpoint takes a checkpoint now; a full one shares nothing with others.
 func (j *Job) Checkpoint(ctx context.Context, full bool) (job.Result, error) {
 	return j.request(ctx, func(id job.RequestID) job.Event { return job.CheckpointRequested{Request: id, Full: full} })
+}
+
+// Rescale gives the job another parallelism: parallelism, unless it is 0, for
+// the operators that set none of their own, vertices by name or id. It returns
+// when all tasks run with it, or once the job goes on without.
+func (j *Job) Rescale(ctx context.Context, parallelism int, vertices map[string]int) (job.Result, error) {
+	return j.request(ctx, func(id job.RequestID) job.Event {
+		return job.RescaleRequested{Request: id, Parallelism: parallelism, Vertices: vertices}
+	})
 }
 
 // request asks the master and waits for its answer, which the master gives

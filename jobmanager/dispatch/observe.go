@@ -118,6 +118,8 @@ func (j *Job) observe(ctx context.Context, o job.Observation) {
 		e := o.Exception
 		log.Warn("attempt failed", "epoch", o.Epoch, "code", e.Error.GetCode(), "error", e.Error.GetMessage(),
 			"task", e.Task, "worker", e.Worker, "task_manager", e.TaskManager, "restart_in", o.Delay)
+	case job.Rescaled:
+		j.rescaled(ctx, o)
 	case job.FirstOutput:
 		log.Info("first output", "epoch", o.Epoch, "after", o.Since)
 	case job.CheckpointBegan:
@@ -128,6 +130,21 @@ func (j *Job) observe(ctx context.Context, o job.Observation) {
 		log.Debug("sink committed", "sink", o.UID, "checkpoint", o.CheckpointID, "took", o.Took, "tries", o.Tries)
 	case job.Note:
 		log.Info(o.Message, o.Args...)
+	}
+}
+
+// rescaled tells of a change of parallelism as a whole, and of its pause.
+func (j *Job) rescaled(ctx context.Context, o job.Rescaled) {
+	log := j.d.cfg.Log.With("job", j.ID, "name", j.Submitted.GetName())
+	if o.Err != nil {
+		log.Warn("job not rescaled", "after", o.Took, "code", o.Err.GetCode(), "error", o.Err.GetMessage())
+	} else {
+		log.Info("job rescaled", "epoch", o.Epoch, "slots", o.Slots, "took", o.Took, "paused", o.Pause, "checkpoint", o.Checkpoint)
+	}
+	end := o.Asked.Add(o.Took)
+	j.span(ctx, "rescale", o.Asked, end, o.Err, attribute.Int64("epoch", int64(o.Epoch)), attribute.Int("slots", o.Slots))
+	if o.Pause > 0 {
+		j.span(ctx, "rescale pause", o.Halted, o.Halted.Add(o.Pause), nil, attribute.Int64("epoch", int64(o.Epoch)))
 	}
 }
 

@@ -140,7 +140,7 @@ func (s *Server) checkpointDetails(r *http.Request) (any, error) {
 	}
 	o := checkpointEntry(st, v.now)
 	tasks := obj{}
-	for _, g := range v.Submitted.GetGraph().GetVertices() {
+	for _, g := range v.Graph.GetVertices() {
 		acks := st.Tasks[g.GetId()]
 		t := obj{"id": st.ID, "status": st.Status.String(), "num_subtasks": g.GetParallelism(), "num_acknowledged_subtasks": len(acks)}
 		addAcks(t, st, acks)
@@ -177,7 +177,7 @@ func (s *Server) checkpointSubtasks(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, g := range v.Submitted.GetGraph().GetVertices() {
+	for _, g := range v.Graph.GetVertices() {
 		if g.GetId() != id {
 			continue
 		}

@@ -118,7 +118,7 @@ func (s *Server) jobDetails(r *http.Request) (any, error) {
 	}
 	vertices := []obj{}
 	maxParallelism := uint32(0)
-	for i, g := range v.Submitted.GetGraph().GetVertices() {
+	for i, g := range v.Graph.GetVertices() {
 		maxParallelism = max(maxParallelism, g.GetMaxParallelism())
 		vertices = append(vertices, s.vertexSummary(v, g, v.vertex(i)))
 	}
@@ -127,9 +127,12 @@ func (s *Server) jobDetails(r *http.Request) (any, error) {
 		"job-type": "STREAMING", "schedulerType": "Default",
 		"start-time": v.started().UnixMilli(), "end-time": ms(v.Ended), "duration": v.duration(), "now": v.now.UnixMilli(),
 		"maxParallelism": maxParallelism, "timestamps": timestamps, "status-counts": countTasks(v.Vertices...),
-		"plan": plan(v.ID, v.Submitted.GetGraph()), "vertices": vertices,
+		"plan": plan(v.ID, v.Graph), "vertices": vertices,
 		"binary": v.Submitted.GetBinary(), "args": append([]string{}, v.Submitted.GetArgs()...),
-		"epoch": v.Epoch, "restarts": v.Restarts,
+		"epoch": v.Epoch, "restarts": v.Restarts, "rescales": v.Rescalings, "rescale-history": rescales(v),
+	}
+	if v.Rescaling != nil {
+		o["rescaling"] = rescaling(v)
 	}
 	if v.Waiting != "" {
 		o["waiting-for"] = v.Waiting
@@ -153,11 +156,11 @@ func (v view) vertex(i int) job.VertexStatus {
 }
 
 func (s *Server) jobPlan(r *http.Request) (any, error) {
-	j, err := s.job(r)
+	v, err := s.view(r)
 	if err != nil {
 		return nil, err
 	}
-	return obj{"plan": plan(j.ID, j.Submitted.GetGraph())}, nil
+	return obj{"plan": plan(v.ID, v.Graph)}, nil
 }
 
 var shipStrategy = map[pb.Ship]string{

@@ -54,6 +54,11 @@ func (s *Server) routes() []route {
 		post("/savepoint-disposal", s.disposeSavepoint),
 		get("/savepoint-disposal/{triggerid}", s.disposalStatus),
 
+		get(job+"/resource-requirements", s.requirements),
+		{method: http.MethodPut, path: job + "/resource-requirements", handle: s.setRequirements},
+		{method: http.MethodPatch, path: job + "/rescaling", handle: s.startRescale},
+		get(job+"/rescaling/{triggerid}", s.rescaleStatus),
+
 		get(vertex, s.vertex),
 		get(vertex+"/subtasktimes", s.subtaskTimes),
 		get(vertex+"/taskmanagers", s.vertexTaskManagers),

@@ -90,6 +90,13 @@ func (t *triggers) start(kind, job, id string, f func(context.Context) (obj, err
 	return accepted{obj{"request-id": id}}, nil
 }
 
+// known says that a request with this id was started.
+func (t *triggers) known(kind, job, id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.all[triggerKey{kind, job, strings.ToLower(id)}] != nil
+}
+
 func (t *triggers) expire() {
 	now := t.now()
 	for k, tr := range t.mu.all {

@@ -28,7 +28,7 @@ func (s *Server) vertexView(r *http.Request) (vertexView, error) {
 	if err != nil {
 		return vertexView{}, err
 	}
-	for i, g := range v.Submitted.GetGraph().GetVertices() {
+	for i, g := range v.Graph.GetVertices() {
 		if g.GetId() == id {
 			return vertexView{v, g, v.vertex(i)}, nil
 		}

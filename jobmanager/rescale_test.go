@@ -1,0 +1,162 @@
+package jobmanager
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/millrace/millrace/jobmanager/journal"
+)
+
+// rescale asks for another parallelism and returns what came of it.
+func (c *cluster) rescale(job string, body map[string]any) map[string]any {
+	c.t.Helper()
+	id := c.call("PATCH", rest1+"/jobs/"+job+"/rescaling", body, 202)["request-id"].(string)
+	return c.poll(rest1 + "/jobs/" + job + "/rescaling/" + id)
+}
+
+// upper are the upper bounds of a job, by vertex id.
+func (c *cluster) upper(job string) map[string]any {
+	c.t.Helper()
+	got := map[string]any{}
+	for id, b := range c.call("GET", rest1+"/jobs/"+job+"/resource-requirements", nil, 200) {
+		got[id] = b.(map[string]any)["parallelism"].(map[string]any)["upperBound"]
+	}
+	return got
+}
+
+func both(n float64) map[string]any { return map[string]any{sourceVertex: n, sinkVertex: n} }
+
+// A job goes from one slot to three on two task managers and back, without a
+// restart and with the worker that it had; another leader goes on with the
+// parallelism in force.
+func TestRescaleUpAndDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h1, h2 := c.join(l, "tm1", 2), c.join(l, "tm2", 2)
+		_, job := c.start(h1)
+		stay, leave := h1, h2
+		if _, id := h1.worker(); id == "" {
+			stay, leave = h2, h1
+		}
+		_, before := stay.worker()
+
+		if op := c.rescale(job, map[string]any{"parallelism": 3}); op["failure-cause"] != nil {
+			t.Fatalf("rescale to 3: %v", op)
+		}
+		if diff := cmp.Diff(both(3), c.upper(job)); diff != "" {
+			t.Errorf("parallelism (-want +got):\n%s", diff)
+		}
+		if _, id := stay.worker(); id != before {
+			t.Errorf("worker %s took the place of %s", id, before)
+		}
+		if _, id := leave.worker(); id == "" {
+			t.Error("no worker on the second task manager")
+		}
+		d := c.call("GET", rest1+"/jobs/"+job, nil, 200)
+		if d["restarts"] != 0.0 || d["rescales"] != 1.0 || d["state"] != "RUNNING" || len(d["rescale-history"].([]any)) != 1 {
+			t.Errorf("job: %v", d)
+		}
+		exceptions := c.call("GET", rest1+"/jobs/"+job+"/exceptions", nil, 200)["exceptionHistory"].(map[string]any)["entries"].([]any)
+		if len(exceptions) != 0 {
+			t.Errorf("exceptions: %v", exceptions)
+		}
+		if !stay.saw("deploy epoch 2 restore") || stay.count("end *pb.WorkerCommand_Cancel") != 0 {
+			t.Errorf("commands: %v", stay.mu.seen)
+		}
+		if free := c.call("GET", rest1+"/overview", nil, 200)["slots-available"]; free != 1.0 {
+			t.Errorf("%v slots are free", free)
+		}
+
+		// Flink's way down: the upper bound counts.
+		body := map[string]any{}
+		for id := range both(1) {
+			body[id] = map[string]any{"parallelism": map[string]any{"lowerBound": 1, "upperBound": 1}}
+		}
+		c.call("PUT", rest1+"/jobs/"+job+"/resource-requirements", body, 200)
+		c.await("one subtask each", func() bool { return cmp.Equal(both(1), c.upper(job)) })
+		c.await("a worker less", func() bool { _, a := h1.worker(); _, b := h2.worker(); return (a == "") != (b == "") })
+		c.await("free slots", func() bool { return c.call("GET", rest1+"/overview", nil, 200)["slots-available"] == 3.0 })
+
+		if op := c.rescale(job, map[string]any{"vertices": map[string]any{"delays": 2}}); op["failure-cause"] != nil {
+			t.Fatalf("rescale of delays: %v", op)
+		}
+		want := map[string]any{sourceVertex: 1.0, sinkVertex: 2.0}
+		if r := journal.Job(c.fold(), job); r.GetRescales() != 3 || r.GetRestarts() != 0 || fmt.Sprint(r.GetParallelism()) != fmt.Sprintf("map[%s:2]", sinkVertex) {
+			t.Errorf("journal: %v", r)
+		}
+		l.kill(t)
+		<-h1.done
+		<-h2.done
+		l = c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h1 = c.join(l, "tm1", 2)
+		c.state(job, "RUNNING")
+		if diff := cmp.Diff(want, c.upper(job)); diff != "" {
+			t.Errorf("parallelism under another leader (-want +got):\n%s", diff)
+		}
+		h1.leave()
+		l.kill(t)
+	})
+}
+
+// What cannot be is refused, and the job runs on undisturbed.
+func TestRescaleRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h := c.join(l, "tm1", 2)
+		_, job := c.start(h)
+		url := rest1 + "/jobs/" + job + "/rescaling"
+		for _, x := range []struct {
+			body   map[string]any
+			status int
+			code   string
+			names  string
+		}{
+			{map[string]any{"parallelism": 129}, 400, "parallelism-too-large", "128 key groups"},
+			{map[string]any{"parallelism": -1}, 400, "parallelism-invalid", "-1"},
+			{map[string]any{}, 400, "parallelism-invalid", "no parallelism"},
+			{map[string]any{"vertices": map[string]any{"delay": 2}}, 404, "vertex-not-found", `"delays"`},
+			{map[string]any{"vertices": map[string]any{"delays": 0}}, 400, "parallelism-invalid", `"delays"`},
+			{map[string]any{"vertices": map[string]any{"delays": 1, sinkVertex: 2}}, 400, "parallelism-invalid", "one vertex"},
+		} {
+			got := c.call("PATCH", url, x.body, x.status)
+			if got["code"] != x.code || !strings.Contains(fmt.Sprint(got["detail"]), x.names) {
+				t.Errorf("%v: %v", x.body, got)
+			}
+		}
+
+		id := c.call("PATCH", url, map[string]any{"parallelism": 4}, 202)["request-id"].(string)
+		var rescaling map[string]any
+		c.await("the wait for slots", func() bool {
+			rescaling, _ = c.call("GET", rest1+"/jobs/"+job, nil, 200)["rescaling"].(map[string]any)
+			return rescaling["step"] == "slots" && rescaling["slots-free"] != nil
+		})
+		if rescaling["slots-needed"] != 4.0 || rescaling["slots-held"] != 1.0 || rescaling["slots-free"] != 1.0 {
+			t.Errorf("rescaling: %v", rescaling)
+		}
+		if got := c.call("PATCH", url, map[string]any{"parallelism": 2}, 409); got["code"] != "rescale-in-progress" {
+			t.Errorf("a second one: %v", got)
+		}
+		time.Sleep(20 * time.Second) // of the 30 that it waits
+		op := c.poll(url + "/" + id)
+		cause, _ := op["failure-cause"].(map[string]any)
+		if cause["code"] != "slots-unavailable" || !strings.Contains(fmt.Sprint(cause["detail"]), "4 slots, 3 more than it has, 1 free") {
+			t.Errorf("without slots: %v", op)
+		}
+		if h.count("deploy") != 1 || h.count("start-worker") != 1 || h.saw("stop-worker") {
+			t.Errorf("the job was disturbed: %v", h.mu.seen)
+		}
+		c.state(job, "RUNNING")
+		if op := c.rescale(job, map[string]any{"parallelism": 1}); op["failure-cause"] != nil || h.count("deploy") != 1 {
+			t.Errorf("nothing to change: %v", op)
+		}
+		h.leave()
+		l.kill(t)
+	})
+}
