@@ -23,7 +23,7 @@
 //	staged_<id>_<epoch>   rows of one attempt that are not committed: at most a few checkpoints' worth
 //
 // Its role may make a schema in the database, or finds it made and may make tables
-// in it; it needs INSERT on the target, and SELECT and UPDATE for an upsert. It must connect
+// in it; it needs SELECT and INSERT on the target, and UPDATE for an upsert. It must connect
 // to the server itself or through a pool of sessions, not of transactions.
 // Keep the rows of commits for as long as savepoints of their lineage exist.
 //

@@ -3,6 +3,7 @@ module github.com/millrace/millrace/connector/postgres
 go 1.27.0
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/millrace/millrace v0.0.0
 	go.uber.org/goleak v1.3.0
