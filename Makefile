@@ -14,6 +14,8 @@ BENCH    ?= .
 COUNT    ?= 6
 TESTFLAGS ?=
 ROUNDS   ?= 7
+# Heavy connectors are Go modules of their own.
+MODULES  := connector/postgres
 SYSTEMFLAGS ?=
 RELIABILITYFLAGS ?=
 
@@ -36,15 +38,18 @@ demo: build ## the main job on real input, with a worker killed half-way (16 s)
 .PHONY: test
 test: ## every test
 	$(GO) test $(TESTFLAGS) ./...
+	for m in $(MODULES); do $(GO) test -C $$m $(TESTFLAGS) ./... || exit 1; done
 
 .PHONY: race
 race: ## tests in this process under the race detector, with fewer seeds
 	$(GO) test -race -short $(TESTFLAGS) ./...
+	for m in $(MODULES); do $(GO) test -C $$m -race -short $(TESTFLAGS) ./... || exit 1; done
 
 .PHONY: lint
 lint: ## golangci-lint with .golangci.yml
 	$(GO) build -C tools/lint -o ../../$(BIN)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	$(BIN)/golangci-lint run ./...
+	for m in $(MODULES); do (cd $$m && $(CURDIR)/$(BIN)/golangci-lint run -c $(CURDIR)/.golangci.yml ./...) || exit 1; done
 
 .PHONY: fmt
 fmt: ## gofmt over the tree
@@ -63,6 +68,7 @@ check: ## formatting, vet, module tidiness, import table
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
 	$(GO) mod verify
+	for m in $(MODULES); do $(GO) vet -C $$m ./... && $(GO) mod tidy -C $$m -diff && $(GO) mod verify -C $$m || exit 1; done
 	$(GO) test ./internal/archtest
 
 .PHONY: bench

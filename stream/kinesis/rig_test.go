@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -107,5 +109,8 @@ func (r *rig) client(change ...func(*kinesis.Options)) *kinesis.Client {
 	return kinesis.New(o)
 }
 
-// required says whether a tool that a test needs must be there.
-func required(tool string) bool { return os.Getenv("MILLRACE_REQUIRE") == tool }
+// required says whether a tool that a test needs must be there: MILLRACE_REQUIRE
+// is a list.
+func required(tool string) bool {
+	return slices.Contains(strings.Split(os.Getenv("MILLRACE_REQUIRE"), ","), tool)
+}
