@@ -182,9 +182,9 @@ func arrange(before, granted []string) []string {
 			continue
 		}
 		best, most := order, -1.0
-		for i := range len(order) + 1 {
+		for i := len(order); i >= 0; i-- { // of equals, behind those that stay
 			o := slices.Insert(slices.Clone(order), i, tm)
-			if k := kept(before, list(o)); k > most {
+			if k := kept(before, list(o)); k > most+1e-9 {
 				best, most = o, k
 			}
 		}

@@ -3,8 +3,10 @@ package job
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -185,6 +187,16 @@ func (s *stage) event(f []string) Event {
 		return StopRequested{Request: RequestID(num(1))}
 	case "drain":
 		return StopRequested{Request: RequestID(num(1)), Drain: true}
+	case "rescale":
+		name, n, _ := strings.Cut(arg(2), "=")
+		parallelism, _ := strconv.Atoi(n)
+		return RescaleRequested{Request: RequestID(num(1)), Vertices: map[string]int{name: parallelism}}
+	case "resized":
+		return SlotsResized{Token: Token(num(1)), Slots: f[2:]}
+	case "declined":
+		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Declined{Declined: &pb.CheckpointDeclined{
+			CheckpointId: num(3), Error: &pb.Error{Code: "checkpoint-declined", Message: "no"},
+		}}})
 	case "savepoint":
 		return SavepointRequested{Request: RequestID(num(1)), Directory: arg(2)}
 	}
@@ -207,6 +219,9 @@ func draw(a Action) string {
 		if a.Err != nil {
 			return fmt.Sprintf("answer %d: %s", a.Request, protoError(a.Err).GetCode())
 		}
+		if p := a.Result.Parallelism; p != nil {
+			return fmt.Sprintf("answer %d: %v, paused %v", a.Request, p, a.Result.Pause)
+		}
 		return fmt.Sprintf("answer %d: checkpoint %d %s", a.Request, a.Result.CheckpointID, a.Result.Path)
 	case StartWorker:
 		return fmt.Sprintf("start %s on %s with %d slots", a.Worker, a.TaskManager, a.Slots)
@@ -217,7 +232,11 @@ func draw(a Action) string {
 func drawCommand(c *pb.WorkerCommand) string {
 	switch b := c.GetBody().(type) {
 	case *pb.WorkerCommand_Deploy:
-		return fmt.Sprintf("deploy as %d, slots %v, restore %d", b.Deploy.GetSelf(), b.Deploy.GetSlotWorker(), b.Deploy.GetRestoreCheckpoint())
+		text := fmt.Sprintf("deploy as %d, slots %v, restore %d", b.Deploy.GetSelf(), b.Deploy.GetSlotWorker(), b.Deploy.GetRestoreCheckpoint())
+		if b.Deploy.GetKeepState() {
+			text += ", keep state"
+		}
+		return text
 	case *pb.WorkerCommand_Start:
 		return fmt.Sprintf("start %d splits, %d ends", len(b.Start.GetSplits()), len(b.Start.GetDrain()))
 	case *pb.WorkerCommand_Enumerate:
@@ -227,7 +246,8 @@ func drawCommand(c *pb.WorkerCommand) string {
 	case *pb.WorkerCommand_Commit:
 		return fmt.Sprintf("commit %s, checkpoint %d, %d handles", b.Commit.GetUid(), b.Commit.GetCheckpointId(), len(b.Commit.GetHandles()))
 	case *pb.WorkerCommand_Trigger:
-		return fmt.Sprintf("trigger %d savepoint=%v terminal=%v full=%v", b.Trigger.GetCheckpointId(), b.Trigger.GetSavepoint(), b.Trigger.GetTerminal(), b.Trigger.GetFull())
+		return fmt.Sprintf("trigger %d savepoint=%v terminal=%v full=%v", b.Trigger.GetCheckpointId(), b.Trigger.GetSavepoint(), b.Trigger.GetTerminal(), b.Trigger.GetFull()) +
+			map[bool]string{true: " halt"}[b.Trigger.GetHalt()]
 	case *pb.WorkerCommand_Completed:
 		return fmt.Sprintf("completed %d", b.Completed.GetCheckpointId())
 	case *pb.WorkerCommand_Aborted:
@@ -243,6 +263,12 @@ func drawRecord(r *pb.JournalRecord) string {
 	switch b := r.GetBody().(type) {
 	case *pb.JournalRecord_JobAttempt:
 		text := fmt.Sprintf("attempt epoch %d", b.JobAttempt.GetEpoch())
+		for _, id := range slices.Sorted(maps.Keys(b.JobAttempt.GetParallelism())) {
+			text += fmt.Sprintf(" %s=%d", id, b.JobAttempt.GetParallelism()[id])
+		}
+		if b.JobAttempt.GetRescaled() {
+			text += " rescaled"
+		}
 		if c := b.JobAttempt.GetCause(); c != nil {
 			text += fmt.Sprintf(" after %s of %q at %d", c.GetCode(), b.JobAttempt.GetTask(), b.JobAttempt.GetFailedMs())
 		}

@@ -361,3 +361,30 @@ func TestFailuresAndEpochsInTheFold(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What an attempt says of parallelism holds until another says something else;
+// only what differs from the submitted graph is kept. A rescale is no restart.
+func TestFoldOfParallelism(t *testing.T) {
+	s := &pb.JournalSnapshot{Jobs: []*pb.JobRecord{{Submitted: &pb.JobSubmitted{JobId: "job", Graph: &pb.JobGraph{Vertices: []*pb.Vertex{
+		{Id: "v1", Parallelism: 1}, {Id: "v2", Parallelism: 2},
+	}}}}}}
+	for i, step := range []struct {
+		attempt            *pb.JobAttempt
+		want               map[string]uint32
+		restarts, rescales uint64
+	}{
+		{&pb.JobAttempt{Epoch: 1}, nil, 0, 0},
+		{&pb.JobAttempt{Epoch: 2, Rescaled: true, Parallelism: map[string]uint32{"v1": 1, "v2": 4, "gone": 9}}, map[string]uint32{"v2": 4}, 0, 1},
+		{&pb.JobAttempt{Epoch: 3, Cause: &pb.Error{Code: "worker-exited"}}, map[string]uint32{"v2": 4}, 1, 1},
+		{&pb.JobAttempt{Epoch: 4, Rescaled: true}, map[string]uint32{"v2": 4}, 1, 1}, // a halt that failed
+		{&pb.JobAttempt{Epoch: 4, Parallelism: map[string]uint32{"v2": 7}}, map[string]uint32{"v2": 4}, 1, 1},
+		{&pb.JobAttempt{Epoch: 5, Rescaled: true, Parallelism: map[string]uint32{"v1": 1, "v2": 2}}, map[string]uint32{}, 1, 2},
+	} {
+		step.attempt.JobId = "job"
+		Apply(s, uint64(i+1), &pb.JournalRecord{Body: &pb.JournalRecord_JobAttempt{JobAttempt: step.attempt}})
+		j := s.GetJobs()[0]
+		if diff := cmp.Diff(step.want, j.GetParallelism()); diff != "" || j.GetRestarts() != step.restarts || j.GetRescales() != step.rescales {
+			t.Errorf("after attempt %d: %d restarts, %d rescales, parallelism (-want +got):\n%s", i, j.GetRestarts(), j.GetRescales(), diff)
+		}
+	}
+}
