@@ -50,8 +50,8 @@
 // A checkpoint is taken every second (Env.CheckpointEvery). After a failure the
 // job restarts from the last one: sources go back to their positions, state and
 // timers are as they were, and sinks that are Transactional show each result
-// exactly once. Sinks that are not, such as WriteFiles and Func, see the records
-// since the checkpoint again.
+// exactly once: those of the packages below connector do. Sinks that are not, such
+// as WriteFiles and Func, see the records since the checkpoint again.
 //
 // What keeps state has a name, by which a restore finds it: operators on keyed
 // streams take theirs as an argument, sources and sinks have one from what they
@@ -68,5 +68,6 @@
 //
 // # Testing
 //
-// Package sdktest runs jobs and operators in virtual time.
+// Package sdktest runs jobs and operators in virtual time; sdktest/sinktest proves
+// transactional sinks.
 package sdk

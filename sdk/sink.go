@@ -128,7 +128,7 @@ func (w *printWriter[T]) Close() error { return nil }
 // file a subtask: part-0, part-1 and so on. It creates the folder. Lines reach
 // the file system with every checkpoint and when the input pauses, and are
 // delivered at least once: after a failure, lines since the last checkpoint are
-// appended again. Use a transactional sink where each may appear only once.
+// appended again. Package connector/files writes each once.
 func WriteFiles[T any](folder string, codec Codec[T]) Sink[T] {
 	return fileSink[T]{folder, codec}
 }
