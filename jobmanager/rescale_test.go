@@ -59,8 +59,12 @@ func TestRescaleUpAndDown(t *testing.T) {
 			t.Error("no worker on the second task manager")
 		}
 		d := c.call("GET", rest1+"/jobs/"+job, nil, 200)
-		if d["restarts"] != 0.0 || d["rescales"] != 1.0 || d["state"] != "RUNNING" || len(d["rescale-history"].([]any)) != 1 {
+		if d["restarts"] != 0.0 || d["rescales"] != 1.0 || d["state"] != "RUNNING" {
 			t.Errorf("job: %v", d)
+		}
+		past := c.call("GET", rest1+"/jobs/"+job+"/recovery", nil, 200)["rescales"].([]any)
+		if len(past) != 1 || past[0].(map[string]any)["epoch"] != 2.0 {
+			t.Errorf("rescales: %v", past)
 		}
 		exceptions := c.call("GET", rest1+"/jobs/"+job+"/exceptions", nil, 200)["exceptionHistory"].(map[string]any)["entries"].([]any)
 		if len(exceptions) != 0 {

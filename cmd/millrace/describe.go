@@ -19,7 +19,6 @@ type jobDetail struct {
 	End            int64            `json:"end-time"`
 	Duration       int64            `json:"duration"`
 	Waiting        string           `json:"waiting-for"`
-	Rescales       []rescaleEntry   `json:"rescale-history"`
 	MaxParallelism int64            `json:"maxParallelism"`
 	StatusCounts   map[string]int64 `json:"status-counts"`
 	Vertices       []struct {
@@ -86,6 +85,7 @@ type recoveries struct {
 		FirstOutput *int64 `json:"first-output-after-ms"`
 		Visible     *int64 `json:"visible-after-ms"`
 	} `json:"recoveries"`
+	Rescales []rescaleEntry `json:"rescales"`
 }
 
 type describeCmd struct {
@@ -136,8 +136,7 @@ func (d *describeCmd) Run(ctx context.Context, c *console) error {
 	if err := d.checkpoints(ctx, c, api, job.ID); err != nil {
 		return err
 	}
-	job.printRescales(c)
-	if err := d.recoveries(ctx, c, api, job.ID); err != nil {
+	if err := d.recoveries(ctx, c, api, &job); err != nil {
 		return err
 	}
 	return d.failures(ctx, c, api, job.ID)
@@ -157,12 +156,14 @@ func (d *describeCmd) settings(ctx context.Context, c *console, api *rest, id st
 	return nil
 }
 
-// recoveries prints how long the job took to come back, oldest first.
-func (d *describeCmd) recoveries(ctx context.Context, c *console, api *rest, id string) error {
+// recoveries prints how long the job took to come back, and what became of
+// rescales, oldest first.
+func (d *describeCmd) recoveries(ctx context.Context, c *console, api *rest, job *jobDetail) error {
 	var all recoveries
-	if _, err := api.get(ctx, "/jobs/"+id+"/recovery", &all); err != nil {
+	if _, err := api.get(ctx, "/jobs/"+job.ID+"/recovery", &all); err != nil {
 		return err
 	}
+	job.printRescales(c, all.Rescales)
 	after := func(ms *int64) string {
 		if ms == nil {
 			return "-"

@@ -141,9 +141,9 @@ func (r *rescaleCmd) look(ctx context.Context, c *console, api *rest, job, trigg
 
 // rescaleEntry is one change of parallelism that is over.
 type rescaleEntry struct {
-	Asked   int64          `json:"asked"`
-	Took    int64          `json:"took-ms"`
-	Pause   *int64         `json:"pause-ms"`
+	Began   int64          `json:"began"`
+	Took    int64          `json:"took"`
+	Pause   *int64         `json:"pause"`
 	From    map[string]int `json:"from"`
 	To      map[string]int `json:"to"`
 	Failure *struct {
@@ -151,10 +151,10 @@ type rescaleEntry struct {
 	} `json:"failure-cause"`
 }
 
-// printRescales lists them, newest first.
-func (d *jobDetail) printRescales(c *console) {
+// printRescales lists them, oldest first.
+func (d *jobDetail) printRescales(c *console, all []rescaleEntry) {
 	var rows [][]string
-	for _, r := range d.Rescales {
+	for _, r := range all {
 		var changes []string
 		for _, v := range d.Vertices {
 			if r.From[v.ID] != r.To[v.ID] {
@@ -165,7 +165,7 @@ func (d *jobDetail) printRescales(c *console) {
 		if r.Failure != nil {
 			outcome, _, _ = strings.Cut(r.Failure.Trace, "\n")
 		}
-		rows = append(rows, []string{ago(r.Asked), duration(r.Took), measured(r.Pause, duration), strings.Join(changes, ", "), outcome})
+		rows = append(rows, []string{ago(r.Began), duration(r.Took), measured(r.Pause, duration), strings.Join(changes, ", "), outcome})
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(c.out)

@@ -129,7 +129,7 @@ func (s *Server) jobDetails(r *http.Request) (any, error) {
 		"maxParallelism": maxParallelism, "timestamps": timestamps, "status-counts": countTasks(v.Vertices...),
 		"plan": plan(v.ID, v.Graph), "vertices": vertices,
 		"binary": v.Submitted.GetBinary(), "args": append([]string{}, v.Submitted.GetArgs()...),
-		"epoch": v.Epoch, "restarts": v.Restarts, "rescales": v.Rescalings, "rescale-history": rescales(v),
+		"epoch": v.Epoch, "restarts": v.Restarts, "rescales": v.Rescalings,
 	}
 	if v.Rescaling != nil {
 		o["rescaling"] = rescaling(v)
@@ -312,7 +312,7 @@ func (s *Server) cancelJob(r *http.Request) (any, error) {
 	return accepted{obj{}}, nil
 }
 
-// jobRecovery says how each failure came back.
+// jobRecovery says how each failure came back, and what became of rescales.
 func (s *Server) jobRecovery(r *http.Request) (any, error) {
 	v, err := s.view(r)
 	if err != nil {
@@ -338,7 +338,7 @@ func (s *Server) jobRecovery(r *http.Request) (any, error) {
 		}
 		list = append(list, o)
 	}
-	o := obj{"restarts": v.Restarts, "recoveries": list}
+	o := obj{"restarts": v.Restarts, "recoveries": list, "rescales": rescales(v)}
 	if v.SubmitToFirstOutput > 0 {
 		o["submit-to-first-output-ms"] = v.SubmitToFirstOutput.Milliseconds()
 	}

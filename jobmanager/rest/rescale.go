@@ -37,7 +37,7 @@ func (s *Server) requirements(r *http.Request) (any, error) {
 
 // setRequirements rescales a job towards the upper bounds, as far as there are
 // slots now. It answers as Flink does, once the request is taken; what becomes
-// of it is in the job's details.
+// of it is among the job's recoveries.
 func (s *Server) setRequirements(r *http.Request) (any, error) {
 	v, err := s.view(r)
 	if err != nil {
@@ -158,12 +158,12 @@ func rescaling(v view) obj {
 	return o
 }
 
-// rescales are those that are over, newest first.
+// rescales are those that are over, oldest first.
 func rescales(v view) []obj {
 	list := []obj{}
-	for _, r := range v.Rescales {
-		o := obj{"asked": r.Asked.UnixMilli(), "took-ms": r.Took.Milliseconds(), "from": r.From, "to": r.To, "slots": r.Slots}
-		for name, d := range map[string]time.Duration{"pause-ms": r.Pause, "checkpoint-ms": r.Checkpoint} {
+	for _, r := range slices.Backward(v.Rescales) {
+		o := obj{"began": r.Asked.UnixMilli(), "took": r.Took.Milliseconds(), "from": r.From, "to": r.To, "slots": r.Slots}
+		for name, d := range map[string]time.Duration{"pause": r.Pause, "checkpoint": r.Checkpoint} {
 			if d > 0 {
 				o[name] = d.Milliseconds()
 			}
