@@ -27,6 +27,32 @@ func events(env *Env) DataStream[event] {
 
 func discard[T any]() Sink[T] { return FuncBatch(func([]T) error { return nil }) }
 
+// forgetful is a sink whose target forgets after a while.
+type forgetful struct {
+	Sink[event]
+	after time.Duration
+}
+
+func (f forgetful) TimeToLoss() time.Duration { return f.after }
+
+// A target that forgets must not do so before a job can be got going again.
+func TestATargetThatForgetsTooSoonIsRefused(t *testing.T) {
+	for after, ok := range map[time.Duration]bool{time.Minute: false, 14 * time.Minute: false, 16 * time.Minute: true} {
+		_, err := Plan(func(env *Env) error {
+			env.CheckpointEvery(4 * time.Minute)
+			env.CheckpointTimeout(time.Minute)
+			events(env).To(forgetful{discard[event](), after}).Named("broker")
+			return nil
+		}, nil, false)
+		if (err == nil) != ok {
+			t.Errorf("a target that forgets after %v: %v", after, err)
+		}
+		if !ok && err != nil && (!strings.Contains(err.Error(), `"broker"`) || !strings.Contains(err.Error(), "15m0s")) {
+			t.Errorf("%v: it names neither the sink nor what is needed", err)
+		}
+	}
+}
+
 // TestWrongJobsAreRefusedInPlanMode: each names the operator and the remedy.
 func TestWrongJobsAreRefusedInPlanMode(t *testing.T) {
 	type unkeepable struct{ C chan int }
