@@ -154,8 +154,9 @@ func (e *Env) TieredState(bytesPerSlot int64) {
 }
 
 // HangTimeout is how long one call of the job's code may take, a minute without
-// it: a task that does nothing else for so long has failed (task-hung), and the
-// job restarts. Waiting for room behind a slow operator does not count. 0 lets a
+// it: a task that is at one place of its code for so long has failed (task-hung,
+// with its stack), and the job restarts. Waiting for room behind a slow operator
+// does not count, and a batch of many slow calls has ten times as long. 0 lets a
 // call take any time.
 func (e *Env) HangTimeout(d time.Duration) {
 	switch {

@@ -40,8 +40,10 @@ type gate[T any] struct {
 	// decoded is where frames are decoded to, one after the other.
 	decoded batch.Batch[T]
 	stats   GateStats
-	// pace is that at which the task, and what it waits for, takes batches in.
-	pace pace.Pace
+	// pace is that at which the task, and what it waits for, takes batches in;
+	// piece is the part of one that the operator has.
+	pace  pace.Pace
+	piece batch.Batch[T]
 
 	mu struct {
 		sync.Mutex
@@ -112,7 +114,6 @@ func (g *gate[T]) Poll() (Item, error) {
 // push hands a batch to the operator and recycles it.
 func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
 	out := Item{Kind: Data, Channel: i}
-	began := time.Now()
 	b := it.batch
 	if it.frame != nil {
 		c := &g.mu.channels[i]
@@ -126,16 +127,48 @@ func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
 	g.stats.Batches++
 	g.stats.Rows += uint64(out.Rows)
 	g.stats.Bytes += uint64(out.Bytes)
-	if err := g.stage.Push(b); err != nil {
+	if err := g.deal(b); err != nil {
 		return Item{}, err
 	}
-	g.pace.Took(out.Rows, time.Since(began))
 	if g.pointers {
 		clear(b.Values)
 	}
 	b.Values, b.Times, b.Hashes = b.Values[:0], b.Times[:0], b.Hashes[:0]
 	g.release(i, it, out.Rows)
 	return out, nil
+}
+
+// pieceTime is how long the operator should take for what it is given at once.
+const pieceTime = time.Second
+
+// deal gives the operator a batch, in pieces where it is known to be slow or not
+// known at all: between two of them others see that the task moves.
+func (g *gate[T]) deal(b *batch.Batch[T]) error {
+	for from, n := 0, b.Len(); from < n; {
+		step := n - from
+		if g.pace.Known() {
+			step = g.pace.Within(pieceTime, step)
+		} else {
+			step = min(step, pace.First)
+		}
+		piece := b
+		if step < n {
+			to := from + step
+			piece = &g.piece
+			piece.Values, piece.Times = b.Values[from:to:to], b.Times[from:to:to]
+			if len(b.Hashes) > 0 {
+				piece.Hashes = b.Hashes[from:to:to]
+			}
+		}
+		began := time.Now()
+		if err := g.stage.Push(piece); err != nil {
+			return err
+		}
+		g.pace.Took(step, time.Since(began))
+		from += step
+	}
+	g.piece = batch.Batch[T]{} // it lent from b
+	return nil
 }
 
 func (g *gate[T]) PollBarrier() (Item, bool) {

@@ -174,7 +174,11 @@ func (s *sourcer[T]) Work() (more bool, watermark int64, err error) {
 	sp := s.splits[i]
 	s.ctx.Enter()
 	s.buf.Values, s.buf.Times = s.buf.Values[:0], s.buf.Times[:0]
-	status, err := sp.reader.Poll(&s.buf, s.pace.Within(stepTime, batch.Rows))
+	limit := pace.First
+	if s.pace.Known() {
+		limit = s.pace.Within(stepTime, batch.Rows)
+	}
+	status, err := sp.reader.Poll(&s.buf, limit)
 	if err != nil {
 		return false, s.watermark, withCode(codeSource, fmt.Errorf("read split %s: %w", sp.id, err))
 	}

@@ -33,6 +33,13 @@ func (p *Pace) Took(records int, d time.Duration) {
 	}
 }
 
+// Known says whether anything was dealt with yet.
+func (p *Pace) Known() bool { return p.time > 0 }
+
+// First is how many records to begin with while no pace is known: few, for they
+// may turn out to take seconds each.
+const First = 16
+
 // Within is how many records can be dealt with in d: at least 1, at most most.
 func (p *Pace) Within(d time.Duration, most int) int {
 	if p.time <= 0 {

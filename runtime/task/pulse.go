@@ -8,32 +8,46 @@ import (
 	"sync/atomic"
 )
 
-// pulse shows a watcher, on another goroutine, whether the loop turns. It
-// costs a store a turn of the mailbox, which takes a batch.
+// pulse shows a watcher, on another goroutine, whether the task goes on: it
+// changes with every turn of the loop and whenever an operator is given
+// something. That costs a store a batch.
 //
 // A loop that parks, or waits for room or for its second goroutine, rests:
 // what it waits for may be slow, but it is not this task that hangs. In between
 // it is in one call of an operator, and there only the job's code can keep it.
 type pulse struct {
 	turn  uint64 // the task's
+	begun bool   // the task's: between the start of the loop and its end
 	shown atomic.Uint64
 	// goroutine is the task's number, by which its stack is found.
 	goroutine atomic.Uint64
 }
 
+func (p *pulse) begin() {
+	p.goroutine.Store(goroutineID())
+	p.begun = true
+	p.beat()
+}
+
+func (p *pulse) end() {
+	p.begun = false
+	p.rest()
+}
+
 func (p *pulse) beat() {
-	p.turn++
-	p.shown.Store(p.turn)
+	if p.begun {
+		p.turn++
+		p.shown.Store(p.turn)
+	}
 }
 
 func (p *pulse) rest() { p.shown.Store(0) }
 
-// Pulse changes with every turn of the mailbox. It is 0 while the task has not
-// begun, has ended, has nothing to do, or waits for room. Any goroutine may call
-// it.
+// Pulse changes while the task goes on. It is 0 while the task has not begun,
+// has ended, has nothing to do, or waits for room. Any goroutine may call it.
 func (t *Task) Pulse() uint64 { return t.pulse.shown.Load() }
 
-// Hung describes a task whose mailbox does not turn: the operator that was
+// Hung describes a task that does not go on: the operator that was
 // entered last, and where the task's goroutine is. Any goroutine may call it.
 func (t *Task) Hung() *Failure {
 	return &Failure{

@@ -236,7 +236,10 @@ func (t *Task) Kept(checkpoint uint64) map[string]*state.Store {
 // Source is the source operator of the chain, nil where there is none.
 func (t *Task) Source() operator.Source { return t.source }
 
-func (t *Task) enter(c *operator.Context) { t.current.Store(c) }
+func (t *Task) enter(c *operator.Context) {
+	t.current.Store(c)
+	t.pulse.beat()
+}
 
 // Beginning is what a source starts with.
 type Beginning struct {
@@ -293,9 +296,8 @@ func (t *Task) live(ctx context.Context) error {
 	for i := range t.ops {
 		t.ops[i].more = t.ops[i].worker != nil
 	}
-	t.pulse.goroutine.Store(goroutineID())
-	t.pulse.beat()
-	defer t.pulse.rest()
+	t.pulse.begin()
+	defer t.pulse.end()
 	if err := t.resumeTime(); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/internal/silence"
@@ -10,6 +11,22 @@ import (
 
 // hangTimeout is the default of JobConfig.hang_timeout_ms.
 const hangTimeout = time.Minute
+
+// slowFactor is how many times the hang timeout a task may take for one batch
+// while its stack shows that it moves: 512 records at a tenth of a second each
+// are slow, and no hang.
+const slowFactor = 10
+
+// watched is a task with what was seen of it.
+type watched struct {
+	*running
+	silence silence.Watch
+	// stack is where its goroutine was at a look during the present silence, and
+	// next how long that is to last until another look: a look stops the process
+	// for a moment.
+	stack string
+	next  time.Duration
+}
 
 // watch finds tasks whose mailbox does not turn, until the attempt ends. It
 // goes by the machine's time, whatever clock the job has: it is about code that
@@ -23,9 +40,9 @@ func (a *attempt) watch() {
 		limit = time.Duration(ms) * time.Millisecond
 	}
 	every := min(max(limit/10, 10*time.Millisecond), 5*time.Second)
-	watches := make([]silence.Watch, len(a.tasks))
-	for i := range watches {
-		watches[i].Most = 2 * every
+	all := make([]*watched, len(a.tasks))
+	for i, t := range a.tasks {
+		all[i] = &watched{running: t, silence: silence.Watch{Most: 2 * every}}
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -36,26 +53,40 @@ func (a *attempt) watch() {
 			return
 		}
 		now := time.Now()
-		for i, t := range a.tasks {
-			pulse := t.Pulse()
-			if quiet := watches[i].Look(now, pulse); quiet >= limit && a.hung(t, pulse, quiet) {
+		for _, w := range all {
+			if a.hung(w, now, limit) {
 				return
 			}
 		}
 	}
 }
 
-// hung reports a task that hangs, unless it went on while its stack was looked
-// for. It cannot be made to go on: where it does not end when the master cancels
-// it, its worker is killed.
-func (a *attempt) hung(t *running, pulse uint64, quiet time.Duration) bool {
-	f := t.Hung()
-	if t.Pulse() != pulse {
+// hung looks at a task and reports it if it hangs: for the limit in one call,
+// and at the same place as half of that before; or for slowFactor times as long
+// wherever it was. It cannot be made to go on: where it does not end when the
+// master cancels it, its worker is killed.
+func (a *attempt) hung(w *watched, now time.Time, limit time.Duration) bool {
+	pulse := w.Pulse()
+	quiet := w.silence.Look(now, pulse)
+	if quiet == 0 {
+		w.stack, w.next = "", limit/2
+	}
+	if quiet < w.next {
+		return false
+	}
+	f := w.Hung()
+	if w.Pulse() != pulse {
+		return false // it went on while its stack was looked for
+	}
+	_, place, _ := strings.Cut(f.Stack, "\n") // without its state and since when
+	stuck := quiet >= limit && place == w.stack || quiet >= slowFactor*limit
+	w.stack, w.next = place, quiet+limit/2
+	if !stuck {
 		return false
 	}
 	e := task.ErrorOf(f, "")
 	e.Message = fmt.Sprintf("operator %s, subtask %d of %s has been in one call for %v: it hangs, or takes longer than task.hang-timeout allows",
-		f.Operator, f.Subtask, t.vertex.Name, quiet.Round(time.Millisecond))
-	a.fail(t.vertex.ID, t.subtask, e)
+		f.Operator, f.Subtask, w.vertex.Name, quiet.Round(time.Millisecond))
+	a.fail(w.vertex.ID, w.subtask, e)
 	return true
 }

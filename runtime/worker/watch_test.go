@@ -75,6 +75,35 @@ func TestATaskThatHangsIsReported(t *testing.T) {
 
 func waitForALock(lock chan struct{}) { <-lock }
 
+// A function that is slow is not taken for one that hangs: its batch takes
+// minutes, but each call is another.
+func TestSlowIsNoHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &feed{n: 400}
+		m := newMaster(t, with(job(t, src, newLedger()), func(g *graph.Graph) {
+			g.Nodes[1].New = func() operator.Operator { return operator.NewMap(callSomebody) }
+		}), blob.NewMemory(), 1, 0)
+		defer m.stop()
+		src.raise(400)
+		began := time.Now()
+		if err := m.attempt(1); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < testSplits*400*slowCall {
+			t.Errorf("the job took %v", took)
+		}
+	})
+}
+
+// slowCall makes a batch of 50 take two and a half minutes.
+const slowCall = 3 * time.Second
+
+//go:noinline
+func callSomebody(e event) event {
+	time.Sleep(slowCall)
+	return e
+}
+
 // slowSink makes its first Write wait for room, for an hour.
 type slowSink struct{ *ledger }
 
