@@ -389,5 +389,5 @@ func ExampleEnv_Restart() {
 		sdk.From(env, sdk.Slice(1)).TryMap(func(int) (int, error) { return 0, errors.New("no luck") }).Named("luck").To(printed[int]())
 		return nil
 	})
-	// Output: no restart is left after 0: no luck
+	// Output: the restart strategy is none: the first failure ends the job; the last: no luck
 }
