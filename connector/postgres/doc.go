@@ -48,5 +48,6 @@
 // which it knows by application_name, lest they hold locks.
 //
 // The methods of Rows are called by the runtime. Each writer has one goroutine
-// and one session, and waits for both in Close; commits have one session more.
+// and one session, and waits for both in Close; commits have one session more,
+// so a sink takes as many as it has subtasks, and one.
 package postgres

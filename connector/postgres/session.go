@@ -39,6 +39,7 @@ func connect(ctx context.Context, cfg *pgx.ConnConfig, name string) (*pgx.Conn, 
 	}
 	p := cfg.RuntimeParams
 	p["application_name"] = name
+	p["client_encoding"] = "UTF8"
 	// A session whose client is gone or stopped must not hold its locks.
 	p["idle_in_transaction_session_timeout"] = idleTransaction
 	p["tcp_keepalives_idle"], p["tcp_keepalives_interval"], p["tcp_keepalives_count"] = keepalivesIdle, keepalivesPeriod, keepalivesCount

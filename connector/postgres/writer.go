@@ -191,7 +191,7 @@ func (w *writer[T]) sendOnce(conn *pgx.Conn, c chunk, repeated bool) error {
 		_, err := conn.PgConn().CopyFrom(w.ctx, bytes.NewReader(c.data), w.to.copySQL(w.stage))
 		return err
 	}
-	err := error(nil)
+	var err error
 	if !repeated {
 		err = copied()
 	} else {
