@@ -158,6 +158,9 @@ func (j *fakeJob) work(hello *pb.WorkerHello, welcome *pb.WorkerWelcome) {
 			continue
 		}
 		epoch := f.GetCommand().GetEpoch()
+		if again := f.GetWelcome(); again != nil {
+			epoch = uint64(again.GetSlots())<<32 | again.GetMemoryBytes()>>20
+		}
 		if group, ok := strings.CutPrefix(j.does, "hog-in:"); ok {
 			hogIn(group)
 		}
