@@ -146,6 +146,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	w.record = &pb.JobRecord{Submitted: &pb.JobSubmitted{JobId: "job", Graph: testGraph(uint32(1+r.IntN(4)), bounded)}}
 	w.record.Submitted.Graph.Config.TolerableCheckpointFailures = uint32(seed % 3)
+	w.record.Submitted.Graph.Config.Restart = &pb.RestartStrategy{Kind: []pb.RestartStrategy_Kind{exponential, fixed, rate}[seed/3%3]}
 	w.lead(Submitted{})
 	return w
 }

@@ -157,3 +157,17 @@ func TestSettingsTable(t *testing.T) {
 		}
 	}
 }
+
+func FuzzUnits(f *testing.F) {
+	for _, text := range []string{"1m30s", "500 ms", "64mb", "1.5g", "0", "", ".", "1..2", "9999999999999999999t", "1e9s", "-5s"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if d, err := parseTime(text); err == nil && (d < 0 || d > maxTime || d%time.Millisecond != 0) {
+			t.Errorf("time %q is %v", text, d)
+		}
+		if n, err := parseSize(text); err == nil && n >= 1<<62 {
+			t.Errorf("size %q is %d", text, n)
+		}
+	})
+}
