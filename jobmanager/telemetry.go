@@ -40,7 +40,7 @@ var operatorGauges = []string{
 }
 
 var jobGauges = []string{
-	"numRestarts", "fullRestarts", "totalNumberOfCheckpoints", "numberOfInProgressCheckpoints", "numberOfCompletedCheckpoints",
+	"numRestarts", "fullRestarts", "numRescales", "totalNumberOfCheckpoints", "numberOfInProgressCheckpoints", "numberOfCompletedCheckpoints",
 	"numberOfFailedCheckpoints", "lastCompletedCheckpointId", "lastCheckpointDuration", "lastCheckpointSize", "lastCheckpointFullSize",
 	"lastCheckpointRestoreTimestamp", "runningTime", "uptime", "lastRecoveryMs", "lastRecoveryFirstOutputMs", "submitToFirstOutputMs",
 }

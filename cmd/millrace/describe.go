@@ -12,16 +12,18 @@ import (
 
 // jobDetail is what /jobs/{id} says that a person wants to read.
 type jobDetail struct {
-	ID             string           `json:"jid"`
-	Name           string           `json:"name"`
-	State          string           `json:"state"`
-	Start          int64            `json:"start-time"`
-	End            int64            `json:"end-time"`
-	Duration       int64            `json:"duration"`
-	Waiting        string           `json:"waiting-for"`
-	MaxParallelism int64            `json:"maxParallelism"`
-	StatusCounts   map[string]int64 `json:"status-counts"`
-	Vertices       []struct {
+	ID             string `json:"jid"`
+	Name           string `json:"name"`
+	State          string `json:"state"`
+	Start          int64  `json:"start-time"`
+	End            int64  `json:"end-time"`
+	Duration       int64  `json:"duration"`
+	Waiting        string `json:"waiting-for"`
+	MaxParallelism int64  `json:"maxParallelism"`
+	// Rescaling is set while a change of parallelism is under way.
+	Rescaling    json.RawMessage  `json:"rescaling"`
+	StatusCounts map[string]int64 `json:"status-counts"`
+	Vertices     []struct {
 		ID          string           `json:"id"`
 		Name        string           `json:"name"`
 		Parallelism int              `json:"parallelism"`

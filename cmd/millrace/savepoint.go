@@ -61,7 +61,7 @@ func (r *rest) standing(ctx context.Context, id string) string {
 	if d.Waiting != "" {
 		text += ", " + d.Waiting
 	}
-	if d.State == "RESTARTING" {
+	if d.State == "RESTARTING" && d.Rescaling == nil {
 		last, _, _ := strings.Cut(r.lastFailure(ctx, id), "\n")
 		text += "; it failed last with " + last + " (to end it without a savepoint: millrace cancel " + id + ")"
 	}

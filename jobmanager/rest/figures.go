@@ -14,6 +14,7 @@ func JobFigures(s job.Status, now time.Time) []Figure {
 	add := func(id string, v float64) { all = append(all, Figure{id, v}) }
 	add("numRestarts", float64(s.Restarts))
 	add("fullRestarts", float64(s.Restarts))
+	add("numRescales", float64(s.Rescalings))
 	c := s.Checkpoints.Counts
 	add("totalNumberOfCheckpoints", float64(c.Total))
 	add("numberOfInProgressCheckpoints", float64(c.InProgress))
