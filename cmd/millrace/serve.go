@@ -320,6 +320,7 @@ func (l *leader) settings(bucket string) map[string]string {
 	if l.cfg.slots.Slots > 0 {
 		s["slots"] = fmt.Sprint(l.cfg.slots.Slots)
 		s["slot-memory"] = fmt.Sprint(uint64(l.cfg.slots.SlotMemory))
+		s["worker-hang"] = l.cfg.slots.WorkerHang.String()
 	}
 	return s
 }
