@@ -9,6 +9,7 @@ import (
 	"github.com/millrace/millrace/api"
 	"github.com/millrace/millrace/blob"
 	"github.com/millrace/millrace/checkpoint/manifest"
+	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/job"
 	"github.com/millrace/millrace/jobmanager/journal"
 	"github.com/millrace/millrace/jobmanager/slots"
@@ -38,6 +39,9 @@ func (j *Job) act(ctx context.Context, beside *sync.WaitGroup, a job.Action) {
 		_ = j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_StopWorker{
 			StopWorker: &pb.StopWorker{WorkerId: a.Worker, GraceMs: a.Grace.Milliseconds()}}})
 	case job.SendWorker:
+		if a.Command.GetTrigger().GetHalt() && failpoint.Hit("rescale.before-halt") != nil {
+			return // lost, as with the link
+		}
 		_ = j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_ToWorker{
 			ToWorker: &pb.ToWorker{WorkerId: a.Worker, Command: a.Command}}})
 	case job.Journal:
@@ -94,7 +98,7 @@ func (j *Job) appendRecords(ctx context.Context) {
 			err := j.append(ctx, a.Record)
 			var taken *job.EpochTaken
 			switch {
-			case err == nil || errors.As(err, &taken):
+			case err == nil || errors.As(err, &taken) || errors.Is(err, errNotAppended):
 				j.tell(job.Journaled{Token: a.Token, Err: err})
 			case ctx.Err() != nil || errors.Is(err, journal.ErrLeadershipLost):
 				return // the driver ends too, and answers nothing
@@ -107,6 +111,9 @@ func (j *Job) appendRecords(ctx context.Context) {
 	}
 }
 
+// errNotAppended: nothing was written, and nothing will be.
+var errNotAppended = errors.New("record was not appended")
+
 // append appends a record; that of an attempt only with an epoch above all of
 // its lineage, else with a *job.EpochTaken. The job's own lineage is asked of the
 // journal, where a job that shares it may be newer than this driver.
@@ -115,12 +122,22 @@ func (j *Job) append(ctx context.Context, r *pb.JournalRecord) error {
 	if a == nil {
 		return j.d.journal.Append(ctx, r)
 	}
-	return j.d.journal.AppendIf(ctx, r, func(fold *pb.JournalSnapshot) error {
+	rescales := len(a.GetParallelism()) > 0
+	if rescales {
+		if err := failpoint.Hit("rescale.before-journal"); err != nil {
+			return fmt.Errorf("%w: %w", errNotAppended, err)
+		}
+	}
+	err := j.d.journal.AppendIf(ctx, r, func(fold *pb.JournalSnapshot) error {
 		if highest := journal.EpochOf(fold, journal.LineageOf(journal.Job(fold, j.ID))); a.GetEpoch() <= highest {
 			return &job.EpochTaken{Highest: highest}
 		}
 		return nil
 	})
+	if err == nil && rescales {
+		_ = failpoint.Hit("rescale.after-journal") // an error changes nothing: the record is there
+	}
+	return err
 }
 
 // readManifest reads a manifest; errors that reading again cannot mend are
