@@ -41,7 +41,8 @@ func TestSlowReceiverHasLittleInFlight(t *testing.T) {
 				return nil
 			}
 
-			var pushed atomic.Int64
+			var pushed, limit atomic.Int64 // rows, and how many may be in the open batch
+			limit.Store(int64(to.limit))
 			var sending sync.WaitGroup
 			sending.Go(func() {
 				b := &batch.Batch[small]{Values: make([]small, 1), Times: make([]int64, 1)}
@@ -50,6 +51,7 @@ func TestSlowReceiverHasLittleInFlight(t *testing.T) {
 					if err := w.copyTo(to, b); err != nil {
 						return
 					}
+					limit.Store(int64(to.limit))
 				}
 			})
 			defer sending.Wait()
@@ -59,7 +61,7 @@ func TestSlowReceiverHasLittleInFlight(t *testing.T) {
 			underWay := func() int64 {
 				<-parked
 				n := pushed.Load() - taken
-				for taken < pushed.Load()-int64(to.limit) || n == 0 {
+				for taken < pushed.Load()-limit.Load() || n == 0 {
 					it := r.next(1)
 					taken += int64(it.Rows)
 					if len(parked) > 0 {
