@@ -205,10 +205,23 @@ func TestAnUpsertingJobKeepsTheLatest(t *testing.T) {
 	}
 }
 
-// A job whose output the table refuses fails at once, and says why.
+// A job whose output the table refuses fails at once, and says why: of a unique
+// key at the commit, of a CHECK before that.
 func TestAJobThatIsRefusedFails(t *testing.T) {
+	t.Run("unique", func(t *testing.T) {
+		wantFailure(t, "CREATE TABLE @.counts (key text NOT NULL, n bigint NOT NULL); CREATE UNIQUE INDEX once ON @.counts (key)",
+			"once", "counts", "Key (key)=(key-")
+	})
+	t.Run("check", func(t *testing.T) {
+		wantFailure(t, "CREATE TABLE @.counts (key text NOT NULL, n bigint NOT NULL CONSTRAINT few CHECK (n < 5000))",
+			"stage rows", "few", "Failing row contains (key-")
+	})
+}
+
+func wantFailure(t *testing.T, table string, says ...string) {
+	t.Helper()
 	d := newDatabase(t)
-	d.exec("CREATE TABLE @.counts (key text NOT NULL, n bigint NOT NULL); CREATE UNIQUE INDEX once ON @.counts (key)")
+	d.exec(table)
 	var f trouble
 	build := counting(100_000, f.strikes, Sink[count](d.url, d.schema+".counts").Schema(d.schema))
 	err := local.Run(t.Context(), local.Config{
@@ -218,7 +231,7 @@ func TestAJobThatIsRefusedFails(t *testing.T) {
 	if !errors.As(err, &failed) || failed.Code != "output-refused" {
 		t.Fatalf("the job ended with %v", err)
 	}
-	wantRefused(t, "the job", sdk.Refused(err), "once", "counts", "Key (key)=(key-")
+	wantRefused(t, "the job", sdk.Refused(err), says...)
 	if n := f.restarts.Load(); n > 1 {
 		t.Errorf("%d failures, want one", n)
 	}

@@ -140,11 +140,30 @@ func TestUserBinariesStayLight(t *testing.T) {
 	}
 	for _, banned := range []string{
 		"github.com/hashicorp/memberlist", "go.opentelemetry.io/otel/sdk", "github.com/prometheus/client_golang/prometheus",
-		"github.com/aws/aws-sdk-go-v2/aws", "github.com/cockroachdb/pebble/v2",
+		"github.com/aws/aws-sdk-go-v2/aws", "github.com/cockroachdb/pebble/v2", "github.com/jackc/pgx/v5",
 		module + "/jobmanager", module + "/taskmanager", module + "/stream/shardlog",
 	} {
 		if slices.Contains(strings.Fields(string(out)), banned) {
 			t.Errorf("a job binary links %s", banned)
+		}
+	}
+}
+
+// TestHeavyConnectorsAreModulesOfTheirOwn: their clients are in no other go.mod,
+// and they stand on the sdk as a user's package does.
+func TestHeavyConnectorsAreModulesOfTheirOwn(t *testing.T) {
+	for folder, client := range map[string]string{"../../connector/postgres": "github.com/jackc/pgx/v5"} {
+		if out, err := exec.Command("go", "list", "-m", "all").Output(); err != nil || strings.Contains(string(out), client) {
+			t.Errorf("the main module needs %s (%v)", client, err)
+		}
+		out, err := exec.Command("go", "list", "-C", folder, "-f", "{{join .Imports \"\\n\"}}", "./...").Output()
+		if err != nil {
+			t.Fatalf("go list in %s: %v", folder, err)
+		}
+		for path := range strings.FieldsSeq(string(out)) {
+			if in, ok := strings.CutPrefix(path, module+"/"); ok && in != "sdk" {
+				t.Errorf("%s imports %s: it may import sdk", folder, in)
+			}
 		}
 	}
 }

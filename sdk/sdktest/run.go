@@ -2,6 +2,7 @@ package sdktest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,7 +56,9 @@ func run(t *testing.T, build func(env *sdk.Env) error, args []string) (err error
 type Collected[T any] struct {
 	mu struct {
 		sync.Mutex
-		staged    map[string][]T
+		fences    map[string]uint64 // highest epoch by lineage and sink
+		staged    map[transaction][]T
+		done      map[transaction]bool
 		committed []T
 	}
 }
@@ -78,20 +81,70 @@ func (c *Collected[T]) Open(_ context.Context, env sdk.SinkEnv) (sdk.Writer[T], 
 	return &collector[T]{c: c, env: env}, nil
 }
 
+// transaction is what one subtask prepared for one checkpoint of one attempt.
+type transaction struct {
+	Lineage, UID string
+	Epoch        uint64
+	Subtask      int
+	Checkpoint   uint64
+}
+
 // Recover implements sdk.Transactional.
-func (c *Collected[T]) Recover(ctx context.Context, env sdk.SinkEnv, id uint64, handles []sdk.Handle) error {
-	return c.Commit(ctx, env, id, handles)
+func (c *Collected[T]) Recover(_ context.Context, env sdk.SinkEnv, _ uint64, handles []sdk.Handle) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.commitLocked(env, handles); err != nil {
+		return err
+	}
+	if c.mu.fences == nil {
+		c.mu.fences = map[string]uint64{}
+	}
+	c.mu.fences[env.Lineage+"/"+env.UID] = env.Epoch
+	for tx := range c.mu.staged {
+		if tx.Lineage == env.Lineage && tx.UID == env.UID && tx.Epoch < env.Epoch {
+			delete(c.mu.staged, tx)
+		}
+	}
+	return nil
 }
 
 // Commit implements sdk.Transactional.
-func (c *Collected[T]) Commit(_ context.Context, _ sdk.SinkEnv, _ uint64, handles []sdk.Handle) error {
+func (c *Collected[T]) Commit(_ context.Context, env sdk.SinkEnv, _ uint64, handles []sdk.Handle) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.commitLocked(env, handles)
+}
+
+func (c *Collected[T]) commitLocked(env sdk.SinkEnv, handles []sdk.Handle) error {
+	if err := c.fencedLocked(env); err != nil {
+		return err
+	}
 	for _, h := range handles {
-		key := string(h.Value)
-		c.mu.committed = append(c.mu.committed, c.mu.staged[key]...)
-		// Handles come again after a failure; what is gone was committed.
-		delete(c.mu.staged, key)
+		var tx transaction
+		if err := json.Unmarshal(h.Value, &tx); err != nil {
+			return sdk.Refused(fmt.Errorf("collect: the handle of subtask %d: %w", h.Subtask, err))
+		}
+		if c.mu.done[tx] {
+			continue // handles come again after a failure
+		}
+		values, ok := c.mu.staged[tx]
+		if !ok {
+			return sdk.Refused(fmt.Errorf("collect: %+v was prepared by another sink: make it outside of build", tx))
+		}
+		if c.mu.done == nil {
+			c.mu.done = map[transaction]bool{}
+		}
+		c.mu.done[tx] = true
+		c.mu.committed = append(c.mu.committed, values...)
+		delete(c.mu.staged, tx)
+	}
+	return nil
+}
+
+// fencedLocked refuses an epoch that is over.
+func (c *Collected[T]) fencedLocked(env sdk.SinkEnv) error {
+	if fence := c.mu.fences[env.Lineage+"/"+env.UID]; fence > env.Epoch {
+		return sdk.Stale(fmt.Errorf("collect: epoch %d is over: epoch %d has taken over", env.Epoch, fence))
 	}
 	return nil
 }
@@ -115,27 +168,25 @@ func (w *collector[T]) Close() error { return nil }
 
 // Prepare implements sdk.Preparer.
 func (w *collector[T]) Prepare(id uint64) (func(context.Context) ([]byte, error), error) {
-	done := w.open
+	values := w.open
 	w.open = nil
 	return func(context.Context) ([]byte, error) {
-		if len(done) == 0 {
+		if len(values) == 0 {
 			return nil, nil
 		}
-		key := handleOf(w.env, id)
+		tx := transaction{w.env.Lineage, w.env.UID, w.env.Epoch, w.env.Subtask, id}
 		w.c.mu.Lock()
 		defer w.c.mu.Unlock()
-		if w.c.mu.staged == nil {
-			w.c.mu.staged = map[string][]T{}
+		if err := w.c.fencedLocked(w.env); err != nil {
+			return nil, err
 		}
-		if w.c.mu.staged[key] != nil {
+		if w.c.mu.staged == nil {
+			w.c.mu.staged = map[transaction][]T{}
+		}
+		if w.c.mu.staged[tx] != nil {
 			return nil, errors.New("a checkpoint was prepared twice")
 		}
-		w.c.mu.staged[key] = done
-		return []byte(key), nil
+		w.c.mu.staged[tx] = values
+		return json.Marshal(tx)
 	}, nil
-}
-
-// handleOf names what one subtask prepared for one checkpoint of one attempt.
-func handleOf(env sdk.SinkEnv, id uint64) string {
-	return fmt.Sprintf("%s/%d/%d/%d", env.UID, env.Epoch, id, env.Subtask)
 }
