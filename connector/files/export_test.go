@@ -14,7 +14,7 @@ func Adopt(location string, b blob.Bucket) func() error {
 	}
 	p := &place{Bucket: b, location: location, users: 1}
 	places.open[location] = p
-	return p.leave
+	return p.release
 }
 
 // Streamed makes parts go to the bucket as they grow from this size on.

@@ -20,7 +20,7 @@ var places struct {
 	open map[string]*place
 }
 
-// enter returns the bucket at a location; leave gives it back.
+// enter returns the bucket at a location; release gives it back.
 func enter(ctx context.Context, location string) (*place, error) {
 	if p := join(location); p != nil {
 		return p, nil
@@ -57,9 +57,9 @@ func join(location string) *place {
 	return p
 }
 
-// leave closes the bucket when nobody else uses it. Closing does I/O, so it is
+// release closes the bucket when nobody else uses it. Closing does I/O, so it is
 // done without the lock.
-func (p *place) leave() error {
+func (p *place) release() error {
 	places.Lock()
 	p.users--
 	last := p.users == 0

@@ -130,7 +130,7 @@ func (p Parts[T]) settling(ctx context.Context, env sdk.SinkEnv, handles []sdk.H
 	if err != nil {
 		return fmt.Errorf("files: %w", err)
 	}
-	defer at.leave()
+	defer at.release()
 	c := committer{bucket: at, env: env}
 	if recovering {
 		err = c.recover(ctx, handles)

@@ -267,5 +267,5 @@ func (w *writer[T]) Close() error {
 		}
 	}
 	w.group.Wait()
-	return w.bucket.leave()
+	return w.bucket.release()
 }
