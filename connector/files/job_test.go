@@ -314,3 +314,37 @@ func TestPlansThatAreRefused(t *testing.T) {
 		t.Errorf("the sink's name is %s", name)
 	}
 }
+
+// A bucket that is away for a while holds up a checkpoint, and fails no task.
+func TestAnUploadIsRepeated(t *testing.T) {
+	f := &faults{Bucket: blob.NewMemory()}
+	release := files.Adopt("away", f)
+	defer release()
+	s := files.Sink("away", files.JSON[row]())
+	w, err := s.Open(t.Context(), env(1, func(err error) { t.Error(err) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := w.Write(&sdk.Batch[row]{Values: []row{{1}, {2}}}); err != nil {
+		t.Fatal(err)
+	}
+	f.Fail(1)
+	back := time.AfterFunc(300*time.Millisecond, func() { f.Fail(0) })
+	defer back.Stop()
+	finish, err := w.(sdk.Preparer).Prepare(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := finish(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Commit(t.Context(), env(1, nil), 1, []sdk.Handle{{Value: h}}); err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := read(t.Context(), f.Bucket)
+	if diff := cmp.Diff([]row{{1}, {2}}, got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+}

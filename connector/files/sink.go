@@ -28,8 +28,9 @@ const (
 	chunkBytes = 256 << 10
 	// uploads is how many whole parts a subtask uploads at a time.
 	uploads = 4
-	// patience is how long an upload that fails is repeated.
-	patience = time.Minute
+	// patience is how long the upload of a whole part that fails is repeated;
+	// one that is streamed cannot be.
+	patience = 2 * time.Minute
 )
 
 // Parts is an exactly-once sink of files. Its methods return changed copies.

@@ -23,7 +23,7 @@ const (
 	firstPause       = 50 * time.Millisecond
 	longestPause     = 2 * time.Second
 	callPatience     = 20 * time.Second // of Open, Recover and Commit
-	stagePatience    = time.Minute
+	stagePatience    = 40 * time.Second // less than a task may wait in one call
 	idleTransaction  = "15s"
 	keepalivesIdle   = "10"
 	keepalivesCount  = "3"
