@@ -30,7 +30,9 @@
 // staged where the subtask runs and committed where subtask 0 does. It must be on
 // one file system, with hard links; each part, and the folder it is in, is
 // fsynced before the checkpoint counts on it. Prepared parts do not expire:
-// there is no time in which a job must recover.
+// there is no time in which a job must recover. A bucket that is away holds up
+// checkpoints for up to two minutes before a task fails; a part of more than 4 MiB
+// fails with the first error that the bucket's own client does not mend.
 //
 // What is staged by a job that is cancelled for good stays under .staged until
 // somebody removes that folder. A commit that is under way in a process that
