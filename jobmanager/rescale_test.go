@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/millrace/millrace/checkpoint/manifest"
 	"github.com/millrace/millrace/jobmanager/journal"
 )
 
@@ -39,7 +40,7 @@ func TestRescaleUpAndDown(t *testing.T) {
 		c := newCluster(t)
 		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
 		h1, h2 := c.join(l, "tm1", 2), c.join(l, "tm2", 2)
-		_, job := c.start(h1)
+		jar, job := c.start(h1)
 		stay, leave := h1, h2
 		if _, id := h1.worker(); id == "" {
 			stay, leave = h2, h1
@@ -76,6 +77,26 @@ func TestRescaleUpAndDown(t *testing.T) {
 		if free := c.call("GET", rest1+"/overview", nil, 200)["slots-available"]; free != 1.0 {
 			t.Errorf("%v slots are free", free)
 		}
+
+		// A savepoint knows the parallelism that it was taken with; a job that
+		// starts from it has its own.
+		path := c.savepointOf(job, "savepoints", map[string]any{})
+		m, err := manifest.Read(t.Context(), c.bucket, path+"/manifest")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range m.GetGraph().GetVertices() {
+			if v.GetParallelism() != 3 {
+				t.Errorf("savepoint of %s with parallelism %d, want 3", v.GetName(), v.GetParallelism())
+			}
+		}
+		fork := c.call("POST", rest1+"/jars/"+jar+"/run", map[string]any{"savepointPath": path}, 200)["jobid"].(string)
+		c.state(fork, "RUNNING")
+		if diff := cmp.Diff(both(1), c.upper(fork)); diff != "" {
+			t.Errorf("parallelism of a job from the savepoint (-want +got):\n%s", diff)
+		}
+		c.call("PATCH", rest1+"/jobs/"+fork, nil, 202)
+		c.state(fork, "CANCELED")
 
 		// Flink's way down: the upper bound counts.
 		body := map[string]any{}
