@@ -99,13 +99,13 @@ func TestTheSinkKeepsItsPromises(t *testing.T) {
 			d := newDatabase(t)
 			d.exec("CREATE TABLE @.items (id bigserial PRIMARY KEY, n int NOT NULL CHECK (n >= 0), text text NOT NULL)")
 			return suiteTarget(d, func() Rows[item] { return Sink[item](d.url, d.schema+".items") })
-		}, sinktest.Options{Seeds: 30})
+		}, sinktest.Options{Seeds: 20})
 	})
 	t.Run("upsert", func(t *testing.T) {
 		sinktest.Run(t, func(t *testing.T) sinktest.Target[item] {
 			d := newDatabase(t)
 			d.exec("CREATE TABLE @.items (n int PRIMARY KEY, text text NOT NULL)")
 			return suiteTarget(d, func() Rows[item] { return Sink[item](d.url, d.schema+".items").Upsert("n") })
-		}, sinktest.Options{Seeds: 10, First: 100})
+		}, sinktest.Options{Seeds: 8, First: 100})
 	})
 }

@@ -27,6 +27,9 @@
 //     what that recovery committed.
 //  5. After the last recovery and commit nothing is left that nobody will see.
 //
+// Where a Target can fail, each operation of a checkpoint, its commit and a
+// recovery fails once, the first, the second and so on until there are no more.
+//
 // A failure prints the seed and the history. The suite starts no goroutine and
 // calls the sink from the test's; a sink must keep its own promises about
 // concurrency by other tests.

@@ -45,6 +45,68 @@ func (w *world[T]) play(o Options) error {
 	return nil
 }
 
+// oneFails takes two checkpoints and recovers from the second, while the target
+// fails from its n-th operation on; what fails is done once more, well, or after
+// a crash. It says whether anything failed.
+func (w *world[T]) oneFails(n int) (hurt bool, err error) {
+	l := &lineage[T]{name: "lineage", nextID: 1}
+	w.lines = append(w.lines, l)
+	if err := w.begin(l, nil); err != nil {
+		return false, err
+	}
+	heal := w.fails(n)
+	failed := func(err error) bool {
+		if err != nil {
+			w.note("operation %d fails: %v", n, err)
+			heal()
+			hurt = true
+		}
+		return err != nil
+	}
+	for range 2 {
+		for _, x := range l.at.writers {
+			records := []int{w.next, w.next + 1, w.next + 2}
+			w.next += len(records)
+			x.open = append(x.open, records...)
+			if failed(x.write(&w.target, records)) {
+				break
+			}
+		}
+		if hurt {
+			return hurt, w.crash(l)
+		}
+		if ok, err := w.collect(l, false); !ok && failed(err) {
+			return hurt, w.crash(l)
+		} else if err != nil {
+			return hurt, err
+		}
+		w.mayShow(l.latest.records)
+		err := l.at.two.Commit(l.at.ctx, l.at.env(0, &w.target), l.latest.id, slices.Clone(l.latest.handles))
+		if !failed(err) {
+			w.show(l.latest.records)
+			l.done = true
+		}
+		if err := w.look(); err != nil {
+			return hurt, err
+		}
+		if hurt && n%2 == 0 {
+			return hurt, w.crash(l)
+		} else if hurt {
+			return hurt, w.commitWell(l)
+		}
+	}
+	if !hurt {
+		l.takeBack()
+		w.bury(l.at)
+		failed(w.begin(l, l.latest))
+		if hurt {
+			return hurt, w.begin(l, l.latest)
+		}
+	}
+	heal()
+	return hurt, nil
+}
+
 // settle ends every job in order, and looks for what is left.
 func (w *world[T]) settle() error {
 	for _, a := range w.dead {

@@ -25,7 +25,7 @@ type Target[T any] struct {
 	Garbage func(ctx context.Context) (int, error)
 	// Fail, if set, makes the n-th operation at the target from now on fail,
 	// and all that come after it; 0 heals. Calls that fail so must leave what
-	// a crash would have left.
+	// a crash would have left. Visible and Garbage go on working.
 	Fail func(n int)
 	// ShardAddress is for the sink's environment.
 	ShardAddress string
@@ -63,6 +63,9 @@ func Run[T any](t *testing.T, open func(t *testing.T) Target[T], o Options) {
 	if only, err := strconv.ParseUint(os.Getenv("SINKTEST_SEED"), 10, 64); err == nil {
 		o.First, o.Seeds = only, 1
 	}
+	if open(t).Fail != nil && os.Getenv("SINKTEST_SEED") == "" {
+		t.Run("each-fails", func(t *testing.T) { eachFails(t, open) })
+	}
 	for seed := o.First; seed < o.First+uint64(o.Seeds); seed++ {
 		t.Run(fmt.Sprintf("seed-%d", seed), func(t *testing.T) {
 			if err := history(t.Context(), open(t), seed, o); err != nil {
@@ -72,12 +75,45 @@ func Run[T any](t *testing.T, open func(t *testing.T) Target[T], o Options) {
 	}
 }
 
-// history plays one seed.
-func history[T any](ctx context.Context, target Target[T], seed uint64, o Options) error {
-	w := &world[T]{
+// eachFails lets the first, second, third … operation of a checkpoint, its commit
+// and a recovery fail, until there are no more; with -short, every fourth.
+func eachFails[T any](t *testing.T, open func(t *testing.T) Target[T]) {
+	step := 1
+	if testing.Short() {
+		step = 4
+	}
+	const most = 1000
+	for n, unhurt := 1, 0; unhurt < 3 && !t.Failed(); n += step {
+		if n > most {
+			t.Fatalf("a checkpoint of a few records takes more than %d operations, or fails without end", most)
+		}
+		t.Run(fmt.Sprintf("operation-%d", n), func(t *testing.T) {
+			w := newWorld(t.Context(), open(t), uint64(n))
+			defer w.leave()
+			hurt, err := w.oneFails(n)
+			if err == nil {
+				err = w.settle()
+			}
+			if err != nil {
+				t.Fatalf("%v\nafter:\n%s", err, w.story())
+			}
+			if unhurt++; hurt {
+				unhurt = 0
+			}
+		})
+	}
+}
+
+func newWorld[T any](ctx context.Context, target Target[T], seed uint64) *world[T] {
+	return &world[T]{
 		ctx: ctx, target: target, rng: rand.New(rand.NewPCG(seed, 1)),
 		must: map[int]bool{}, may: map[int]bool{},
 	}
+}
+
+// history plays one seed.
+func history[T any](ctx context.Context, target Target[T], seed uint64, o Options) error {
+	w := newWorld(ctx, target, seed)
 	defer w.leave()
 	err := w.play(o)
 	if err == nil {
