@@ -75,3 +75,15 @@ func SavepointManifest(path string) string { return strings.TrimSuffix(path, "/"
 // PathOf is the inverse of SavepointManifest; a manifest of a checkpoint is
 // its own path.
 func PathOf(manifest string) string { return strings.TrimSuffix(manifest, "/manifest") }
+
+// ManifestKeys are the objects that a user's path may mean: the path of a
+// savepoint as it was printed, its manifest, or the manifest of a checkpoint;
+// with the bucket's URL before it or without.
+func ManifestKeys(bucketURL, path string) []string {
+	path = strings.TrimPrefix(path, strings.TrimSuffix(bucketURL, "/")+"/")
+	path = strings.Trim(path, "/")
+	if strings.HasSuffix(path, "/manifest") {
+		return []string{path}
+	}
+	return []string{SavepointManifest(path), path}
+}

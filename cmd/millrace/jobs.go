@@ -301,7 +301,8 @@ func (*stopCmd) Help() string {
 
 Examples:
   millrace stop flights
-  millrace stop --drain 3f2c`
+  millrace stop --drain 3f2c
+  millrace run --from $(millrace stop flights) ./flights-2`
 }
 
 func (s *stopCmd) Run(ctx context.Context, c *console) error {
@@ -317,5 +318,10 @@ func (s *stopCmd) Run(ctx context.Context, c *console) error {
 	if s.Directory != "" {
 		in["targetDirectory"] = s.Directory
 	}
-	return api.savepoint(ctx, c, s.output, job.ID, "/stop", in, s.Timeout)
+	path, err := api.savepoint(ctx, c, s.output, job.ID, "/stop", in, s.Timeout)
+	if err == nil {
+		// Beside the path itself, which scripts take from stdout.
+		fmt.Fprintf(c.err, "%s has stopped. To go on from here: millrace run --from %s <binary> [arguments]\n", job.Name, path)
+	}
+	return err
 }

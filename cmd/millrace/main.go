@@ -47,7 +47,9 @@ type cli struct {
 	Describe  describeCmd  `cmd:"" help:"Show a job: vertices, checkpoints, failures."`
 	Cancel    cancelCmd    `cmd:"" help:"Cancel a job, without a savepoint."`
 	Stop      stopCmd      `cmd:"" help:"Stop a job with a savepoint."`
-	Savepoint savepointCmd `cmd:"" help:"Take, list and dispose of savepoints."`
+	Savepoint savepointCmd `cmd:"" help:"Take, list, inspect, verify and dispose of savepoints."`
+	Check     checkCmd     `cmd:"" help:"Say whether a new binary can go on with a savepoint or a job."`
+	Upgrade   upgradeCmd   `cmd:"" help:"Replace a running job by a new version of its binary."`
 	Logs      logsCmd      `cmd:"" help:"Print the logs of a job's workers."`
 
 	Stream streamCmd `cmd:"" help:"Create, fill, read and delete streams."`

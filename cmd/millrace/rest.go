@@ -74,6 +74,20 @@ func readToken(file string) (string, error) {
 
 // do sends a request and returns the body of a 2xx answer.
 func (r *rest) do(ctx context.Context, method, path string, body io.Reader, contentType string) ([]byte, error) {
+	answer, err := r.stream(ctx, method, path, body, contentType)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Close()
+	b, err := io.ReadAll(answer)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return b, nil
+}
+
+// stream is do for answers that are too large to hold.
+func (r *rest) stream(ctx context.Context, method, path string, body io.Reader, contentType string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, method, r.base+"/v1"+path, body)
 	if err != nil {
 		return nil, err
@@ -88,15 +102,15 @@ func (r *rest) do(ctx context.Context, method, path string, body io.Reader, cont
 	if err != nil {
 		return nil, fmt.Errorf("the REST API at %s does not answer (is `millrace up` running, or is --rest another?): %w", r.base, err)
 	}
+	if res.StatusCode/100 == 2 {
+		return res.Body, nil
+	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
-	if res.StatusCode/100 != 2 {
-		return nil, restError(method, path, res, answer)
-	}
-	return answer, nil
+	return nil, restError(method, path, res, answer)
 }
 
 // restError makes an error of an answer's own words.

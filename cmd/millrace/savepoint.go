@@ -8,16 +8,30 @@ import (
 )
 
 // savepoint triggers one, waits for it and prints where it is.
-func (r *rest) savepoint(ctx context.Context, c *console, o output, job, path string, in any, limit time.Duration) error {
+func (r *rest) savepoint(ctx context.Context, c *console, o output, job, path string, in any, limit time.Duration) (location string, err error) {
+	location, body, err := r.takeSavepoint(ctx, c, job, path, in, limit)
+	switch {
+	case err != nil:
+	case o.json():
+		c.raw(body)
+	default:
+		fmt.Fprintln(c.out, location)
+	}
+	return location, err
+}
+
+// takeSavepoint triggers one, waits for it and returns where it is, with the
+// API's own answer.
+func (r *rest) takeSavepoint(ctx context.Context, c *console, job, path string, in any, limit time.Duration) (location string, body []byte, err error) {
 	var trigger struct {
 		ID string `json:"request-id"`
 	}
 	if _, err := r.post(ctx, "/jobs/"+job+path, in, &trigger); err != nil {
-		return err
+		return "", nil, err
 	}
 	p := c.progress()
 	defer p.done()
-	return poll(ctx, limit, "the savepoint of "+job, func() (bool, error) {
+	err = poll(ctx, limit, "the savepoint of "+job, func() (bool, error) {
 		var status struct {
 			Status struct {
 				ID string `json:"id"`
@@ -30,8 +44,7 @@ func (r *rest) savepoint(ctx context.Context, c *console, o output, job, path st
 				} `json:"failure-cause"`
 			} `json:"operation"`
 		}
-		body, err := r.get(ctx, "/jobs/"+job+"/savepoints/"+trigger.ID, &status)
-		if err != nil {
+		if body, err = r.get(ctx, "/jobs/"+job+"/savepoints/"+trigger.ID, &status); err != nil {
 			return false, err
 		}
 		if status.Status.ID != "COMPLETED" {
@@ -42,13 +55,10 @@ func (r *rest) savepoint(ctx context.Context, c *console, o output, job, path st
 		if f := status.Operation.Failure; f != nil {
 			return false, fmt.Errorf("savepoint of %s: %s", job, f.Trace)
 		}
-		if o.json() {
-			c.raw(body)
-		} else {
-			fmt.Fprintln(c.out, status.Operation.Location)
-		}
+		location = status.Operation.Location
 		return true, nil
 	})
+	return location, body, err
 }
 
 // standing is a job's state in words, for somebody who waits.
@@ -71,6 +81,8 @@ func (r *rest) standing(ctx context.Context, id string) string {
 type savepointCmd struct {
 	Create  savepointCreateCmd  `cmd:"" default:"withargs" help:"Take a savepoint of a running job."`
 	List    savepointListCmd    `cmd:"" help:"List savepoints."`
+	Inspect savepointInspectCmd `cmd:"" help:"Show what a savepoint holds, or its keyed state as rows."`
+	Verify  savepointVerifyCmd  `cmd:"" help:"Read every byte of a savepoint and check it."`
 	Dispose savepointDisposeCmd `cmd:"" help:"Delete a savepoint."`
 }
 
@@ -101,34 +113,47 @@ func (s *savepointCreateCmd) Run(ctx context.Context, c *console) error {
 	if s.Directory != "" {
 		in["target-directory"] = s.Directory
 	}
-	return api.savepoint(ctx, c, s.output, job.ID, "/savepoints", in, s.Timeout)
+	_, err = api.savepoint(ctx, c, s.output, job.ID, "/savepoints", in, s.Timeout)
+	return err
 }
 
 type savepointListCmd struct {
-	restFlags
+	savepointFlags
 	output
 }
 
+func (*savepointListCmd) Help() string {
+	return `Examples:
+  millrace savepoint list
+  millrace savepoint list --bucket ./millrace-data/bucket    # no cluster needs to run`
+}
+
+// savepointEntry is one savepoint that the cluster knows.
+type savepointEntry struct {
+	Job       string `json:"job-id"`
+	ID        uint64 `json:"checkpoint-id"`
+	Path      string `json:"path"`
+	Completed int64  `json:"completed"`
+	Terminal  bool   `json:"terminal"`
+	Drained   bool   `json:"drained"`
+}
+
+type savepointList struct {
+	Savepoints []savepointEntry `json:"savepoints"`
+}
+
 func (s *savepointListCmd) Run(ctx context.Context, c *console) error {
-	api, err := s.open()
+	from, err := s.source(ctx)
 	if err != nil {
 		return err
 	}
-	var all struct {
-		Savepoints []struct {
-			Job       string `json:"job-id"`
-			Path      string `json:"path"`
-			Completed int64  `json:"completed"`
-			Drained   bool   `json:"drained"`
-		} `json:"savepoints"`
-	}
-	body, err := api.get(ctx, "/savepoints", &all)
+	defer from.close()
+	all, err := from.list(ctx)
 	if err != nil {
 		return err
 	}
 	if s.json() {
-		c.raw(body)
-		return nil
+		return c.json(all)
 	}
 	var rows [][]string
 	for _, x := range all.Savepoints {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -266,12 +265,7 @@ func (d *Dispatcher) findManifest(ctx context.Context, p string) (string, *pb.Ma
 
 // manifestKeys are the objects that a user's path may mean.
 func (d *Dispatcher) manifestKeys(p string) []string {
-	p, _ = d.inBucket(p)
-	p = strings.Trim(p, "/")
-	if strings.HasSuffix(p, "/manifest") {
-		return []string{p}
-	}
-	return []string{checkpoint.SavepointManifest(p), p}
+	return checkpoint.ManifestKeys(d.cfg.Bucket.URL(), p)
 }
 
 // Dispose deletes a savepoint, unless a job needs it. The journal knows which
