@@ -25,6 +25,10 @@ var built = map[string]string{
 	"flights":  "./examples/flights",
 	"misfit":   "./internal/clustertest/testdata/misfit",
 	"nosdk":    "./internal/clustertest/testdata/nosdk",
+
+	"accounts1": "./internal/clustertest/testdata/accounts/v1",
+	"accounts2": "./internal/clustertest/testdata/accounts/v2",
+	"accounts3": "./internal/clustertest/testdata/accounts/v3",
 }
 
 const root = "../.."
