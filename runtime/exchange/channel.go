@@ -9,8 +9,8 @@ const (
 	// maxQueued bounds the items of a local channel, whatever their size.
 	maxQueued = 16
 	// maxOverdrafts bounds the frames that a sender may put into a remote
-	// channel without credit: barriers, and what they flush.
-	maxOverdrafts = 1024
+	// channel without credit: barriers, and what precedes them.
+	maxOverdrafts = 1 << 16
 )
 
 // item is one thing in a channel.
@@ -32,9 +32,12 @@ type item[T any] struct {
 // Invariants:
 //  1. queued is true exactly while the channel's index is in the gate's ready
 //     ring.
-//  2. A channel with items that is not blocked is queued.
+//  2. A channel with items that is not blocked is queued, and so is a blocked
+//     one with items ahead.
 //  3. rows and bytes count what is in items, and the batch that Poll is at.
-//  4. waiting is true only while the sender of a local channel waits on room.
+//  4. The first ahead items of a channel came before its last barrier; ahead
+//     is 0 once the checkpoint has them, or was given up.
+//  5. waiting is true only while the sender of a local channel waits on room.
 type channel[T any] struct {
 	number uint32
 	hashed bool
@@ -42,11 +45,15 @@ type channel[T any] struct {
 	sender int
 	edge   *Edge
 
-	items   ring[item[T]]
-	rows    int
-	bytes   int
-	queued  bool
-	blocked bool
+	items ring[item[T]]
+	// barriers counts those in items; ahead is how many items a barrier of this
+	// channel, which was taken, has overtaken.
+	barriers int
+	ahead    int
+	rows     int
+	bytes    int
+	queued   bool
+	blocked  bool
 
 	// Local only.
 	free    []*batch.Batch[T]

@@ -65,7 +65,7 @@ func TestChannelsAreBounded(t *testing.T) {
 			full := fmt.Errorf("no room")
 			l := c.layout
 			l.senders, l.receivers = 1, max(1, l.workers)
-			l.park = func(<-chan struct{}) error { return full }
+			l.park = func(<-chan struct{}) (bool, error) { return false, full }
 			l.key = func(b *batch.Batch[small]) {
 				for range b.Values {
 					b.Hashes = append(b.Hashes, 1<<63)
@@ -270,37 +270,6 @@ func TestBlockedChannelStaysQueued(t *testing.T) {
 	}
 }
 
-func TestPollBarrierTakesOnlyBarriers(t *testing.T) {
-	r := newRig[small](t, layout{ship: pb.Ship_SHIP_REBALANCE, senders: 3, receivers: 1})
-	push(t, r, 0, 0, 1)
-	for i, w := range r.writers {
-		if err := w.Barrier(barrier.Barrier{ID: uint64(7 + i)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r.gates[0].Block(2)
-	it, ok := r.gates[0].PollBarrier()
-	if !ok || it.Channel != 1 || it.Barrier.ID != 8 {
-		t.Fatalf("got %v %+v, want the barrier of channel 1", ok, it)
-	}
-	if it, ok := r.gates[0].PollBarrier(); ok {
-		t.Fatalf("got %+v: channel 0 has a batch first, channel 2 is blocked", it)
-	}
-	if it := r.next(0); it.Kind != Data || it.Channel != 0 {
-		t.Fatalf("got %+v, want the batch", it)
-	}
-	if it, ok := r.gates[0].PollBarrier(); !ok || it.Barrier.ID != 7 {
-		t.Fatalf("got %v %+v, want the barrier of channel 0", ok, it)
-	}
-	r.gates[0].Unblock()
-	if it := r.next(0); it.Kind != Barrier || it.Barrier.ID != 9 {
-		t.Fatalf("got %+v, want the barrier of channel 2", it)
-	}
-	if it, _ := r.gates[0].Poll(); it.Kind != None {
-		t.Fatalf("got %+v, want nothing", it)
-	}
-}
-
 func TestChannelsTakeTurns(t *testing.T) {
 	r := newRig[small](t, layout{ship: pb.Ship_SHIP_REBALANCE, senders: 3, receivers: 1})
 	for s := range 3 {
@@ -338,10 +307,10 @@ func TestFullChannelHoldsBackItsSenderOnly(t *testing.T) {
 				for _, v := range b.Values {
 					b.Hashes = append(b.Hashes, uint64(v.Key)<<63)
 				}
-			}, park: func(room <-chan struct{}) error {
+			}, park: func(room <-chan struct{}) (bool, error) {
 				signal(parked)
 				<-room
-				return nil
+				return false, nil
 			}}
 			r := newRig[small](t, l)
 			counts := make([]int, 2)
@@ -403,7 +372,7 @@ func TestBarrierDoesNotWait(t *testing.T) {
 						b.Hashes = append(b.Hashes, 1<<63)
 					}
 				},
-				park: func(<-chan struct{}) error { return full }}
+				park: func(<-chan struct{}) (bool, error) { return false, full }}
 			r := newRig[small](t, l)
 			var b batch.Batch[small]
 			for range 100 {
@@ -434,7 +403,7 @@ func TestBarrierDoesNotWait(t *testing.T) {
 
 func TestWaitEndsWithTheNetwork(t *testing.T) {
 	var r *rig[small]
-	r = newRig[small](t, layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1, park: func(room <-chan struct{}) error {
+	r = newRig[small](t, layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1, park: func(room <-chan struct{}) (bool, error) {
 		r.cancel()
 		return r.networks[0].park(room)
 	}})

@@ -59,11 +59,24 @@ type Gate interface {
 	// recycled when Poll returns. An error is the operator's, or names the
 	// channel whose bytes do not decode.
 	Poll() (Item, error)
-	// PollBarrier takes a barrier that is at the head of a channel that is
-	// not blocked, and nothing else: for a task whose operator has work to
-	// do before it takes more input.
-	PollBarrier() (Item, bool)
-	// Block leaves what comes in on a channel queued until Unblock.
+	// TakeBarrier takes the first barrier of a channel that is not blocked, and
+	// nothing else: for a task whose operator has work to do before it takes
+	// more input. With overtake the barrier is taken past what is before it in
+	// the queue, unless it is terminal.
+	TakeBarrier(overtake bool) (Item, bool)
+	// Pressed says that a barrier waits in a channel that is not blocked.
+	Pressed() bool
+	// InFlight returns the records, encoded, that barriers have overtaken and
+	// that Poll has not returned yet: part of the checkpoint. It is called
+	// once all barriers have come, before Unblock.
+	InFlight() [][]byte
+	// Resume gives back what InFlight returned, of all subtasks there were:
+	// the gate keeps what is this subtask's, for Poll to return first.
+	Resume(flights [][]byte) error
+	// Port is the input of the operator.
+	Port() int
+	// Block leaves what comes in on a channel, behind its barrier, queued
+	// until Unblock.
 	Block(channel int)
 	// Unblock reads every channel again.
 	Unblock()
@@ -89,4 +102,7 @@ type GateConfig struct {
 	// it with capacity 1. One may serve several gates. A task polls all of
 	// its gates until each returns None before it waits.
 	Notify chan struct{}
+	// Press, which may be nil, is called when a barrier comes in; it must not
+	// block.
+	Press func()
 }

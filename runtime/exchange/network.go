@@ -298,12 +298,12 @@ func (n *Network) preface(worker int) preface {
 }
 
 // park is how a writer waits that was given no other way.
-func (n *Network) park(room <-chan struct{}) error {
+func (n *Network) park(room <-chan struct{}) (pressed bool, err error) {
 	select {
 	case <-room:
-		return nil
+		return false, nil
 	case <-n.done:
-		return n.Err()
+		return false, n.Err()
 	}
 }
 

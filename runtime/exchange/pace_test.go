@@ -21,13 +21,13 @@ func TestSlowReceiverHasLittleInFlight(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			parked, over := make(chan struct{}, 1), make(chan struct{})
 			r := newRig[small](t, layout{ship: pb.Ship_SHIP_REBALANCE, senders: 2, receivers: 2, workers: workers,
-				park: func(room <-chan struct{}) error {
+				park: func(room <-chan struct{}) (bool, error) {
 					parked <- struct{}{}
 					select {
 					case <-room:
-						return nil
+						return false, nil
 					case <-over:
-						return errOver
+						return false, errOver
 					}
 				}})
 			// Only the channel from subtask 0 to subtask 1, local or not.

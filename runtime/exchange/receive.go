@@ -34,6 +34,12 @@ type gate[T any] struct {
 	stage  operator.Stage[T]
 	name   string
 	notify chan struct{}
+	press  func()
+	port   int
+	// subtask is one of receivers, which share groups key groups.
+	subtask, receivers, groups int
+	// resumed are batches from before the restore, to be taken in first.
+	resumed []resumed[T]
 	// pointers says that T holds pointers, so that recycled batches must be
 	// cleared to keep nothing of the user's alive.
 	pointers bool
@@ -66,7 +72,8 @@ func (t typed[T]) NewGate(n *Network, c GateConfig) (Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gate[T]{n: n, codec: t.codec, stage: stage, name: c.To.Name, notify: c.Notify, pointers: t.codec.Fixed() == 0}
+	g := &gate[T]{n: n, codec: t.codec, stage: stage, name: c.To.Name, notify: c.Notify, press: c.Press, port: c.To.Port,
+		subtask: c.Subtask, receivers: edges[0].Receivers, groups: edges[0].KeyGroups, pointers: t.codec.Fixed() == 0}
 	for _, e := range edges {
 		for sender := range e.Senders {
 			if !e.Reaches(sender, c.Subtask) {
@@ -89,9 +96,16 @@ func (t typed[T]) NewGate(n *Network, c GateConfig) (Gate, error) {
 
 func (g *gate[T]) Channels() int { return len(g.mu.channels) }
 
+func (g *gate[T]) Port() int { return g.port }
+
 func (g *gate[T]) Stats() GateStats { return g.stats }
 
 func (g *gate[T]) Poll() (Item, error) {
+	if len(g.resumed) > 0 {
+		it := item[T]{kind: Data, batch: g.resumed[0].batch}
+		g.resumed = g.resumed[1:]
+		return g.push(-1, &it)
+	}
 	g.mu.Lock()
 	i, ok := g.nextLocked()
 	if !ok {
@@ -111,9 +125,10 @@ func (g *gate[T]) Poll() (Item, error) {
 	return g.push(i, &it)
 }
 
-// push hands a batch to the operator and recycles it.
+// push hands a batch to the operator and recycles it, unless it comes from no
+// channel.
 func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
-	out := Item{Kind: Data, Channel: i}
+	out := Item{Kind: Data, Channel: max(i, 0)}
 	b := it.batch
 	if it.frame != nil {
 		c := &g.mu.channels[i]
@@ -129,6 +144,9 @@ func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
 	g.stats.Bytes += uint64(out.Bytes)
 	if err := g.deal(b); err != nil {
 		return Item{}, err
+	}
+	if i < 0 {
+		return out, nil
 	}
 	if g.pointers {
 		clear(b.Values)
@@ -171,27 +189,6 @@ func (g *gate[T]) deal(b *batch.Batch[T]) error {
 	return nil
 }
 
-func (g *gate[T]) PollBarrier() (Item, bool) {
-	g.mu.Lock()
-	if g.mu.barriers == 0 {
-		g.mu.Unlock()
-		return Item{}, false
-	}
-	for i := range g.mu.channels {
-		c := &g.mu.channels[i]
-		if c.blocked || c.items.len() == 0 || c.items.first().kind != Barrier {
-			continue
-		}
-		// The channel stays queued; nextLocked passes over it if it is empty.
-		it := g.popLocked(i)
-		g.mu.Unlock()
-		g.release(i, &it, 0)
-		return Item{Kind: Barrier, Channel: i, Barrier: it.barrier}, true
-	}
-	g.mu.Unlock()
-	return Item{}, false
-}
-
 func (g *gate[T]) Block(i int) {
 	g.mu.Lock()
 	g.mu.channels[i].blocked = true
@@ -202,7 +199,7 @@ func (g *gate[T]) Unblock() {
 	g.mu.Lock()
 	for i := range g.mu.channels {
 		c := &g.mu.channels[i]
-		c.blocked = false
+		c.blocked, c.ahead = false, 0
 		if c.items.len() > 0 {
 			g.queueLocked(i)
 		}
@@ -216,7 +213,7 @@ func (g *gate[T]) nextLocked() (int, bool) {
 		i := g.mu.ready.pop()
 		c := &g.mu.channels[i]
 		c.queued = false
-		if !c.blocked && c.items.len() > 0 {
+		if c.items.len() > 0 && (!c.blocked || c.ahead > 0) {
 			return i, true
 		}
 	}
@@ -224,17 +221,20 @@ func (g *gate[T]) nextLocked() (int, bool) {
 }
 
 func (g *gate[T]) popLocked(i int) item[T] {
-	it := g.mu.channels[i].items.pop()
+	c := &g.mu.channels[i]
+	it := c.items.pop()
 	if it.kind == Barrier {
+		c.barriers--
 		g.mu.barriers--
 	}
+	c.ahead = max(0, c.ahead-1)
 	return it
 }
 
 // queueLocked gives a channel a turn and says whether it had none.
 func (g *gate[T]) queueLocked(i int) bool {
 	c := &g.mu.channels[i]
-	if c.queued || c.blocked {
+	if c.queued || c.blocked && c.ahead == 0 {
 		return false
 	}
 	c.queued = true
@@ -249,7 +249,11 @@ func (g *gate[T]) putLocked(i int, it item[T]) bool {
 	c.rows += it.rows
 	c.bytes += it.bytes
 	if it.kind == Barrier {
+		c.barriers++
 		g.mu.barriers++
+		if g.press != nil {
+			g.press()
+		}
 	}
 	return g.queueLocked(i)
 }
@@ -371,7 +375,7 @@ func (g *gate[T]) offer(i int, b *batch.Batch[T], bytes int, overdraw bool) (nex
 }
 
 // offerEvent is how a local sender hands over an event; false means no room.
-func (g *gate[T]) offerEvent(i int, kind Kind, time int64, b barrier.Barrier) bool {
+func (g *gate[T]) offerEvent(i int, kind Kind, time int64, b barrier.Barrier, overdraw bool) bool {
 	g.mu.Lock()
 	c := &g.mu.channels[i]
 	if kind == Watermark && c.items.len() > 0 && c.items.last().kind == Watermark {
@@ -379,7 +383,7 @@ func (g *gate[T]) offerEvent(i int, kind Kind, time int64, b barrier.Barrier) bo
 		g.mu.Unlock()
 		return true
 	}
-	if kind != Barrier && g.fullLocked(c) {
+	if !overdraw && g.fullLocked(c) {
 		c.waiting = true
 		g.mu.Unlock()
 		return false

@@ -87,7 +87,7 @@ type layout struct {
 	workers             int
 	key                 any
 	rows, bytes, credit int
-	park                func(<-chan struct{}) error
+	park                func(<-chan struct{}) (bool, error)
 }
 
 func edgeGraph(l layout) *pb.JobGraph {

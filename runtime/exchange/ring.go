@@ -29,6 +29,18 @@ func (r *ring[E]) pop() E {
 	return e
 }
 
+// remove takes the element at a place, counted from the first.
+func (r *ring[E]) remove(i int) E {
+	e := *r.at(i)
+	for ; i > 0; i-- {
+		*r.at(i) = *r.at(i - 1)
+	}
+	_ = r.pop()
+	return e
+}
+
+func (r *ring[E]) at(i int) *E { return &r.buf[r.index(i)] }
+
 func (r *ring[E]) first() *E { return &r.buf[r.head] }
 
 func (r *ring[E]) last() *E { return &r.buf[r.index(r.n-1)] }

@@ -23,7 +23,7 @@ type writer[T any] struct {
 	from    string
 	to      string
 	codec   codec.Codec[T]
-	park    func(<-chan struct{}) error
+	park    func(<-chan struct{}) (bool, error)
 	stats   WriterStats
 
 	targets []target[T]
@@ -309,8 +309,12 @@ func (w *writer[T]) send(t *target[T], r room) (bool, error) {
 		if r == try {
 			return false, nil
 		}
-		if err := w.waitFor(t.gate.mu.channels[t.channel].room); err != nil {
+		pressed, err := w.waitFor(t.gate.mu.channels[t.channel].room)
+		if err != nil {
 			return false, err
+		}
+		if pressed {
+			r = overdraw
 		}
 	}
 }
@@ -325,8 +329,12 @@ func (w *writer[T]) encode(t *target[T], r room) (bool, error) {
 		if r == try {
 			return false, nil
 		}
-		if err := w.waitFor(t.remote.room); err != nil {
+		pressed, err := w.waitFor(t.remote.room)
+		if err != nil {
 			return false, err
+		}
+		if pressed {
+			r = overdraw
 		}
 	}
 	b := beginFrame(t.remote.out.buffer(), frameBatch, t.remote.channel)
@@ -347,12 +355,13 @@ func (w *writer[T]) encode(t *target[T], r room) (bool, error) {
 	return true, nil
 }
 
-// waitFor waits for room and counts the time as backpressure.
-func (w *writer[T]) waitFor(room <-chan struct{}) error {
+// waitFor waits for room and counts the time as backpressure. pressed says that
+// a barrier waits for the task, which is to go on without.
+func (w *writer[T]) waitFor(room <-chan struct{}) (pressed bool, err error) {
 	began := time.Now()
-	err := w.park(room)
+	pressed, err = w.park(room)
 	w.stats.Blocked += time.Since(began)
-	return err
+	return pressed, err
 }
 
 func (w *writer[T]) Flush() error { return w.flush(wait) }
@@ -416,16 +425,18 @@ func (w *writer[T]) event(kind Kind, time int64, b barrier.Barrier) error {
 }
 
 func (w *writer[T]) sendEvent(t *target[T], kind Kind, time int64, b barrier.Barrier) error {
+	pressed := kind == Barrier
+	var err error
 	if t.remote == nil {
-		for !t.gate.offerEvent(t.channel, kind, time, b) {
-			if err := w.waitFor(t.gate.mu.channels[t.channel].room); err != nil {
+		for !t.gate.offerEvent(t.channel, kind, time, b, pressed) {
+			if pressed, err = w.waitFor(t.gate.mu.channels[t.channel].room); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	for kind != Barrier && !t.remote.left() {
-		if err := w.waitFor(t.remote.room); err != nil {
+	for !pressed && !t.remote.left() {
+		if pressed, err = w.waitFor(t.remote.room); err != nil {
 			return err
 		}
 	}

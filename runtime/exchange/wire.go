@@ -161,6 +161,10 @@ func appendBatch[T any](dst []byte, b *batch.Batch[T], hashed bool, c codec.Code
 
 // decodeBatch reads the body of a batch frame into b, which is overwritten.
 func decodeBatch[T any](body []byte, b *batch.Batch[T], hashed bool, c codec.Codec[T]) error {
+	return decodeRows(body, b, hashed, c.DecodeAll)
+}
+
+func decodeRows[T any](body []byte, b *batch.Batch[T], hashed bool, decode func(src []byte, vs []T) (rest []byte, err error)) error {
 	if len(body) < 4 {
 		return fmt.Errorf("%w: a batch of %d bytes", errCorrupt, len(body))
 	}
@@ -187,7 +191,7 @@ func decodeBatch[T any](body []byte, b *batch.Batch[T], hashed bool, c codec.Cod
 		body = body[8*rows:]
 	}
 	b.Values = slices.Grow(b.Values[:0], rows)[:rows]
-	rest, err := c.DecodeAll(body, b.Values)
+	rest, err := decode(body, b.Values)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errCorrupt, err)
 	}

@@ -47,6 +47,8 @@ type WriterConfig struct {
 	Key any
 	// Park waits until room can be received from, or the attempt ends, and
 	// returns an error in that case. It lets a task answer for itself while
-	// it is held back. Nil waits for room or the end of the network.
-	Park func(room <-chan struct{}) error
+	// it is held back. pressed says that it does not wait for room: a barrier
+	// waits for the task, and what is before it goes beyond the bound, as the
+	// barrier does. Nil waits for room or the end of the network.
+	Park func(room <-chan struct{}) (pressed bool, err error)
 }

@@ -17,6 +17,11 @@ const (
 	KeyOutput     = "output"
 )
 
+// KindInFlight is the kind of the entries in which a task keeps records that a
+// barrier has overtaken: the key is the input's port, the value the exchange's
+// (docs/formats/inflight.md).
+const KindInFlight = "in-flight"
+
 // WatermarkEntry makes an entry of KindWatermark.
 func WatermarkEntry(key string, t int64) *Entry {
 	return &Entry{Kind: KindWatermark, Key: key, Value: binary.LittleEndian.AppendUint64(nil, uint64(t))}

@@ -62,13 +62,16 @@ func (t *Task) Trigger(b barrier.Barrier) {
 	if t.source == nil {
 		return
 	}
+	t.box.triggers.Add(1)
 	t.box.Mail(func() error {
+		t.box.triggers.Add(-1)
 		if t.halted != 0 {
 			return nil
 		}
 		delay := t.cfg.Clock.Now().Sub(time.UnixMilli(b.TriggeredMillis))
 		return t.checkpoint(b, max(delay, 0), 0)
 	})
+	t.box.poke()
 }
 
 // Completed tells the task that a checkpoint is durable.
@@ -152,6 +155,7 @@ func (t *Task) obey(step barrier.Step) {
 // checkpoint is the pause: state is frozen and the barrier goes on.
 func (t *Task) checkpoint(b barrier.Barrier, delay, alignment time.Duration) error {
 	from := t.cfg.Clock.Now()
+	t.pressed = time.Time{}
 	if err := t.flushOperators(); err != nil {
 		return err
 	}
@@ -177,6 +181,9 @@ func (t *Task) checkpoint(b barrier.Barrier, delay, alignment time.Duration) err
 		}
 		if i == 0 && t.source == nil && t.kept != batch.NoTime {
 			part.Entries = append(part.Entries, operator.WatermarkEntry(operator.KeyInput, t.kept))
+		}
+		if i == 0 {
+			part.Entries = append(part.Entries, t.flights()...)
 		}
 		e.out.Operators = append(e.out.Operators, part)
 	}

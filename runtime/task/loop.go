@@ -34,7 +34,7 @@ func (t *Task) loop() error {
 			return err
 		}
 		if busy {
-			err = t.takeBarriers()
+			err = t.takeBarriers(false)
 		} else {
 			busy, err = t.takeInput()
 		}
@@ -65,9 +65,39 @@ func (t *Task) heed() error {
 		}
 	}
 	if t.box.signals.take(mailed) {
-		return t.box.mail.run()
+		if err := t.box.mail.run(); err != nil {
+			return err
+		}
+	}
+	if t.box.signals.get()&pressing != 0 {
+		return t.heedPress()
 	}
 	return nil
+}
+
+// heedPress lets barriers overtake that have waited for too long.
+func (t *Task) heedPress() error {
+	t.box.signals.take(pressing)
+	if t.patience() > 0 {
+		if !t.pressed.IsZero() {
+			t.box.signals.bits.Or(uint32(pressing)) // look again, without a wake
+		}
+		return nil
+	}
+	return t.takeBarriers(true)
+}
+
+// patience is what is left of it for a barrier that waits.
+func (t *Task) patience() time.Duration {
+	if !t.barrierWaits() {
+		t.pressed = time.Time{}
+		return max(t.cfg.Patience, 1)
+	}
+	now := t.cfg.Clock.Now()
+	if t.pressed.IsZero() {
+		t.pressed = now
+	}
+	return t.cfg.Patience - now.Sub(t.pressed)
 }
 
 // work lets each operator that has work of its own, save a source, do a step
@@ -143,10 +173,10 @@ func (t *Task) takeFromSource() (bool, error) {
 }
 
 // takeBarriers takes barriers only, for there is work to do before more input.
-func (t *Task) takeBarriers() error {
+func (t *Task) takeBarriers(overtake bool) error {
 	for g, gate := range t.gates {
 		for t.halted == 0 {
-			item, ok := gate.PollBarrier()
+			item, ok := gate.TakeBarrier(overtake)
 			if !ok {
 				break
 			}
@@ -331,43 +361,72 @@ func (t *Task) flushOperators() error {
 	return nil
 }
 
-// Park waits for room at a writer, for exchange.WriterConfig.Park.
-func (t *Task) Park(room <-chan struct{}) error {
+// Park waits for room at a writer, for exchange.WriterConfig.Park, unless a
+// barrier waits for the task.
+func (t *Task) Park(room <-chan struct{}) (pressed bool, err error) {
+	return t.await(room, true)
+}
+
+// Wait is Park for operators (operator.Context.Park), whose waits nobody else
+// counts, and which wait to the end.
+func (t *Task) Wait(room <-chan struct{}) error {
+	from := t.cfg.Clock.Now()
+	defer func() { t.clocks.waited += t.cfg.Clock.Now().Sub(from) }()
+	_, err := t.await(room, false)
+	return err
+}
+
+func (t *Task) await(room <-chan struct{}, mayPress bool) (pressed bool, err error) {
 	t.clocks.blocked = t.cfg.Clock.Now()
 	t.pulse.rest()
+	var alarm func() bool
 	defer func() {
+		if alarm != nil {
+			alarm()
+		}
 		t.clocks.blocked = time.Time{}
 		t.pulse.beat()
 	}()
 	for {
+		if mayPress {
+			left := t.patience()
+			if left <= 0 {
+				return true, nil
+			}
+			if !t.pressed.IsZero() && alarm == nil {
+				alarm = t.cfg.Clock.AfterFunc(left, t.box.poke)
+			}
+		}
 		select {
 		case <-room:
-			return nil
+			return false, nil
 		case <-t.box.room:
 			if t.box.signals.take(counted) {
 				t.cfg.Metrics(t.metrics())
 			}
 		case <-t.done:
-			return errCancelled
+			return false, errCancelled
 		}
 	}
 }
 
-// Wait is Park for operators (operator.Context.Park), whose waits nobody else
-// counts.
-func (t *Task) Wait(room <-chan struct{}) error {
-	from := t.cfg.Clock.Now()
-	defer func() { t.clocks.waited += t.cfg.Clock.Now().Sub(from) }()
-	return t.Park(room)
+// barrierWaits says that a barrier waits for what the task is at.
+func (t *Task) barrierWaits() bool {
+	if t.box.triggers.Load() > 0 {
+		return true
+	}
+	for _, g := range t.gates {
+		if g.Pressed() {
+			return true
+		}
+	}
+	return false
 }
 
 // RequestMetrics makes the task hand a copy of its counters to Config.Metrics.
 func (t *Task) RequestMetrics() {
 	t.box.signals.set(counted)
-	select {
-	case t.box.room <- struct{}{}:
-	default:
-	}
+	t.box.poke()
 }
 
 // DrainTo passes the end positions to the source.

@@ -13,6 +13,7 @@ const (
 	mailed signal = 1 << iota
 	woken
 	counted
+	pressing
 	cancelled
 )
 

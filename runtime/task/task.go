@@ -24,6 +24,11 @@ import (
 // FlushInterval bounds how long a busy task keeps records in open batches.
 const FlushInterval = 5 * time.Millisecond
 
+// Patience is how long a barrier waits for the batches before it: behind a slow
+// operator, and at a writer that waits for room. Then it overtakes them, and what
+// is before it at the writer goes beyond the bound.
+const Patience = 100 * time.Millisecond
+
 // Operator is one operator of the chain, in topological order.
 type Operator struct {
 	UID, Name string
@@ -69,6 +74,9 @@ type Config struct {
 	Mailbox *Mailbox
 	Clock   clock.Clock
 	Log     *slog.Logger
+	// Patience is how long a barrier waits for the batches before it: the
+	// constant of that name if 0, not at all if negative.
+	Patience time.Duration
 
 	// Scratch takes snapshots that do not fit in memory.
 	Scratch snapshot.Scratch
@@ -92,8 +100,11 @@ type Config struct {
 type Mailbox struct {
 	signals signals
 	mail    mailbox
-	// room wakes a task that waits for room at a writer to copy its counters.
+	// room wakes a task that waits for room at a writer, to copy its counters
+	// or to see what presses.
 	room chan struct{}
+	// triggers counts those that the task has not taken yet.
+	triggers atomic.Int32
 }
 
 // NewMailbox returns an empty mailbox.
@@ -101,8 +112,22 @@ func NewMailbox() *Mailbox {
 	return &Mailbox{signals: signals{notify: make(chan struct{}, 1)}, room: make(chan struct{}, 1)}
 }
 
-// Notify is for gates.
+// Notify is for gates, and so is Press.
 func (m *Mailbox) Notify() chan struct{} { return m.signals.notify }
+
+// Press says that a barrier waits for the task.
+func (m *Mailbox) Press() {
+	m.signals.set(pressing)
+	m.poke()
+}
+
+// poke wakes a task that waits for room.
+func (m *Mailbox) poke() {
+	select {
+	case m.room <- struct{}{}:
+	default:
+	}
+}
 
 // Mail runs f on the task's goroutine between batches; it never blocks.
 func (m *Mailbox) Mail(f func() error) {
@@ -142,6 +167,9 @@ type Task struct {
 	// one before the end of time, which is what checkpoints hold: a job that
 	// goes on after a drain goes on in time.
 	input, kept int64
+
+	// pressed is since when a barrier has been waiting, zero while none does.
+	pressed time.Time
 
 	encode   chan *encoding
 	held     []frozen
@@ -195,6 +223,9 @@ func New(cfg Config) (*Task, error) {
 		t.ops[o.From].writers = append(t.ops[o.From].writers, o.Writer)
 	}
 	t.source, _ = cfg.Operators[0].Operator.(operator.Source)
+	if t.cfg.Patience == 0 {
+		t.cfg.Patience = Patience
+	}
 	channels := 0
 	for _, g := range cfg.Gates {
 		t.offsets = append(t.offsets, channels)
@@ -367,6 +398,9 @@ func (t *Task) open(ctx context.Context) error {
 				return err
 			}
 			t.kept = t.input
+			if err := t.resumeFlights(r.Entries); err != nil {
+				return fmt.Errorf("restore: %w", err)
+			}
 		}
 		if restorer, ok := op.Operator.Operator.(operator.Restorer); ok {
 			if err := restorer.Restore(r.Entries); err != nil {

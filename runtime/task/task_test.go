@@ -344,7 +344,7 @@ func (s *script) Poll() (exchange.Item, error) {
 	return item, nil
 }
 
-func (s *script) PollBarrier() (exchange.Item, bool) {
+func (s *script) TakeBarrier(bool) (exchange.Item, bool) {
 	if len(s.items) > 0 && s.items[0].Kind != exchange.Barrier {
 		return exchange.Item{}, false
 	}
@@ -352,6 +352,10 @@ func (s *script) PollBarrier() (exchange.Item, bool) {
 	return item, item.Kind == exchange.Barrier
 }
 
+func (s *script) Pressed() bool             { return false }
+func (s *script) InFlight() [][]byte        { return nil }
+func (s *script) Resume([][]byte) error     { return nil }
+func (s *script) Port() int                 { return 0 }
 func (s *script) Block(int)                 {}
 func (s *script) Unblock()                  {}
 func (s *script) Stats() exchange.GateStats { return exchange.GateStats{} }
@@ -470,7 +474,14 @@ func TestParkAnswersForItself(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		c.done = ctx.Done()
 		room, parked := make(chan struct{}), make(chan error, 1)
-		go func() { parked <- c.Park(room) }()
+		park := func(room chan struct{}) {
+			pressed, err := c.Park(room)
+			if pressed {
+				t.Error("nothing presses")
+			}
+			parked <- err
+		}
+		go park(room)
 		synctest.Wait()
 		time.Sleep(time.Second)
 		c.RequestMetrics()
@@ -481,7 +492,21 @@ func TestParkAnswersForItself(t *testing.T) {
 		if err := <-parked; err != nil {
 			t.Error(err)
 		}
-		go func() { parked <- c.Park(nil) }()
+		// A trigger has patience, then it presses.
+		began := time.Now()
+		pressed := make(chan bool)
+		go func() {
+			p, _ := c.Park(nil)
+			pressed <- p
+		}()
+		synctest.Wait()
+		c.Trigger(barrier.Barrier{ID: 1})
+		if p := <-pressed; !p || time.Since(began) != Patience {
+			t.Errorf("pressed %v after %v, want it after %v", p, time.Since(began), Patience)
+		}
+		c.box.triggers.Add(-1)
+		c.pressed = time.Time{}
+		go park(nil)
 		cancel()
 		if err := <-parked; !errors.Is(err, errCancelled) {
 			t.Errorf("got %v", err)

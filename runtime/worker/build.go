@@ -88,7 +88,7 @@ func (a *attempt) wire(v *graph.Vertex, vertices []*graph.Vertex, subtask int) (
 	groups := keygroup.RangeOf(subtask, v.Parallelism, v.MaxParallelism)
 	cfg := task.Config{
 		VertexID: v.ID, Subtask: subtask, KeyGroups: groups, Mailbox: box,
-		Clock: a.w.cfg.Clock, Log: a.w.cfg.Log,
+		Clock: a.w.cfg.Clock, Log: a.w.cfg.Log, Patience: a.w.cfg.Patience,
 		Scratch: a.w.scratch(),
 		Restore: a.restorer(v, subtask), Ready: a.oneReady, Running: a.oneRunning, Snapshot: a.collect.part,
 		Exhausted: a.oneExhausted, Metrics: a.meter.take,
@@ -128,7 +128,7 @@ func (a *attempt) wire(v *graph.Vertex, vertices []*graph.Vertex, subtask int) (
 		}
 		ports[input.Edge.Port] = true
 		g, err := input.Edge.Type.NewGate(a.network, exchange.GateConfig{
-			Vertex: v.Index, Subtask: subtask, To: in(0, input.Edge.Port), Notify: box.Notify(),
+			Vertex: v.Index, Subtask: subtask, To: in(0, input.Edge.Port), Notify: box.Notify(), Press: box.Press,
 		})
 		if err != nil {
 			return nil, err
@@ -139,7 +139,7 @@ func (a *attempt) wire(v *graph.Vertex, vertices []*graph.Vertex, subtask int) (
 		w, err := o.Edge.Type.NewWriter(a.network, exchange.WriterConfig{
 			Edge: o.ID, Subtask: subtask, From: out(o.Member, o.Edge.Tag),
 			To: vertices[o.To].Members[0].Name, Key: o.Edge.Key,
-			Park: func(room <-chan struct{}) error { return t.Park(room) },
+			Park: func(room <-chan struct{}) (bool, error) { return t.Park(room) },
 		})
 		if err != nil {
 			return nil, err

@@ -38,6 +38,9 @@ type Config struct {
 	Log *slog.Logger
 	// MetricsInterval is the time between metrics reports: 1 s if 0.
 	MetricsInterval time.Duration
+	// Patience is how long a barrier waits at a task for the records before it:
+	// task.Patience if 0, not at all if negative.
+	Patience time.Duration
 	// InlineLimit is the size of a checkpoint in bytes, over all tasks, from
 	// which it is an object in the bucket: 64 KiB if 0.
 	InlineLimit int

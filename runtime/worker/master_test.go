@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/runtime/exchange"
 	"github.com/millrace/millrace/runtime/graph"
+	"github.com/millrace/millrace/runtime/operator"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
@@ -37,8 +39,10 @@ type master struct {
 	stop    func()
 
 	epoch, id uint64
-	graph     *pb.JobGraph
-	complete  *pb.Manifest
+	// flights counts batches in flight in checkpoints.
+	flights  int
+	graph    *pb.JobGraph
+	complete *pb.Manifest
 	// crash says whether to cancel now; it is asked at every step.
 	crash     func() bool
 	exhausted map[int]bool
@@ -48,6 +52,10 @@ type master struct {
 	// pace is called at every trigger.
 	pace func()
 }
+
+// testPatience is what workers of the next master have. Tests that set it run
+// alone.
+var testPatience time.Duration
 
 var errCrash = errors.New("the attempt was cancelled on purpose")
 
@@ -73,7 +81,7 @@ func newMasterWith(t *testing.T, build func() (*graph.Graph, error), bucket blob
 		}
 		cfg := Config{
 			Graph: build, Bucket: bucket, JobID: "job", JobName: "test", WorkerID: m.address[i].GetWorkerId(),
-			DataListener: listener, InlineLimit: inline, Clock: clk,
+			DataListener: listener, InlineLimit: inline, Clock: clk, Patience: testPatience,
 			Send: func(r *pb.WorkerReport) {
 				if r.GetMetrics() == nil {
 					m.reports <- sent{i, r}
@@ -288,6 +296,13 @@ func (m *master) checkpoint(last bool) error {
 		return err
 	}
 	m.complete = man
+	for _, o := range man.GetOperators() {
+		for _, e := range o.GetEntries() {
+			if e.GetKind() == operator.KindInFlight {
+				m.flights++
+			}
+		}
+	}
 	if m.crash() {
 		return errCrash
 	}

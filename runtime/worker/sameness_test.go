@@ -14,18 +14,27 @@ func TestSameness(t *testing.T) {
 	const n, step = 4000, 150
 	want := wanted(n)
 	seed := uint64(time.Now().UnixNano())
-	for _, c := range []struct{ workers, parallelism, crashes, inline int }{
-		{1, 1, 0, 0},
-		{1, 3, 0, 0},
-		{1, 1, 10, 0},
-		{1, 3, 10, 0},
-		{1, 3, 10, 1}, // every checkpoint is an object
-		{2, 4, 10, 1},
+	for _, c := range []struct {
+		workers, parallelism, crashes, inline int
+		overtake                              bool // barriers overtake whatever waits
+	}{
+		{1, 1, 0, 0, false},
+		{1, 3, 0, 0, false},
+		{1, 1, 10, 0, false},
+		{1, 3, 10, 0, false},
+		{1, 3, 10, 1, false}, // every checkpoint is an object
+		{2, 4, 10, 1, false},
+		{1, 3, 10, 0, true},
+		{2, 4, 20, 1, true},
 	} {
-		t.Run(fmt.Sprintf("workers=%d/parallelism=%d/crashes=%d/inline=%d", c.workers, c.parallelism, c.crashes, c.inline), func(t *testing.T) {
+		t.Run(fmt.Sprintf("workers=%d/parallelism=%d/crashes=%d/inline=%d/overtake=%v", c.workers, c.parallelism, c.crashes, c.inline, c.overtake), func(t *testing.T) {
 			t.Logf("seed %d", seed)
 			out := newLedger()
 			src, rng := &feed{n: n}, rand.New(rand.NewPCG(seed, uint64(c.crashes)))
+			if c.overtake {
+				testPatience = -1
+				defer func() { testPatience = 0 }()
+			}
 			m := newMaster(t, job(t, src, out), blob.NewMemory(), c.workers, c.inline)
 			defer m.stop()
 			m.pace = func() { src.raise(1 + rng.Int64N(2*step)) }
@@ -39,7 +48,10 @@ func TestSameness(t *testing.T) {
 			if len(got) != len(want) {
 				t.Fatalf("seed %d: %d rows, want %d", seed, len(got), len(want))
 			}
-			t.Logf("%d epochs, %d checkpoints, %d commits", m.epoch, m.id, out.mu.commits)
+			t.Logf("%d epochs, %d checkpoints, %d commits, %d batches in flight", m.epoch, m.id, out.mu.commits, m.flights)
+			if (m.flights > 0) != c.overtake {
+				t.Errorf("%d batches were in flight in the checkpoints, overtaking is %v", m.flights, c.overtake)
+			}
 		})
 	}
 }

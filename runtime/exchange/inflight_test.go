@@ -1,0 +1,199 @@
+package exchange
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/runtime/barrier"
+	"github.com/millrace/millrace/runtime/batch"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
+)
+
+// TestACutHasEveryRecordOnce: whatever a receiver has taken in when the last
+// barrier comes, that and what is in flight are the records before the barriers.
+// Other receivers, more or fewer of them, take them up after a restore, once
+// each and in order.
+func TestACutHasEveryRecordOnce(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for round := range 40 {
+		ship := pb.Ship_SHIP_HASH
+		if rng.IntN(3) == 0 {
+			ship = pb.Ship_SHIP_REBALANCE
+		}
+		l := layout{ship: ship, senders: 1 + rng.IntN(3), receivers: 1 + rng.IntN(3), workers: 1 + rng.IntN(2), key: any(hashSmall)}
+		if ship == pb.Ship_SHIP_REBALANCE {
+			l.key = nil
+		}
+		name := fmt.Sprintf("round %d: %v", round, l.ship)
+		var got []small
+		var flights [][]byte
+		t.Run(name, func(t *testing.T) { got, flights = cutOnce(t, rng, l) })
+		before := len(got)
+		l.receivers = 1 + rng.IntN(4)
+		t.Run(name+", restored", func(t *testing.T) {
+			r := newRig[small](t, l)
+			for i := range l.receivers {
+				r.takers[i].take = func(b *batch.Batch[small]) error {
+					got = append(got, b.Values...)
+					return nil
+				}
+				if err := r.gates[i].Resume(flights); err != nil {
+					t.Fatal(err)
+				}
+				for {
+					it, err := r.gates[i].Poll()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if it.Kind == None {
+						break
+					}
+				}
+			}
+		})
+		next := map[[2]uint32]uint64{} // by sender and key
+		seen := map[[2]uint64]bool{}   // by sender and number
+		for _, v := range got {
+			if v.Seq >= perSender {
+				t.Fatalf("%s: a record from behind the barrier, %+v, is in the cut", name, v)
+			}
+			at := [2]uint32{v.Sender, v.Key}
+			if ship == pb.Ship_SHIP_HASH && v.Seq < next[at] {
+				t.Fatalf("%s: %+v came out of order (%d of %d were taken before the cut)", name, v, before, len(got))
+			}
+			next[at] = v.Seq + 1
+			seen[[2]uint64{uint64(v.Sender), v.Seq}] = true
+		}
+		if len(got) != l.senders*perSender || len(seen) != len(got) {
+			t.Fatalf("%s: the cut has %d records, %d were sent before the barriers, %d are different; %d were taken before", name, len(got), l.senders*perSender, len(seen), before)
+		}
+	}
+}
+
+const perSender = 1200
+
+// cutOnce has every receiver take in what it likes, letting barriers overtake
+// when it does not like to.
+func cutOnce(t *testing.T, rng *rand.Rand, l layout) (got []small, flights [][]byte) {
+	r := newRig[small](t, l)
+	for s := range l.senders {
+		b := &batch.Batch[small]{}
+		send := func(from, to int) {
+			for seq := from; seq < to; seq++ {
+				b.Append(small{Sender: uint32(s), Key: rng.Uint32N(50), Seq: uint64(seq)}, int64(seq))
+				if b.Len() == 1+rng.IntN(100) || seq == to-1 {
+					if err := r.outs[s].out.Push(b); err != nil {
+						t.Fatal(err)
+					}
+					b.Reset()
+				}
+			}
+		}
+		send(0, perSender)
+		if err := r.writers[s].Watermark(perSender); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.writers[s].Barrier(barrier.Barrier{ID: 1}); err != nil {
+			t.Fatal(err)
+		}
+		send(perSender, perSender+20)
+		if err := r.writers[s].Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range l.receivers {
+		r.takers[i].take = func(b *batch.Batch[small]) error {
+			got = append(got, b.Values...)
+			return nil
+		}
+		gate := r.gates[i]
+		for barriers := 0; barriers < gate.Channels(); {
+			var it Item
+			if rng.IntN(2) == 0 {
+				if it, _ = gate.TakeBarrier(true); it.Kind == None {
+					continue
+				}
+			} else {
+				it = r.next(i)
+			}
+			if it.Kind == Barrier {
+				barriers++
+				gate.Block(it.Channel)
+			}
+		}
+		flights = append(flights, gate.InFlight()...)
+		gate.Unblock()
+	}
+	return got, flights
+}
+
+func TestATerminalBarrierOvertakesNothing(t *testing.T) {
+	r := newRig[small](t, layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1})
+	push(t, r, 0, 0, 1)
+	if err := r.writers[0].Barrier(barrier.Barrier{ID: 7, Terminal: true}); err != nil {
+		t.Fatal(err)
+	}
+	if it, ok := r.gates[0].TakeBarrier(true); ok {
+		t.Fatalf("%+v overtook a batch: the job would end without it", it)
+	}
+	r.next(0)
+	gate := r.gates[0].(*gate[small])
+	gate.resumed = []resumed[small]{{batch: &batch.Batch[small]{Values: make([]small, 1), Times: make([]int64, 1)}}}
+	if it, ok := r.gates[0].TakeBarrier(true); ok {
+		t.Fatalf("%+v overtook a batch from before a restore: the job would end without it", it)
+	}
+	r.next(0)
+	if it, ok := r.gates[0].TakeBarrier(true); !ok || it.Barrier.ID != 7 {
+		t.Fatalf("got %v %+v, want the barrier", ok, it)
+	}
+}
+
+// wider is small after an upgrade of the job.
+type wider struct {
+	Sender, Key uint64
+	Seq         int64
+	Note        string
+}
+
+func TestInFlightRecordsFollowTheirType(t *testing.T) {
+	old := newRig[small](t, layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1})
+	push(t, old, 0, 0, 3)
+	if err := old.writers[0].Barrier(barrier.Barrier{ID: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := old.gates[0].TakeBarrier(true); !ok {
+		t.Fatal("no barrier")
+	}
+	flights := old.gates[0].InFlight()
+	now := newRig[wider](t, layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1})
+	err := now.gates[0].Resume(flights)
+	if err == nil {
+		t.Fatal("an unsigned number of 64 bits became a signed one without a word")
+	}
+	t.Log(err)
+	type fits struct {
+		Sender, Key uint64
+		Seq         uint64
+		Note        string
+	}
+	then := newRig[fits](t, layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1})
+	if err := then.gates[0].Resume(flights); err != nil {
+		t.Fatal(err)
+	}
+	var got []fits
+	then.takers[0].take = func(b *batch.Batch[fits]) error { got = append(got, b.Values...); return nil }
+	then.next(0)
+	if len(got) != 3 || got[2].Seq != 2 {
+		t.Errorf("resumed %+v", got)
+	}
+	for cut := range len(flights[0]) {
+		if err := old.gates[0].Resume([][]byte{flights[0][:cut]}); err == nil {
+			t.Fatalf("%d of %d bytes were taken for in-flight records", cut, len(flights[0]))
+		}
+	}
+}
