@@ -70,6 +70,9 @@ func NewStore(r keygroup.Range) *Store {
 	return s
 }
 
+// Groups are the key groups that the store owns.
+func (s *Store) Groups() keygroup.Range { return s.groups }
+
 func (s *Store) register(name string, r registered) error {
 	if name == "" {
 		return fmt.Errorf("state without a name: give it one, it maps the state across restarts")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace/millrace/runtime/exchange"
 	"github.com/millrace/millrace/runtime/graph"
+	"github.com/millrace/millrace/runtime/state"
 	"github.com/millrace/millrace/runtime/task"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -41,6 +42,8 @@ type attempt struct {
 	tasks   []*running
 	network *exchange.Network
 
+	// kept is what the tasks before left in memory, until all tasks are ready.
+	kept    map[place]*state.Store
 	collect *collector
 	meter   *meter
 	sinks   map[string]chan func()
@@ -62,7 +65,7 @@ func newAttempt(w *Worker, epoch uint64, d *pb.Deploy) *attempt {
 	a := &attempt{
 		w: w, epoch: epoch, deploy: d, ended: make(chan struct{}),
 		graphed: make(chan struct{}), ready: make(chan struct{}),
-		sinks: make(map[string]chan func()),
+		sinks: make(map[string]chan func()), kept: make(map[place]*state.Store),
 	}
 	// The attempt ends when the worker says so, which then waits for it.
 	a.ctx, a.cancel = context.WithCancel(context.Background())
@@ -71,11 +74,15 @@ func newAttempt(w *Worker, epoch uint64, d *pb.Deploy) *attempt {
 	return a
 }
 
-// run deploys, then waits for the end.
-func (a *attempt) run(before <-chan struct{}) {
+// run deploys once the attempt before, if any, has ended, then waits for the end.
+func (a *attempt) run(before *attempt) {
 	defer close(a.ended)
 	defer a.cancel()
-	<-before
+	if before != nil {
+		<-before.ended
+		a.keepState(before.tasks)
+		before = nil
+	}
 	if err := a.build(); err != nil {
 		a.fail("", 0, protoError(err, codeDeployFailed))
 	} else {
@@ -123,6 +130,7 @@ func (a *attempt) launch() {
 // oneReady counts the tasks, and the network, that are ready.
 func (a *attempt) oneReady() {
 	if a.waiting.Add(-1) == 0 {
+		a.kept = nil
 		close(a.ready)
 		a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Ready{Ready: &pb.TasksReady{}}})
 	}

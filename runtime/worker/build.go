@@ -78,7 +78,11 @@ func (a *attempt) chains() ([]*graph.Vertex, error) {
 		return nil, failf(codePlanDiffers, "the binary builds a graph with plan hash %.8x, the job master deploys %.8x: build must depend on nothing but the job's arguments",
 			plan.GetPlanHash(), a.deploy.GetPlanHash())
 	}
-	return graph.Chains(g, parallelism)
+	vertices, err := graph.Chains(g, parallelism)
+	if err != nil {
+		return nil, err
+	}
+	return vertices, rescale(vertices, a.deploy.GetGraph())
 }
 
 // wire makes one subtask of a vertex.

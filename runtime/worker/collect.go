@@ -249,7 +249,7 @@ func (c *collector) runs(ctx context.Context, t *pb.TriggerCheckpoint, at place,
 	if op.Full {
 		chain = nil
 	}
-	from, merge := choose(chain, run, op.StateBytes)
+	from, merge := choose(chain, groups, run, op.StateBytes)
 	if t.GetFull() {
 		from, merge = 0, len(chain) > 0
 	}
@@ -276,11 +276,12 @@ func (c *collector) runs(ctx context.Context, t *pb.TriggerCheckpoint, at place,
 	return out, fresh, nil
 }
 
-// choose says which runs of a chain to merge with the newest.
-func choose(chain []*pb.RunRef, run snapshot.Run, live uint64) (from int, merge bool) {
+// choose says which runs of a chain to merge with the newest. Of a run that
+// speaks for more key groups than the chain does, its share counts.
+func choose(chain []*pb.RunRef, groups keygroup.Range, run snapshot.Run, live uint64) (from int, merge bool) {
 	sizes := make([]uint64, 0, len(chain)+1)
 	for _, ref := range chain {
-		sizes = append(sizes, ref.GetLength())
+		sizes = append(sizes, shareOf(ref, groups))
 	}
 	if !run.Empty() {
 		sizes = append(sizes, uint64(run.Size()))

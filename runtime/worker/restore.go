@@ -42,7 +42,8 @@ func restoredGraph(d *pb.Deploy) *pb.JobGraph {
 }
 
 // restorer gives the operators of a subtask their state: of each subtask that
-// wrote some, the key groups that it owned and this one owns now.
+// wrote some, the key groups that it owned and this one owns now. They come from
+// memory where an attempt in this process left them, else from the checkpoint.
 func (a *attempt) restorer(v *graph.Vertex, subtask int) func(context.Context, int) (task.Restored, error) {
 	declared := declaredStates(a.deploy)
 	opener := a.opener()
@@ -52,17 +53,20 @@ func (a *attempt) restorer(v *graph.Vertex, subtask int) func(context.Context, i
 			Declared: declared[uid], AllowUnmatched: a.deploy.GetAllowUnmatchedState(),
 		}}
 		mine := keygroup.RangeOf(subtask, v.Parallelism, v.MaxParallelism)
+		var chains [][]*pb.RunRef
 		for _, s := range a.deploy.GetRestore() {
 			if s.GetUid() != uid {
 				continue
 			}
 			out.Entries = append(out.Entries, s.GetEntries()...)
-			if len(s.GetRuns()) == 0 {
-				continue
-			}
 			theirs := keygroup.RangeOf(int(s.GetSubtask()), int(s.GetParallelism()), int(s.GetMaxParallelism()))
 			first, last := max(mine.First, theirs.First), min(mine.Last, theirs.Last)
 			if first > last {
+				continue
+			}
+			chains = append(chains, s.GetRuns())
+			if kept := a.kept[place{uid, int(s.GetSubtask())}]; kept != nil && kept.Groups() == theirs {
+				out.Kept = append(out.Kept, kept)
 				continue
 			}
 			runs, err := opener.Chain(ctx, s.GetRuns(), first, last)
@@ -73,11 +77,11 @@ func (a *attempt) restorer(v *graph.Vertex, subtask int) func(context.Context, i
 				return task.Restored{}, err
 			}
 			out.Runs = append(out.Runs, runs...)
-			if theirs == mine {
-				a.collect.adopt(place{uid, subtask}, s.GetRuns())
-			} else {
-				out.Rebase = true
-			}
+		}
+		if chain, ok := joinChains(chains, mine); !ok {
+			out.Rebase = true
+		} else if len(chain) > 0 {
+			a.collect.adopt(place{uid, subtask}, chain)
 		}
 		return out, nil
 	}

@@ -150,10 +150,9 @@ func (w *Worker) take(cmd *pb.WorkerCommand) {
 }
 
 func (w *Worker) deploy(d *pb.Deploy) {
-	before := closed
-	if w.attempt != nil {
-		w.attempt.cancel()
-		before = w.attempt.ended
+	before := w.attempt
+	if before != nil {
+		before.cancel()
 	}
 	w.attempt = newAttempt(w, w.epoch, d)
 	go w.attempt.run(before)
@@ -180,13 +179,6 @@ func (w *Worker) report(epoch uint64, r *pb.WorkerReport) {
 }
 
 func (w *Worker) now() int64 { return w.cfg.Clock.Now().UnixMilli() }
-
-// closed is the end of an attempt that never was.
-var closed = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
 
 // rolePatience bounds one call of a sink's or source's role.
 const rolePatience = time.Minute
