@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -237,11 +236,9 @@ func sameKey(text string, key json.RawMessage) bool {
 	return len(key) > 0 && key[0] == '"' && json.Unmarshal(key, &s) == nil && s == text
 }
 
-// closeAll ends what readers have under way, where they have something.
+// closeAll ends what readers have under way.
 func closeAll(readers []*snapshot.Reader) {
 	for _, r := range readers {
-		if c, ok := any(r).(io.Closer); ok {
-			_ = c.Close()
-		}
+		_ = r.Close()
 	}
 }

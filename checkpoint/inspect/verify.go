@@ -161,6 +161,7 @@ func (v *verifier) run(s *pb.OperatorSnapshot, ref *pb.RunRef, decoders map[stri
 	entries, err := v.entries(s, ref, decoders)
 	v.rep.Entries += entries
 	var corrupt *snapshot.CorruptError
+	var entry *entryError
 	switch {
 	case err == nil:
 	case v.ctx.Err() != nil:
@@ -169,16 +170,22 @@ func (v *verifier) run(s *pb.OperatorSnapshot, ref *pb.RunRef, decoders map[stri
 		v.problem(s, object, int64(ref.GetOffset())+corrupt.Offset, manifest.Code(err), err)
 	case manifest.Code(err) != "":
 		v.problem(s, object, int64(ref.GetOffset()), manifest.Code(err), err)
-	case errors.Is(err, errEntry):
-		v.problem(s, object, int64(ref.GetOffset()), "snapshot-corrupt", err)
+	case errors.As(err, &entry):
+		v.problem(s, object, int64(ref.GetOffset())+entry.offset, "snapshot-corrupt", err)
 	default:
 		return err
 	}
 	return nil
 }
 
-// errEntry marks what is wrong with an entry whose bytes are those written.
-var errEntry = errors.New("entry not readable")
+// entryError is what is wrong with a run whose bytes are those written.
+type entryError struct {
+	offset int64 // in the run: where the entry ends
+	err    error
+}
+
+func (e *entryError) Error() string { return e.err.Error() }
+func (e *entryError) Unwrap() error { return e.err }
 
 func (v *verifier) entries(s *pb.OperatorSnapshot, ref *pb.RunRef, decoders map[string]*decoder) (n uint64, err error) {
 	groups := int(s.GetMaxParallelism())
@@ -188,9 +195,12 @@ func (v *verifier) entries(s *pb.OperatorSnapshot, ref *pb.RunRef, decoders map[
 	}
 	defer closeAll(readers)
 	r := readers[0]
+	bad := func(offset int64, format string, args ...any) error {
+		return &entryError{offset, fmt.Errorf("run %s: "+format, append([]any{snapshot.NameOf(ref)}, args...)...)}
+	}
 	if first, last := r.Groups(); first != int(ref.GetKeyGroupFirst()) || last != int(ref.GetKeyGroupLast()) || last >= groups {
-		return 0, fmt.Errorf("%w: run %s speaks for the key groups %d to %d of %d, its manifest says %d to %d",
-			errEntry, snapshot.NameOf(ref), first, last, groups, ref.GetKeyGroupFirst(), ref.GetKeyGroupLast())
+		return 0, bad(0, "it speaks for the key groups %d to %d of %d, its manifest says %d to %d",
+			first, last, groups, ref.GetKeyGroupFirst(), ref.GetKeyGroupLast())
 	}
 	for ; r.Next(); n++ {
 		if n%1024 == 0 && v.ctx.Err() != nil {
@@ -199,14 +209,14 @@ func (v *verifier) entries(s *pb.OperatorSnapshot, ref *pb.RunRef, decoders map[
 		e := r.Entry()
 		d := decoders[e.State]
 		if d == nil {
-			return n, fmt.Errorf("%w: run %s, key group %d: state %q is not declared, so that nobody can read it", errEntry, snapshot.NameOf(ref), e.Group, e.State)
+			return n, bad(r.Offset(), "key group %d: state %q is not declared, so that nobody can read it", e.Group, e.State)
 		}
 		if err := d.check(e.Key, e.Value, e.Delete, e.Group, groups); err != nil {
-			return n, fmt.Errorf("%w: run %s, key group %d, entry %d, state %q: %w", errEntry, snapshot.NameOf(ref), e.Group, n, e.State, err)
+			return n, bad(r.Offset(), "key group %d, entry %d, state %q: %w", e.Group, n, e.State, err)
 		}
 	}
 	if r.Err() == nil && n != ref.GetEntries() {
-		return n, fmt.Errorf("%w: run %s has %d entries, its manifest says %d", errEntry, snapshot.NameOf(ref), n, ref.GetEntries())
+		return n, bad(0, "it has %d entries, its manifest says %d", n, ref.GetEntries())
 	}
 	return n, r.Err()
 }

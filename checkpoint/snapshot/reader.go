@@ -252,6 +252,9 @@ func (r *Reader) begin() bool {
 // Entry is the current entry, valid after Next answered true.
 func (r *Reader) Entry() Entry { return r.entry }
 
+// Offset is where the current entry ends, in bytes from the beginning of the run.
+func (r *Reader) Offset() int64 { return int64(r.base + r.at) }
+
 // Err is what ended the iteration, nil at the end of the run.
 func (r *Reader) Err() error { return r.err }
 
