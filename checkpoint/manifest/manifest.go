@@ -125,61 +125,6 @@ func Read(ctx context.Context, b blob.Bucket, key string) (*pb.Manifest, error) 
 // Objects lists the bucket keys that a manifest names, sorted, each once.
 func Objects(m *pb.Manifest) []string { return checkpoint.Objects(m) }
 
-// Report is what Verify found.
-type Report struct {
-	Manifest *pb.Manifest
-	Objects  int
-	Runs     int
-	Entries  uint64
-	Bytes    uint64
-	// Problems lists everything that would keep it from being restored, each
-	// naming object and offset.
-	Problems []error
-}
-
-// Verify reads a manifest and every run that it names. The error is that of
-// the manifest itself or of a bucket that cannot be read; damage of runs is
-// in the report.
-func Verify(ctx context.Context, b blob.Bucket, key string) (*Report, error) {
-	m, err := Read(ctx, b, key)
-	if err != nil {
-		return nil, err
-	}
-	rep := &Report{Manifest: m, Objects: len(Objects(m))}
-	for _, o := range m.GetOperators() {
-		for _, ref := range o.GetRuns() {
-			rep.Runs++
-			rep.Bytes += ref.GetLength()
-			n, err := verifyRun(ctx, b, ref, int(o.GetMaxParallelism()))
-			rep.Entries += n
-			if err == nil {
-				continue
-			}
-			if ctx.Err() != nil {
-				return nil, err
-			}
-			rep.Problems = append(rep.Problems, fmt.Errorf("operator %s subtask %d: %w", o.GetUid(), o.GetSubtask(), err))
-		}
-	}
-	return rep, nil
-}
-
-func verifyRun(ctx context.Context, b blob.Bucket, ref *pb.RunRef, groups int) (uint64, error) {
-	r, err := (&snapshot.Opener{Bucket: b}).Open(ctx, ref, 0, max(groups-1, 0))
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = r.Close() }()
-	n := uint64(0)
-	for r.Next() {
-		n++
-	}
-	if r.Err() == nil && n != ref.GetEntries() {
-		return n, fmt.Errorf("run %s has %d entries, its manifest says %d", snapshot.NameOf(ref), n, ref.GetEntries())
-	}
-	return n, r.Err()
-}
-
 // Code is the catalogue's code for an error of this package or of package
 // snapshot: snapshot-truncated, snapshot-corrupt or snapshot-missing; empty
 // for others, which may pass.

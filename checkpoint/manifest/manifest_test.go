@@ -112,48 +112,6 @@ func TestEveryFlippedBitAndEveryTruncationIsSeen(t *testing.T) {
 	}
 }
 
-func TestVerifyNamesEveryDamagedRun(t *testing.T) {
-	ctx := context.Background()
-	b := blob.NewMemory()
-	key, _ := savepoint(t, b)
-	rep, err := Verify(ctx, b, key)
-	if err != nil || len(rep.Problems) > 0 {
-		t.Fatalf("sound savepoint: %v, %v", err, rep)
-	}
-	if rep.Runs != 3 || rep.Entries != 3 || rep.Objects != 2 {
-		t.Errorf("report %+v", rep)
-	}
-
-	data, _, err := b.Get(ctx, "savepoints/s/state-0", 0, -1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data[len(data)-1] ^= 0x10
-	if err := b.Put(ctx, "savepoints/s/state-0", strings.NewReader(string(data)), -1); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Delete(ctx, "savepoints/s/state-1"); err != nil {
-		t.Fatal(err)
-	}
-	rep, err = Verify(ctx, b, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(rep.Problems) != 2 {
-		t.Fatalf("problems: %v", rep.Problems)
-	}
-	for i, want := range []struct{ object, code string }{
-		{"savepoints/s/state-0+9", "snapshot-corrupt"}, {"savepoints/s/state-1", "snapshot-missing"},
-	} {
-		if err := rep.Problems[i]; Code(err) != want.code || !strings.Contains(err.Error(), want.object) {
-			t.Errorf("problem %d is %v (%s), want %s of %s", i, err, Code(err), want.code, want.object)
-		}
-	}
-	if _, err := Verify(ctx, b, "savepoints/none/manifest"); Code(err) != "snapshot-missing" {
-		t.Errorf("missing manifest: %v", err)
-	}
-}
-
 func FuzzDecode(f *testing.F) {
 	data, _ := Encode(&pb.Manifest{JobId: "job"})
 	f.Add(data)
