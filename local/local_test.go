@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/checkpoint/inspect"
 	"github.com/millrace/millrace/checkpoint/manifest"
 	"github.com/millrace/millrace/job"
 	"github.com/millrace/millrace/local"
@@ -187,12 +188,13 @@ func TestDrainThenStartFromItsSavepoint(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	rep, err := manifest.Verify(context.Background(), b, key)
+	rep, err := inspect.Verify(context.Background(), b, key, nil)
 	if err != nil || len(rep.Problems) > 0 {
 		t.Fatalf("savepoint %s: %v %+v", key, err, rep)
 	}
-	if !rep.Manifest.GetSavepoint() || !rep.Manifest.GetDrained() {
-		t.Errorf("manifest %v", rep.Manifest)
+	m, err := manifest.Read(context.Background(), b, key)
+	if err != nil || !m.GetSavepoint() || !m.GetDrained() {
+		t.Errorf("manifest %v, %v", m, err)
 	}
 	if err := run(key); err != nil {
 		t.Fatal(err)
