@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/millrace/millrace/checkpoint/upgrade"
 	"github.com/millrace/millrace/runtime/graph"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -243,5 +244,45 @@ func TestAPlanDescribesTheJob(t *testing.T) {
 	second, err := graph.Plan(again, int(again.Config.DefaultParallelism))
 	if err != nil || !cmp.Equal(plan.GetPlanHash(), second.GetPlanHash()) {
 		t.Errorf("a second plan has hash %x, %v; want %x", second.GetPlanHash(), err, plan.GetPlanHash())
+	}
+}
+
+// TestWindowsThatAreCutOtherwiseDoNotTakeUpState: slices of one cut say nothing
+// of windows of another.
+func TestWindowsThatAreCutOtherwiseDoNotTakeUpState(t *testing.T) {
+	plan := func(w Windows) *pb.JobGraph {
+		g, err := Plan(func(env *Env) error {
+			events(env).KeyBy(user).Window(w).
+				Aggregate("hits", Count[event](), func(_ Window, u string, n int64) int64 { return n }).
+				To(discard[int64]())
+			return nil
+		}, nil, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := graph.Plan(g, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	old := plan(Sliding(time.Hour, time.Minute))
+	for name, c := range map[string]struct {
+		w  Windows
+		ok bool
+	}{
+		"the same":        {Sliding(time.Hour, time.Minute), true},
+		"longer":          {Sliding(2*time.Hour, time.Minute), false},
+		"more often":      {Sliding(time.Hour, 30*time.Second), false},
+		"tumbling":        {Tumbling(time.Hour), false},
+		"processing time": {Sliding(time.Hour, time.Minute).InProcessingTime(), false},
+	} {
+		r, err := upgrade.Compare(upgrade.Old{Graph: old, Running: true}, plan(c.w))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Check(false); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

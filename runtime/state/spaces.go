@@ -15,6 +15,7 @@ type Spaces[K comparable, V any] struct {
 	order  []int64
 	last   *Table[K, V] // asked for most recently
 	newest *Table[K, V] // made most recently
+	means  string       // what a namespace stands for
 }
 
 // NewSpaces adds a state with namespaces to a store; hash and types are as for
@@ -24,9 +25,13 @@ func NewSpaces[K comparable, V any](s *Store, name string) (*Spaces[K, V], error
 	if err != nil {
 		return nil, err
 	}
-	p := &Spaces[K, V]{s: s, of: k, tables: map[int64]*Table[K, V]{}}
+	p := &Spaces[K, V]{s: s, of: k, tables: map[int64]*Table[K, V]{}, means: "int64"}
 	return p, s.register(name, p)
 }
+
+// Means says what a namespace stands for, beyond a number: a checkpoint where it
+// stood for something else is refused. It is called once, at Open.
+func (p *Spaces[K, V]) Means(what string) { p.means = "int64: " + what }
 
 // Space returns the table of a namespace, made if need be.
 func (p *Spaces[K, V]) Space(ns int64) *Table[K, V] {
@@ -98,7 +103,7 @@ func (p *Spaces[K, V]) loader(old *pb.StateDecl) (loader, error) {
 	return p.of.loader(old, p.s.groups, p.Space)
 }
 
-func (p *Spaces[K, V]) declaration() *pb.StateDecl { return p.of.declare(p.of.name, "int64") }
+func (p *Spaces[K, V]) declaration() *pb.StateDecl { return p.of.declare(p.of.name, p.means) }
 
 func (p *Spaces[K, V]) size() Stats {
 	var sum Stats

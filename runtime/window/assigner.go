@@ -63,6 +63,20 @@ const (
 	maxOverlap = 1 << 20
 )
 
+// cuts says how time is cut into slices: state cut otherwise cannot be merged to
+// these windows.
+func (a Assigner) cuts() string {
+	clock := "event time"
+	if a.ProcessingTime {
+		clock = "processing time"
+	}
+	ms := func(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+	if a.Size == a.Slide {
+		return fmt.Sprintf("tumbling windows of %v, offset %v, %s", ms(a.Size), ms(a.Offset), clock)
+	}
+	return fmt.Sprintf("windows of %v every %v, offset %v, %s", ms(a.Size), ms(a.Slide), ms(a.Offset), clock)
+}
+
 // overlaps says that a record may belong to several windows of fixed size.
 func (a Assigner) overlaps() bool { return a.Size > a.Slide }
 

@@ -94,6 +94,7 @@ func (w *Sliced[K, T, A, R]) Open(ctx *operator.Context) error {
 		return err
 	}
 	ctx.State.Describe(StateName, "window")
+	w.slices.Means(w.cfg.Assigner.cuts())
 	if w.cfg.Assigner.overlaps() {
 		w.combine, err = newCombiner(w.slices, w.cfg.Aggregate.Merge, w.cfg.Aggregate.Subtract, w.accs, ctx.KeyGroups)
 	}
