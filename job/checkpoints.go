@@ -2,6 +2,7 @@ package job
 
 import (
 	"github.com/millrace/millrace/checkpoint"
+	"github.com/millrace/millrace/internal/planted"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
@@ -22,6 +23,11 @@ func (m *Master) checkpoints(ev checkpoint.Event) {
 			}
 			m.sendAll(&pb.WorkerCommand{Body: &pb.WorkerCommand_Trigger{Trigger: a.Command}})
 		case checkpoint.Write:
+			if planted.CommitBeforeCompletion {
+				for _, uid := range m.roles.sinks {
+					m.call(uid, uint64(a.ID), handlesOf(a.Manifest, uid), false)
+				}
+			}
 			t := m.token()
 			m.manifest[t] = a.ID
 			m.emit(WriteManifest{Token: t, Key: a.Key, Manifest: a.Manifest})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/checkpoint"
+	"github.com/millrace/millrace/internal/planted"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
@@ -71,7 +72,11 @@ func (m *Master) deploy() {
 		return
 	}
 	for _, uid := range m.roles.sinks {
-		m.call(uid, m.restoredID(), m.restoredHandles(uid), true)
+		handles := m.restoredHandles(uid)
+		if planted.RecoveryCommitsNothing {
+			handles = nil
+		}
+		m.call(uid, m.restoredID(), handles, true)
 	}
 }
 

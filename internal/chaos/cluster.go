@@ -61,7 +61,7 @@ func (c *cluster) process(name string, args func() []string, ready func(map[stri
 	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "MILLRACE_") })
 	env = append(env, "MILLRACE_FAILPOINTS=@"+c.points, "AWS_ACCESS_KEY_ID=chaos", "AWS_SECRET_ACCESS_KEY=chaos-secret")
 	env = append(env, c.cfg.Env...)
-	return &process{name: name, bin: c.cfg.Binaries.Millrace, args: args, env: env, dir: c.dir, out: &tail{}, onReady: ready}
+	return &process{name: name, bin: c.cfg.Binaries.Millrace, args: args, env: env, dir: c.dir, patience: c.cfg.Patience, out: &tail{}, onReady: ready}
 }
 
 func (c *cluster) addresses() (rest, join string) {
@@ -99,7 +99,7 @@ func (c *cluster) shardSockets(ctx context.Context) []string {
 
 // command runs millrace to its end.
 func (c *cluster) command(ctx context.Context, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	ctx, cancel := context.WithTimeout(ctx, 2*c.cfg.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.cfg.Binaries.Millrace, args...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "MILLRACE_") })
@@ -120,7 +120,7 @@ func (c *cluster) job(ctx context.Context, id string) (d jobDetails, err error) 
 
 // awaitTaskManagers waits until all are attached.
 func (c *cluster) awaitTaskManagers(ctx context.Context) error {
-	return eventually(ctx, "all task managers are attached", func() (bool, string) {
+	return eventually(ctx, c.cfg.Patience, "all task managers are attached", func() (bool, string) {
 		var all struct {
 			TaskManagers []struct{} `json:"taskmanagers"`
 		}
@@ -152,7 +152,7 @@ func (c *cluster) fired() bool {
 }
 
 // eventually asks again and again until done.
-func eventually(ctx context.Context, what string, done func() (ok bool, last string)) error {
+func eventually(ctx context.Context, patience time.Duration, what string, done func() (ok bool, last string)) error {
 	deadline := time.Now().Add(patience)
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		ok, last := done()

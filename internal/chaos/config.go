@@ -22,8 +22,10 @@ type Config struct {
 	Kinds []Kind
 	// Points that are armed by FailpointKill; all of them without any.
 	Points []string
-	// TaskManagers (2), Slots of each (4), Parallelism of the job (3), Shards of
-	// the input (4).
+	// Plan is what to do, in order, in place of faults that are drawn.
+	Plan []Step
+	// TaskManagers (3), Slots of each (2), Parallelism of the job (4: it spreads,
+	// and one task manager can be away), Shards of the input (4).
 	TaskManagers, Slots, Parallelism, Shards int
 	// Rate of the input in entries a second (1500), Keys (200).
 	Rate int
@@ -32,6 +34,9 @@ type Config struct {
 	Checkpoint time.Duration
 	// Ballast is how many keys with 100 bytes of state the job has beside.
 	Ballast int
+	// Patience bounds every wait for something that a healthy system does at
+	// once (60 s).
+	Patience time.Duration
 	// Settle bounds the time between two faults, at random (1 s).
 	Settle time.Duration
 	// Stream has the job write a stream, which is read, instead of the outlet.
@@ -57,10 +62,13 @@ func (c *Config) defaults() {
 	if c.Seed == 0 {
 		c.Seed = uint64(time.Now().UnixNano())
 	}
+	if len(c.Plan) > 0 {
+		c.Faults = len(c.Plan)
+	}
 	set(&c.Faults, 15)
-	set(&c.TaskManagers, 2)
-	set(&c.Slots, 4)
-	set(&c.Parallelism, 3)
+	set(&c.TaskManagers, 3)
+	set(&c.Slots, 2)
+	set(&c.Parallelism, 4)
 	set(&c.Shards, 4)
 	set(&c.Rate, 1500)
 	if c.Keys == 0 {
@@ -68,6 +76,9 @@ func (c *Config) defaults() {
 	}
 	if c.Checkpoint == 0 {
 		c.Checkpoint = 200 * time.Millisecond
+	}
+	if c.Patience == 0 {
+		c.Patience = time.Minute
 	}
 	if c.Settle == 0 {
 		c.Settle = time.Second
@@ -105,6 +116,15 @@ const (
 	Rescale         Kind = "rescale"
 	Upgrade         Kind = "upgrade"
 )
+
+// Step is one fault of a plan.
+type Step struct {
+	Kind Kind
+	// Points to arm, for the kinds at failpoints.
+	Points string
+	// To is a parallelism, for Rescale and Upgrade.
+	To int
+}
 
 // kinds are those that this run can make.
 func (c *Config) kinds() []Kind {

@@ -23,11 +23,14 @@ func (r *run) faults(ctx context.Context) error {
 		if r.cfg.Duration > 0 && time.Since(r.began) > r.cfg.Duration {
 			return nil
 		}
-		k := kinds[r.rng.IntN(len(kinds))]
+		step := Step{Kind: kinds[r.rng.IntN(len(kinds))]}
+		if len(r.cfg.Plan) > 0 {
+			step = r.cfg.Plan[n]
+		}
 		if err := r.pause(ctx, time.Duration(r.rng.Int64N(int64(r.cfg.Settle)))); err != nil {
 			return err
 		}
-		if err := r.fault(ctx, n, k); err != nil {
+		if err := r.fault(ctx, n, step); err != nil {
 			return err
 		}
 	}
@@ -44,12 +47,13 @@ func (r *run) pause(ctx context.Context, d time.Duration) error {
 }
 
 // fault makes one and waits until commits come again.
-func (r *run) fault(ctx context.Context, n int, k Kind) error {
+func (r *run) fault(ctx context.Context, n int, step Step) error {
+	k := step.Kind
 	m := r.report.of(k)
 	m.Count++
 	epoch := r.mark()
 	at := time.Now()
-	what, heal, err := r.make(ctx, k)
+	what, heal, err := r.make(ctx, step)
 	r.history = append(r.history, fmt.Sprintf("%s %3d %s: %s", at.UTC().Format("15:04:05.000"), n, k, what))
 	if err != nil {
 		return fmt.Errorf("fault %d, %s: %w", n, k, err)
@@ -62,7 +66,7 @@ func (r *run) fault(ctx context.Context, n int, k Kind) error {
 		return fmt.Errorf("fault %d, %s: heal: %w", n, k, once)
 	}
 	// Sometimes the next one comes before the job has recovered.
-	if r.rng.IntN(5) == 0 && n+1 < r.cfg.Faults {
+	if len(r.cfg.Plan) == 0 && r.rng.IntN(5) == 0 && n+1 < r.cfg.Faults {
 		return nil
 	}
 	after, err := r.settledJob(ctx)
@@ -85,7 +89,7 @@ func (r *run) fault(ctx context.Context, n int, k Kind) error {
 
 // settledJob waits until the job manager answers and all tasks run.
 func (r *run) settledJob(ctx context.Context) (d jobDetails, err error) {
-	err = eventually(ctx, "all tasks run", func() (bool, string) {
+	err = eventually(ctx, r.cfg.Patience, "all tasks run", func() (bool, string) {
 		var err error
 		if d, err = r.cluster.job(ctx, r.job); err != nil {
 			return false, err.Error()
@@ -139,9 +143,9 @@ func (r *run) detected(ctx context.Context, at time.Time) (time.Duration, bool) 
 }
 
 // make makes a fault. heal ends it where it lasts.
-func (r *run) make(ctx context.Context, k Kind) (what string, heal func() error, err error) {
+func (r *run) make(ctx context.Context, step Step) (what string, heal func() error, err error) {
 	tm := r.cluster.tms[r.rng.IntN(len(r.cluster.tms))]
-	switch k {
+	switch step.Kind {
 	case KillWorker:
 		pid, err := r.worker(ctx, tm)
 		if err == nil {
@@ -167,20 +171,20 @@ func (r *run) make(ctx context.Context, k Kind) (what string, heal func() error,
 	case StopJobManager:
 		return r.stop(ctx, "", r.cluster.jm.pid())
 	case FailpointKill, FailpointStop, FailpointError:
-		return r.failpoint(ctx, k)
+		return r.failpoint(ctx, step)
 	case Starve:
 		return r.starve(ctx)
 	case Rescale:
-		return r.rescale(ctx)
+		return r.rescale(ctx, r.another(step))
 	case Upgrade:
-		return r.upgrade(ctx)
+		return r.upgrade(ctx, r.another(step))
 	}
-	return "", nil, fmt.Errorf("no such fault: %s", k)
+	return "", nil, fmt.Errorf("no such fault: %s", step.Kind)
 }
 
 // worker is a worker of a task manager, or of another where it has none.
 func (r *run) worker(ctx context.Context, tm *process) (pid int, err error) {
-	err = eventually(ctx, "a worker", func() (bool, string) {
+	err = eventually(ctx, r.cfg.Patience, "a worker", func() (bool, string) {
 		for _, p := range append([]*process{tm}, r.cluster.tms...) {
 			if all := p.workers(); len(all) > 0 {
 				pid = all[r.rng.IntN(len(all))]
@@ -213,14 +217,17 @@ func (r *run) stop(ctx context.Context, what string, pids ...int) (string, func(
 }
 
 // failpoint arms a point and waits until it has fired, or is not met.
-func (r *run) failpoint(ctx context.Context, k Kind) (string, func() error, error) {
+func (r *run) failpoint(ctx context.Context, step Step) (string, func() error, error) {
 	names := r.cfg.Points
 	if len(names) == 0 {
 		names = failpoint.All()
 	}
+	kind := map[Kind]string{FailpointKill: "kill", FailpointStop: "stop", FailpointError: "error"}[step.Kind]
 	name := names[r.rng.IntN(len(names))]
-	kind := map[Kind]string{FailpointKill: "kill", FailpointStop: "stop", FailpointError: "error"}[k]
 	spec := fmt.Sprintf("%s=%s@%d", name, kind, 1+r.rng.IntN(4))
+	if step.Points != "" {
+		name, spec = step.Points, step.Points
+	}
 	if err := r.cluster.arm(spec); err != nil {
 		return spec, nil, err
 	}
@@ -303,8 +310,7 @@ func (r *run) starve(ctx context.Context) (string, func() error, error) {
 }
 
 // rescale changes the parallelism of the running job.
-func (r *run) rescale(ctx context.Context) (string, func() error, error) {
-	to := 1 + r.rng.IntN(r.cfg.Slots)
+func (r *run) rescale(ctx context.Context, to int) (string, func() error, error) {
 	what := fmt.Sprintf("%d to %d", r.width, to)
 	return what, func() error {
 		if _, err := r.settledJob(ctx); err != nil {
@@ -320,8 +326,7 @@ func (r *run) rescale(ctx context.Context) (string, func() error, error) {
 
 // upgrade stops the job with a savepoint and starts another version of its binary
 // from it, at another parallelism.
-func (r *run) upgrade(ctx context.Context) (string, func() error, error) {
-	to := 1 + r.rng.IntN(r.cfg.Slots)
+func (r *run) upgrade(ctx context.Context, to int) (string, func() error, error) {
 	next := r.cfg.Binaries.Upgraded
 	what := fmt.Sprintf("%d to %d, version 2", r.width, to)
 	if r.binary == next {
@@ -342,3 +347,14 @@ func (r *run) upgrade(ctx context.Context) (string, func() error, error) {
 		return r.submit(ctx, path)
 	}, nil
 }
+
+// another is a parallelism to change to.
+func (r *run) another(step Step) int {
+	if step.To > 0 {
+		return step.To
+	}
+	return 1 + r.rng.IntN(r.widest())
+}
+
+// widest is the highest parallelism at which one task manager can be away.
+func (r *run) widest() int { return max(1, (r.cfg.TaskManagers-1)*r.cfg.Slots) }

@@ -64,7 +64,7 @@ type input struct {
 
 func openInput(ctx context.Context, c *cluster, cl *client.Client, script ledger.Script, rate int) (*input, error) {
 	in := &input{client: cl, script: script, rate: rate}
-	err := eventually(ctx, "the input stream is there", func() (bool, string) {
+	err := eventually(ctx, c.cfg.Patience, "the input stream is there", func() (bool, string) {
 		var err error
 		in.desc, err = cl.Describe(ctx, inputStream)
 		return err == nil, fmt.Sprint(err)

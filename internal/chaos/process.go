@@ -19,9 +19,6 @@ import (
 	"time"
 )
 
-// patience bounds every wait for something that a healthy system does at once.
-const patience = 60 * time.Second
-
 // process is one that the run started, and starts again when it ends.
 type process struct {
 	name string
@@ -30,7 +27,9 @@ type process struct {
 	env  []string
 	dir  string
 	bin  string
-	out  *tail
+	// patience bounds the wait for it to be ready.
+	patience time.Duration
+	out      *tail
 	// onReady is told what the line "ready key=value ..." says.
 	onReady func(map[string]string)
 
@@ -113,7 +112,7 @@ func (p *process) read(r io.Reader, ready chan struct{}) {
 
 // awaitReady waits until the process has said that it is ready.
 func (p *process) awaitReady(ctx context.Context) error {
-	deadline := time.After(patience)
+	deadline := time.After(p.patience)
 	for {
 		p.mu.Lock()
 		ready, alive := p.mu.ready, p.mu.cmd != nil
@@ -123,7 +122,7 @@ func (p *process) awaitReady(ctx context.Context) error {
 			case <-ready:
 				return nil
 			case <-deadline:
-				return fmt.Errorf("%s is not ready after %v; it wrote last:\n%s", p.name, patience, p.out)
+				return fmt.Errorf("%s is not ready after %v; it wrote last:\n%s", p.name, p.patience, p.out)
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-time.After(50 * time.Millisecond): // it may have ended and begun anew
@@ -132,7 +131,7 @@ func (p *process) awaitReady(ctx context.Context) error {
 		}
 		select {
 		case <-deadline:
-			return fmt.Errorf("%s does not run after %v; it wrote last:\n%s", p.name, patience, p.out)
+			return fmt.Errorf("%s does not run after %v; it wrote last:\n%s", p.name, p.patience, p.out)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(10 * time.Millisecond):

@@ -231,7 +231,7 @@ func (r *run) openStreams(ctx context.Context, g *errgroup.Group) error {
 		streams = append(streams, outputStream)
 	}
 	endpoint := ""
-	err := eventually(ctx, "a Kinesis endpoint", func() (bool, string) {
+	err := eventually(ctx, r.cfg.Patience, "a Kinesis endpoint", func() (bool, string) {
 		var all struct {
 			TaskManagers []struct {
 				Kinesis string `json:"kinesisAddress"`
@@ -306,7 +306,7 @@ func (r *run) submit(ctx context.Context, savepoint string) error {
 // awaitCommits waits until there are n more commits.
 func (r *run) awaitCommits(ctx context.Context, n uint64) error {
 	before, _, _ := r.commits()
-	deadline := time.After(patience)
+	deadline := time.After(r.cfg.Patience)
 	for {
 		count, _, news := r.commits()
 		if count >= before+n {
@@ -316,7 +316,7 @@ func (r *run) awaitCommits(ctx context.Context, n uint64) error {
 		case <-news:
 		case <-deadline:
 			d, err := r.cluster.job(ctx, r.job)
-			return fmt.Errorf("liveness: no commit for %v; job %v, %v; %s", patience, d, err, r.troubles(ctx))
+			return fmt.Errorf("liveness: no commit for %v; job %v, %v; %s", r.cfg.Patience, d, err, r.troubles(ctx))
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -372,7 +372,7 @@ func (r *run) end(ctx context.Context) error {
 	if d, err := r.cluster.job(ctx, r.job); err != nil || d.State != "FINISHED" {
 		return fmt.Errorf("after the drain job %s is %v, %v", r.job, d, err)
 	}
-	if err := eventually(ctx, "everything that was put is committed", func() (bool, string) {
+	if err := eventually(ctx, r.cfg.Patience, "everything that was put is committed", func() (bool, string) {
 		ok, n := r.audit.settled(ctx)
 		return ok, fmt.Sprintf("%d entries wait", n)
 	}); err != nil {

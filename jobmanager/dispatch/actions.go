@@ -9,7 +9,7 @@ import (
 	"github.com/millrace/millrace/api"
 	"github.com/millrace/millrace/blob"
 	"github.com/millrace/millrace/checkpoint/manifest"
-	"github.com/millrace/millrace/internal/failpoint"
+	"github.com/millrace/millrace/internal/planted"
 	"github.com/millrace/millrace/job"
 	"github.com/millrace/millrace/jobmanager/journal"
 	"github.com/millrace/millrace/jobmanager/slots"
@@ -39,7 +39,7 @@ func (j *Job) act(ctx context.Context, beside *sync.WaitGroup, a job.Action) {
 		_ = j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_StopWorker{
 			StopWorker: &pb.StopWorker{WorkerId: a.Worker, GraceMs: a.Grace.Milliseconds()}}})
 	case job.SendWorker:
-		if a.Command.GetTrigger().GetHalt() && failpoint.Hit("rescale.before-halt") != nil {
+		if beforeSend(a.Command) != nil {
 			return // lost, as with the link
 		}
 		_ = j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_ToWorker{
@@ -48,7 +48,7 @@ func (j *Job) act(ctx context.Context, beside *sync.WaitGroup, a job.Action) {
 		j.records.put(a)
 	case job.WriteManifest:
 		beside.Go(func() {
-			j.tell(job.ManifestWritten{Token: a.Token, Err: manifest.Write(ctx, j.d.cfg.Bucket, a.Key, a.Manifest)})
+			j.tell(job.ManifestWritten{Token: a.Token, Err: j.writeManifest(ctx, a)})
 		})
 	case job.ReadManifest:
 		beside.Go(func() {
@@ -118,26 +118,27 @@ var errNotAppended = errors.New("record was not appended")
 // its lineage, else with a *job.EpochTaken. The job's own lineage is asked of the
 // journal, where a job that shares it may be newer than this driver.
 func (j *Job) append(ctx context.Context, r *pb.JournalRecord) error {
+	if err := beforeRecord(r); err != nil {
+		return fmt.Errorf("%w: %w", errNotAppended, err)
+	}
+	err := j.appendAbove(ctx, r)
+	if err == nil {
+		afterRecord(r)
+	}
+	return err
+}
+
+func (j *Job) appendAbove(ctx context.Context, r *pb.JournalRecord) error {
 	a := r.GetJobAttempt()
 	if a == nil {
 		return j.d.journal.Append(ctx, r)
 	}
-	rescales := len(a.GetParallelism()) > 0
-	if rescales {
-		if err := failpoint.Hit("rescale.before-journal"); err != nil {
-			return fmt.Errorf("%w: %w", errNotAppended, err)
-		}
-	}
-	err := j.d.journal.AppendIf(ctx, r, func(fold *pb.JournalSnapshot) error {
-		if highest := journal.EpochOf(fold, journal.LineageOf(journal.Job(fold, j.ID))); a.GetEpoch() <= highest {
+	return j.d.journal.AppendIf(ctx, r, func(fold *pb.JournalSnapshot) error {
+		if highest := journal.EpochOf(fold, journal.LineageOf(journal.Job(fold, j.ID))); a.GetEpoch() <= highest && !planted.EpochNotChecked {
 			return &job.EpochTaken{Highest: highest}
 		}
 		return nil
 	})
-	if err == nil && rescales {
-		_ = failpoint.Hit("rescale.after-journal") // an error changes nothing: the record is there
-	}
-	return err
 }
 
 // readManifest reads a manifest; errors that reading again cannot mend are

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/job"
 	"github.com/millrace/millrace/jobmanager/control"
 	"github.com/millrace/millrace/jobmanager/slots"
@@ -46,6 +47,9 @@ func (d *Dispatcher) Message(tm string, m *pb.TaskManagerMessage) {
 		if metrics := f.GetReport().GetMetrics(); metrics != nil {
 			d.rates.Put(f.GetJobId(), tm, f.GetWorkerId(), f.GetReport().GetEpoch(), metrics, d.Now())
 			return
+		}
+		if f.GetReport().GetCommitted() != nil {
+			_ = failpoint.Hit("commit.acknowledged")
 		}
 		d.hand(f.GetJobId(), job.WorkerReported{Worker: f.GetWorkerId(), Report: f.GetReport()})
 	case *pb.TaskManagerMessage_StreamCall:

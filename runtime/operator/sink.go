@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/sink"
 
@@ -94,6 +95,9 @@ func (s *sinker[T]) Flush() error {
 		return nil
 	}
 	s.ctx.Enter()
+	if err := failpoint.Hit("commit.before-stage"); err != nil {
+		return err
+	}
 	s.dirty = false
 	return withCode(codeSink, s.writer.Flush())
 }
@@ -104,6 +108,9 @@ func (s *sinker[T]) Snapshot(snap *Snapshot) error {
 		return nil
 	}
 	s.ctx.Enter()
+	if err := failpoint.Hit("commit.before-prepare"); err != nil {
+		return err
+	}
 	finish, err := s.preparer.Prepare(snap.CheckpointID)
 	if err != nil {
 		return withCode(codeSink, fmt.Errorf("prepare checkpoint %d: %w", snap.CheckpointID, err))
@@ -185,6 +192,9 @@ func (p *prepared) entries(ctx context.Context, id uint64, subtask int) ([]*pb.O
 			h, err := t.finish(ctx)
 			if err != nil {
 				return nil, withCode(codeSink, fmt.Errorf("finish what was prepared for checkpoint %d: %w", t.checkpoint, err))
+			}
+			if err := failpoint.Hit("commit.after-prepare"); err != nil {
+				return nil, err
 			}
 			t.handle, t.done = h, true
 		}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/millrace/millrace/internal/planted"
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/pace"
 	"github.com/millrace/millrace/runtime/source"
@@ -265,6 +266,10 @@ func (s *sourcer[T]) Snapshot(snap *Snapshot) error {
 			p.Position = sp.reader.Position()
 		}
 		p.Finished = s.tracker.State(i) == watermark.Ended && !sp.drained
+		if planted.OffsetSavedLate && sp.reader != nil {
+			snap.Deferred = append(snap.Deferred, lateSplit(p, sp.reader.Position))
+			continue
+		}
 		value, err := proto.Marshal(p)
 		if err != nil {
 			return fmt.Errorf("snapshot split %s: %w", sp.id, err)
@@ -273,6 +278,17 @@ func (s *sourcer[T]) Snapshot(snap *Snapshot) error {
 	}
 	s.stopped = s.stopped || snap.Terminal
 	return nil
+}
+
+// lateSplit is a planted bug: the position is asked for beside the task, which reads
+// on.
+func lateSplit(p *pb.Split, position func() []byte) func() ([]*Entry, error) {
+	return func() ([]*Entry, error) {
+		time.Sleep(50 * time.Millisecond)
+		p.Position = position()
+		value, err := proto.Marshal(p)
+		return []*Entry{{Kind: KindSplit, Key: p.GetId(), Value: value}}, err
+	}
 }
 
 // Splits implements Source.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/internal/failpoint"
+	"github.com/millrace/millrace/internal/planted"
 	"github.com/millrace/millrace/runtime/barrier"
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/exchange"
@@ -132,7 +134,7 @@ func (t *Task) takeBarrier(gate int, item exchange.Item) error {
 	step := t.aligner.Barrier(t.offsets[gate]+item.Channel, item.Barrier, t.cfg.Clock.Now())
 	if !step.Aligned {
 		t.obey(step)
-		if step.Block {
+		if step.Block && !planted.BarrierNotAligned {
 			t.gates[gate].Block(item.Channel)
 		}
 		return nil
@@ -154,6 +156,9 @@ func (t *Task) obey(step barrier.Step) {
 
 // checkpoint is the pause: state is frozen and the barrier goes on.
 func (t *Task) checkpoint(b barrier.Barrier, delay, alignment time.Duration) error {
+	if err := failpoint.Hit("checkpoint.before-snapshot"); err != nil {
+		return err
+	}
 	from := t.cfg.Clock.Now()
 	t.pressed = time.Time{}
 	if err := t.flushOperators(); err != nil {
@@ -200,6 +205,9 @@ func (t *Task) checkpoint(b barrier.Barrier, delay, alignment time.Duration) err
 	}
 	if b.Halt {
 		t.halted, t.box.mail.halted = b.ID, true
+		if err := failpoint.Hit("rescale.halted"); err != nil {
+			return err
+		}
 	}
 	select {
 	case t.encode <- e:
@@ -263,7 +271,7 @@ func (t *Task) encodeOne(e *encoding) (err error) {
 		e.out.Stats.CheckpointedBytes += uint64(part.Run.Size())
 		e.out.Stats.StateBytes += part.StateBytes
 	}
-	return nil
+	return failpoint.Hit("checkpoint.after-snapshot")
 }
 
 func (t *Task) encodeRun(f *state.Frozen) (snapshot.Run, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace/millrace/checkpoint/snapshot"
 	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/runtime/barrier"
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/exchange"
@@ -380,17 +381,29 @@ func (t *Task) open(ctx context.Context) error {
 		}
 		op.rebase = r.Rebase
 		if len(r.Kept) > 0 {
+			if err := failpoint.Hit("rescale.before-adopt"); err != nil {
+				return err
+			}
 			if err := op.Context.State.Adopt(r.Kept, r.State); err != nil {
 				return fmt.Errorf("take over keyed state: %w", err)
 			}
+			if err := failpoint.Hit("rescale.after-adopt"); err != nil {
+				return err
+			}
 		}
 		if len(r.Runs) > 0 {
-			err := op.Context.State.Load(r.Runs, r.State)
+			err := failpoint.Hit("restore.before-load")
+			if err == nil {
+				err = op.Context.State.Load(r.Runs, r.State)
+			}
 			for _, run := range r.Runs {
 				_ = run.Close()
 			}
 			if err != nil {
 				return fmt.Errorf("restore keyed state: %w", err)
+			}
+			if err := failpoint.Hit("restore.after-load"); err != nil {
+				return err
 			}
 		}
 		if i == 0 && t.source == nil {

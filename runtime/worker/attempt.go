@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/runtime/exchange"
 	"github.com/millrace/millrace/runtime/graph"
 	"github.com/millrace/millrace/runtime/state"
@@ -83,7 +84,11 @@ func (a *attempt) run(before *attempt) {
 		a.keepState(before.tasks)
 		before = nil
 	}
-	if err := a.build(); err != nil {
+	err := failpoint.Hit("restore.before-deploy")
+	if err == nil {
+		err = a.build()
+	}
+	if err != nil {
 		a.fail("", 0, protoError(err, codeDeployFailed))
 	} else {
 		a.launch()

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/runtime/barrier"
 	"github.com/millrace/millrace/runtime/graph"
 	"github.com/millrace/millrace/runtime/task"
@@ -22,6 +23,10 @@ func (a *attempt) start(s *pb.Start) {
 		splits[at] = append(splits[at], as.GetSplits()...)
 	}
 	drain := positionsByUID(s.GetDrain())
+	if err := failpoint.Hit("restore.before-start"); err != nil {
+		a.fail("", 0, protoError(err, codeDeployFailed))
+		return
+	}
 	a.waiting.Store(int64(len(a.tasks)) + 1)
 	for _, t := range a.tasks {
 		uid := t.vertex.Members[0].UID
@@ -30,6 +35,7 @@ func (a *attempt) start(s *pb.Start) {
 		})
 	}
 	a.oneRunning() // so that a worker without tasks answers too
+	_ = failpoint.Hit("restore.after-start")
 }
 
 func positionsByUID(positions []*pb.DrainPosition) map[string][]*pb.DrainPosition {
@@ -53,6 +59,10 @@ func (a *attempt) drainTo(positions []*pb.DrainPosition) {
 func (a *attempt) trigger(t *pb.TriggerCheckpoint) {
 	if !a.begun.Load() {
 		a.decline(t) // the master triggers what runs
+		return
+	}
+	if failpoint.Hit("checkpoint.after-trigger") != nil {
+		a.decline(t)
 		return
 	}
 	a.held.Store(false)

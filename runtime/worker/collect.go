@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace/millrace/checkpoint"
 	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/runtime/keygroup"
 	"github.com/millrace/millrace/runtime/task"
 
@@ -139,6 +140,7 @@ func (c *collector) completed(id uint64) {
 			}
 		}
 		c.forget(id)
+		_ = failpoint.Hit("checkpoint.completed")
 		for _, t := range c.a.tasks {
 			t.Completed(id)
 		}
@@ -182,7 +184,14 @@ func (c *collector) assemble(ctx context.Context, k *collecting) {
 		return
 	}
 	id := k.trigger.GetCheckpointId()
-	ack, err := c.ack(ctx, k)
+	err := failpoint.Hit("checkpoint.before-upload")
+	var ack *pb.CheckpointAck
+	if err == nil {
+		ack, err = c.ack(ctx, k)
+	}
+	if err == nil {
+		err = failpoint.Hit("checkpoint.after-upload")
+	}
 	if ctx.Err() != nil {
 		return
 	}
@@ -192,7 +201,11 @@ func (c *collector) assemble(ctx context.Context, k *collecting) {
 	}
 	k.acked = true
 	k.parts = nil
+	if failpoint.Hit("checkpoint.before-ack") != nil {
+		return
+	}
 	c.a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Ack{Ack: ack}})
+	_ = failpoint.Hit("checkpoint.after-ack")
 }
 
 // piece is a run that the checkpoint itself carries: inline or in its object.

@@ -6,6 +6,8 @@ import (
 
 	"github.com/millrace/millrace/checkpoint/snapshot"
 	"github.com/millrace/millrace/checkpoint/upgrade"
+	"github.com/millrace/millrace/internal/failpoint"
+	"github.com/millrace/millrace/internal/planted"
 	"github.com/millrace/millrace/runtime/graph"
 	"github.com/millrace/millrace/runtime/keygroup"
 	"github.com/millrace/millrace/runtime/state"
@@ -53,6 +55,9 @@ func (a *attempt) restorer(v *graph.Vertex, subtask int) func(context.Context, i
 			Declared: declared[uid], AllowUnmatched: a.deploy.GetAllowUnmatchedState(),
 		}}
 		mine := keygroup.RangeOf(subtask, v.Parallelism, v.MaxParallelism)
+		if planted.GroupOffByOne {
+			mine.Last--
+		}
 		var chains [][]*pb.RunRef
 		for _, s := range a.deploy.GetRestore() {
 			if s.GetUid() != uid {
@@ -64,10 +69,14 @@ func (a *attempt) restorer(v *graph.Vertex, subtask int) func(context.Context, i
 			if first > last {
 				continue
 			}
+			out.State.WithoutTimers = out.State.WithoutTimers || planted.TimerLostOnRescale && theirs != mine
 			chains = append(chains, s.GetRuns())
 			if kept := a.kept[place{uid, int(s.GetSubtask())}]; kept != nil && kept.Groups() == theirs {
 				out.Kept = append(out.Kept, kept)
 				continue
+			}
+			if err := failpoint.Hit("restore.before-read"); err != nil {
+				return task.Restored{}, err
 			}
 			runs, err := opener.Chain(ctx, s.GetRuns(), first, last)
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/runtime/operator"
 	"github.com/millrace/millrace/runtime/sink"
 	"github.com/millrace/millrace/runtime/source"
@@ -146,9 +147,21 @@ func (a *attempt) callSink(uid string, id uint64, lineage string, sent []*pb.Sin
 		ctx, cancel := context.WithTimeout(a.ctx, rolePatience)
 		defer cancel()
 		if recovering {
-			return r.Recover(ctx, env, id, handles)
+			if err := failpoint.Hit("restore.before-recover-sink"); err != nil {
+				return err
+			}
+			if err := r.Recover(ctx, env, id, handles); err != nil {
+				return err
+			}
+			return failpoint.Hit("restore.after-recover-sink")
 		}
-		return r.Commit(ctx, env, id, handles)
+		if err := failpoint.Hit("commit.before"); err != nil {
+			return err
+		}
+		if err := r.Commit(ctx, env, id, handles); err != nil {
+			return err
+		}
+		return failpoint.Hit("commit.after")
 	})
 	if a.ctx.Err() != nil {
 		return

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/millrace/millrace/internal/failpoint"
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 	"github.com/millrace/millrace/stream"
 	"github.com/millrace/millrace/stream/block"
@@ -172,7 +173,13 @@ func (l *Log) Commit(ctx context.Context, id ID, tx *pb.Transaction, counts []*p
 			}
 		},
 	}
+	if err := failpoint.Hit("commit.at-shard"); err != nil {
+		return 0, false, err
+	}
 	if err := l.do(ctx, o); err != nil {
+		return 0, false, err
+	}
+	if err := failpoint.Hit("commit.after-shard"); err != nil {
 		return 0, false, err
 	}
 	return done.records, done.already, nil

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/internal/failpoint"
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
@@ -303,6 +304,7 @@ func (s *Supervisor) Resident() uint64 {
 // environment is what every job sees: little, and nothing of ours.
 func (s *Supervisor) environment(url string, slots uint32, extra map[string]string) []string {
 	keep := []string{"PATH", "HOME", "USER", "TMPDIR", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+	keep = append(keep, failpoint.Variables()...)
 	var env []string
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")

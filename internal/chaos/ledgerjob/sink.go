@@ -8,7 +8,6 @@ import (
 
 	"github.com/millrace/millrace/internal/chaos/ledger"
 	"github.com/millrace/millrace/internal/chaos/outlet"
-	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/sdk"
 )
 
@@ -57,9 +56,6 @@ func (w *outletWriter) Write(b *sdk.Batch[ledger.Row]) error {
 func (w *outletWriter) Flush() error {
 	if len(w.rows) == 0 {
 		return nil
-	}
-	if err := failpoint.Hit("commit.before-stage"); err != nil {
-		return err
 	}
 	err := w.client.Call(w.ctx, &outlet.Request{
 		Op: outlet.Stage, Lineage: w.env.Lineage, Sink: w.env.UID, Epoch: w.env.Epoch,
