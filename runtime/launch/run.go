@@ -122,7 +122,7 @@ func (l *link) work(welcome *pb.WorkerWelcome, build func() (*graph.Graph, error
 	w, err := worker.New(worker.Config{
 		Graph: build, Bucket: bucket, DataListener: listener,
 		JobID: welcome.GetJobId(), JobName: welcome.GetJobName(), WorkerID: welcome.GetWorkerId(),
-		ShardAddress: welcome.GetShardAddress(),
+		ShardAddress: welcome.GetShardAddress(), LocalDir: welcome.GetLocalDir(),
 		Log:          slog.Default().With("job", welcome.GetJobId(), "worker", welcome.GetWorkerId()),
 		Send: func(r *pb.WorkerReport) {
 			if l.send(&pb.WorkerFrame{Body: &pb.WorkerFrame_Report{Report: r}}) != nil {

@@ -16,6 +16,10 @@
 // hung, one over its memory as that. A SIGKILL of somebody else is explained as
 // far as the kernel's counters tell.
 //
+// A worker is told of its job's folder (jobs/<job> in Config.Data), which
+// outlives it and this process, and is removed when the job has had no worker
+// here for Config.KeepFolders.
+//
 // The package never looks into a command or report, never restarts anything,
 // and never runs a binary whose bytes do not have the digest it was asked for.
 package supervise

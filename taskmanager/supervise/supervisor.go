@@ -43,6 +43,9 @@ type Config struct {
 	// it answers (1 s). Hang is for how long it may not (10 s); a pause of this
 	// process itself does not count.
 	Watch, Hang time.Duration
+	// KeepFolders is for how long the folder of a job stays that has no worker
+	// here (10 min).
+	KeepFolders time.Duration
 	// LogLimit is the size of a log file, of which one older is kept (16 MiB).
 	LogLimit int64
 	// Up takes what goes to the job manager: WorkerStarted, WorkerExited and
@@ -60,6 +63,7 @@ type Supervisor struct {
 	forker   forker
 	plans    chan struct{} // a token for each plan under way
 	groups   groups
+	folders  jobFolders
 
 	// ctx is the life of Run; before and after it nothing starts.
 	running chan struct{}
@@ -92,6 +96,7 @@ func New(config Config) (*Supervisor, error) {
 	config.Kill = cmp.Or(config.Kill, time.Second)
 	config.Watch = cmp.Or(config.Watch, time.Second)
 	config.Hang = cmp.Or(config.Hang, 10*time.Second)
+	config.KeepFolders = cmp.Or(config.KeepFolders, 10*time.Minute)
 	config.LogLimit = cmp.Or(config.LogLimit, 16<<20)
 	if config.Log == nil {
 		config.Log = slog.Default()
@@ -100,10 +105,15 @@ func New(config Config) (*Supervisor, error) {
 	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
 		s.groups = findGroups(string(mounts))
 	}
+	// Workers are told of it, whose working directory is their own affair.
+	jobs, err := filepath.Abs(filepath.Join(config.Data, "jobs"))
+	if err != nil {
+		return nil, fmt.Errorf("find folder of jobs: %w", err)
+	}
+	s.folders = jobFolders{dir: jobs, idle: map[string]time.Time{}}
 	s.forker.requests = make(chan forkRequest)
 	s.forker.mu.ours = map[int]bool{}
 	s.mu.workers = map[string]*worker{}
-	var err error
 	if s.binaries, err = openBinaries(filepath.Join(config.Data, "binaries")); err != nil {
 		return nil, fmt.Errorf("open folder of binaries: %w", err)
 	}
@@ -168,7 +178,7 @@ func (s *Supervisor) start(f func()) bool {
 	return true
 }
 
-// watch looks at workers and strays until ctx ends.
+// watch looks at workers, strays and folders until ctx ends.
 func (s *Supervisor) watch(ctx context.Context) {
 	tick := time.NewTicker(s.config.Watch)
 	defer tick.Stop()
@@ -184,6 +194,7 @@ func (s *Supervisor) watch(ctx context.Context) {
 		}
 		if n%10 == 0 {
 			s.forker.reapStrays()
+			s.sweep(time.Now())
 		}
 	}
 }

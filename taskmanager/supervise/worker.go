@@ -136,7 +136,7 @@ func (w *worker) greet(p *process, in *frame.Reader) error {
 	err = out.Write(&pb.WorkerFrame{Body: &pb.WorkerFrame_Welcome{Welcome: &pb.WorkerWelcome{
 		Protocol: protocolVersion, JobId: w.job, WorkerId: w.id, JobName: w.req.GetJobName(),
 		ShardAddress: w.s.config.ShardAddress, Bucket: w.target.URL, MemoryBytes: w.s.budget(slots),
-		DataHost: w.s.config.DataHost, Slots: slots,
+		DataHost: w.s.config.DataHost, Slots: slots, LocalDir: w.s.folders.folderOf(w.job),
 	}}})
 	if err == nil {
 		err = p.control.SetReadDeadline(time.Now().Add(w.s.config.Plan))
