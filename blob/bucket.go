@@ -54,3 +54,13 @@ type Bucket interface {
 	URL() string
 	Close() error
 }
+
+// Keys lists the keys that begin with prefix.
+func Keys(ctx context.Context, b Bucket, prefix string) ([]string, error) {
+	var keys []string
+	err := b.List(ctx, prefix, func(i Info) error {
+		keys = append(keys, i.Key)
+		return nil
+	})
+	return keys, err
+}

@@ -14,5 +14,6 @@
 //
 // Retention counts names, not references: an object goes when a completed
 // checkpoint that is newer does not name it and no retained one does. An
-// object of a savepoint is the user's and never goes.
+// object of a savepoint is the user's and never goes. What an earlier epoch left,
+// and nobody remembers, is found by listing and goes too (sweep.go).
 package checkpoint

@@ -59,6 +59,12 @@ func StateObject(deployPrefix, triggerPrefix string, id ID, worker uint32) strin
 	return fmt.Sprintf("%s%d-%d", deployPrefix, id, worker)
 }
 
+// MergedObject is an object with runs that a worker merged beside checkpoints,
+// after the one of this id had completed; n is the worker's count.
+func MergedObject(deployPrefix string, id ID, worker uint32, n int) string {
+	return fmt.Sprintf("%s%d-%d-%d", deployPrefix, id, worker, n)
+}
+
 // SavepointPath is the bucket prefix that people know a savepoint by. The
 // epoch keeps a writer of an earlier attempt out of it.
 func SavepointPath(directory, job string, epoch uint64, id ID) string {

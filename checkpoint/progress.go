@@ -56,12 +56,21 @@ func (c *Coordinator) admit(object string) string {
 		if !c.pending.request.Savepoint {
 			c.objects[object] = true
 		}
+	case c.isMerged(object) && !c.pending.request.Full && !c.merged[object]:
+		c.objects[object] = true
 	case c.pending.request.Full:
 		return "although it is to share nothing with earlier ones"
 	case !c.objects[object] || !strings.HasPrefix(object, JobPrefix(c.cfg.Job)):
 		return "which is not of this job or has been deleted"
 	}
 	return ""
+}
+
+// isMerged says that an object holds runs that a worker of this attempt merged
+// beside checkpoints.
+func (c *Coordinator) isMerged(object string) bool {
+	name, ok := strings.CutPrefix(object, StatePrefix(c.cfg.Job, c.epoch))
+	return ok && strings.Count(name, "-") == 2
 }
 
 func (c *Coordinator) written(ev Written, now time.Time) {
@@ -114,6 +123,7 @@ func (c *Coordinator) journaled(ev Journaled, now time.Time) {
 	}
 	if !p.request.Savepoint {
 		c.retain(p.key, p.manifest)
+		c.sweep(now)
 	}
 }
 

@@ -53,6 +53,9 @@ func (c *Coordinator) retain(key string, m *pb.Manifest) {
 		if !slices.ContainsFunc(c.kept, func(k kept) bool { return k.objects[object] }) {
 			gone = append(gone, object)
 			delete(c.objects, object)
+			if c.isMerged(object) {
+				c.merged[object] = true
+			}
 		}
 	}
 	if len(gone) > 0 {

@@ -59,6 +59,20 @@ type world struct {
 	lastAck     map[string]ID
 	pendingActs []Action
 	late        []Event
+	merges      int
+	ready       map[string]string // merged objects that a worker has yet to name
+}
+
+// list is what a bucket answers now. Others keep things there, too.
+func (w *world) list(prefix string) []string {
+	keys := []string{"jobs/j/notes", "jobs/j/state/readme", "jobs/j/checkpoints/1-x", "jobs/other/state/1-1-0"}
+	for key := range w.objects {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 func (w *world) fatalf(format string, args ...any) {
@@ -74,7 +88,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		triggered: map[ID]Trigger{}, epochOf: map[ID]uint64{}, workersOf: map[ID][]string{}, acks: map[ID]map[string]bool{},
 		wrote: map[ID]Write{}, journal: map[ID]*pb.CheckpointDone{}, answered: map[ID]bool{}, journalOK: map[ID]bool{},
 		aborted: map[ID]bool{}, committed: map[ID]bool{}, asked: map[uint64]int{}, savepoints: map[string]bool{},
-		objects: map[string]bool{}, chains: map[string][]string{}, lastAck: map[string]ID{},
+		objects: map[string]bool{}, chains: map[string][]string{}, lastAck: map[string]ID{}, ready: map[string]string{},
 	}
 	w.c = New(Config{
 		Job: "j", Lineage: "l", Graph: &pb.JobGraph{Name: "g"},
@@ -191,6 +205,10 @@ func (w *world) check(a Action) {
 		w.failed = 0
 	case Delete:
 		w.checkDelete(a)
+	case List:
+		if a.Prefix != "jobs/j/" {
+			w.fatalf("lists %s", a.Prefix)
+		}
 	case Answered:
 		if w.asked[a.Token]++; w.asked[a.Token] != 2 {
 			w.fatalf("invariant 9: answered request %d %d times", a.Token, w.asked[a.Token]-1)
@@ -215,6 +233,9 @@ func (w *world) checkDelete(a Delete) {
 				w.fatalf("invariants 6, 7: deleted %s, which checkpoint %d needs", key, m.ID)
 			}
 		}
+		if epoch, ok := epochOf("j", key); ok && epoch > w.epoch || !ok && strings.HasPrefix(key, "jobs/") {
+			w.fatalf("deleted %s, which is not its own", key)
+		}
 		delete(w.objects, key)
 	}
 }
@@ -231,6 +252,10 @@ func (w *world) ack(id ID, worker string) Acked {
 	} else {
 		w.objects[object] = true
 		runs = append(runs, &pb.RunRef{Object: object})
+	}
+	if merged := w.ready[worker]; !t.GetFull() && merged != "" {
+		delete(w.ready, worker)
+		w.chains[worker] = []string{merged}
 	}
 	if !t.GetFull() && w.r.IntN(5) > 0 {
 		for _, o := range w.chains[worker] {
@@ -289,6 +314,7 @@ func (w *world) restart() {
 	if full {
 		w.chains = map[string][]string{}
 	}
+	clear(w.ready)
 	w.running, w.failed, w.halted = true, 0, false
 	w.step(Started{Epoch: w.epoch, Workers: w.workers, Subtasks: len(w.workers), Full: full, Graph: &pb.JobGraph{Name: fmt.Sprint("g", w.epoch)}})
 }
@@ -315,6 +341,9 @@ func (w *world) serve() {
 			if w.r.IntN(15) == 0 {
 				err = errors.New("bucket is down")
 			}
+			if err == nil || w.r.IntN(2) == 0 {
+				w.objects[a.Key] = true // perhaps only the reply was lost
+			}
 			w.late = append(w.late, Written{ID: a.ID, Err: err})
 			if w.r.IntN(20) == 0 {
 				w.late = append(w.late, Written{ID: a.ID})
@@ -325,6 +354,10 @@ func (w *world) serve() {
 				err = errors.New("not written")
 			}
 			w.late = append(w.late, Journaled{ID: ID(a.Done.GetCheckpointId()), Err: err})
+		case List:
+			if w.r.IntN(5) > 0 { // else it failed
+				w.late = append(w.late, Listed{Keys: w.list(a.Prefix)})
+			}
 		case Complete:
 			if a.Live {
 				w.late = append(w.late, Committed{ID: ID(a.Done.GetCheckpointId())})
@@ -417,7 +450,14 @@ func (w *world) run(steps int) {
 			w.step(Acked{Worker: "stranger", Epoch: w.epoch, Ack: &pb.CheckpointAck{CheckpointId: uint64(w.lastID)}})
 		case n < 16 && len(w.workers) > 0:
 			w.step(Acked{Worker: w.workers[0], Epoch: w.epoch - 1, Ack: &pb.CheckpointAck{CheckpointId: uint64(w.lastID)}})
-		case n < 17:
+		case n < 22 && len(w.workers) > 0:
+			// A worker has merged its chain beside checkpoints. It names the object
+			// later, or dies before.
+			i := w.r.IntN(len(w.workers))
+			w.merges++
+			merged := MergedObject(StatePrefix("j", w.epoch), w.lastID, uint32(i), w.merges)
+			w.objects[merged], w.ready[w.workers[i]] = true, merged
+		case n < 23:
 			w.now = w.now.Add(61 * time.Second)
 			w.step(Tick{})
 		default:

@@ -64,6 +64,9 @@ type (
 	// Committed: every sink has committed a completed checkpoint.
 	Committed struct{ ID ID }
 
+	// Listed answers List, as far as it went.
+	Listed struct{ Keys []string }
+
 	// Tick: time has passed.
 	Tick struct{}
 )
@@ -77,6 +80,7 @@ func (Declined) event()  {}
 func (Written) event()   {}
 func (Journaled) event() {}
 func (Committed) event() {}
+func (Listed) event()    {}
 func (Tick) event()      {}
 
 // Request asks for one checkpoint.
@@ -143,6 +147,10 @@ type (
 	// Delete: nothing needs these objects any more.
 	Delete struct{ Keys []string }
 
+	// List: list the objects under a prefix; answered by Listed, or not at
+	// all.
+	List struct{ Prefix string }
+
 	// Answered answers a Request; Err is nil on success.
 	Answered struct {
 		Token uint64
@@ -161,6 +169,7 @@ func (Journal) action()  {}
 func (Complete) action() {}
 func (Abort) action()    {}
 func (Delete) action()   {}
+func (List) action()     {}
 func (Answered) action() {}
 func (GiveUp) action()   {}
 

@@ -89,6 +89,9 @@ type (
 		Prefixes []string
 	}
 
+	// ListObjects lists the keys under a prefix. Failures only cost space.
+	ListObjects struct{ Prefix string }
+
 	// Answer answers a user's request. Err is a *Error with a code.
 	Answer struct {
 		Request RequestID
@@ -112,6 +115,7 @@ func (Journal) action()       {}
 func (WriteManifest) action() {}
 func (ReadManifest) action()  {}
 func (DeleteObjects) action() {}
+func (ListObjects) action()   {}
 func (Answer) action()        {}
 func (Observe) action()       {}
 

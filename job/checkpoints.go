@@ -47,6 +47,8 @@ func (m *Master) checkpoints(ev checkpoint.Event) {
 			}
 		case checkpoint.Delete:
 			m.emit(DeleteObjects{Keys: a.Keys})
+		case checkpoint.List:
+			m.emit(ListObjects{Prefix: a.Prefix})
 		case checkpoint.Answered:
 			m.answerCheckpoint(a)
 		case checkpoint.GiveUp:

@@ -24,6 +24,7 @@
 //	Journal        append a record                → Journaled
 //	WriteManifest  write a manifest object        → ManifestWritten
 //	ReadManifest   read one                       → ManifestRead
+//	ListObjects    list what is under a prefix    → ObjectsListed, or nothing
 //	DeleteObjects  delete objects, some time      → nothing
 //	Answer         answer a user's request        → nothing
 //	Observe        log, trace or count it         → nothing

@@ -74,6 +74,9 @@ type (
 		Err   error
 	}
 
+	// ObjectsListed answers ListObjects.
+	ObjectsListed struct{ Keys []string }
+
 	// ManifestRead answers ReadManifest. An error of a damaged or missing
 	// manifest fails the job; see Unusable.
 	ManifestRead struct {
@@ -139,6 +142,7 @@ func (WorkerReported) event()      {}
 func (Journaled) event()           {}
 func (ManifestWritten) event()     {}
 func (ManifestRead) event()        {}
+func (ObjectsListed) event()       {}
 func (CancelRequested) event()     {}
 func (StopRequested) event()       {}
 func (SavepointRequested) event()  {}

@@ -217,6 +217,8 @@ func (m *Master) handle(ev Event) {
 			delete(m.manifest, ev.Token)
 			m.checkpoints(checkpoint.Written{ID: id, Err: ev.Err})
 		}
+	case ObjectsListed:
+		m.checkpoints(checkpoint.Listed{Keys: ev.Keys})
 	case ManifestRead:
 		m.manifestRead(ev)
 	case CancelRequested:

@@ -165,6 +165,15 @@ func (d *driver) do(a job.Action) {
 			}
 			return job.ManifestRead{Token: a.Token, Manifest: m, Err: err}
 		}
+	case job.ListObjects:
+		d.disk <- func() job.Event {
+			keys, err := blob.Keys(d.ctx, d.cfg.Bucket, a.Prefix)
+			if err != nil {
+				d.cfg.Log.Warn("objects were not listed", "prefix", a.Prefix, "err", err)
+				return nil
+			}
+			return job.ObjectsListed{Keys: keys}
+		}
 	case job.DeleteObjects:
 		d.disk <- func() job.Event {
 			d.delete(a)

@@ -55,6 +55,15 @@ func (j *Job) act(ctx context.Context, beside *sync.WaitGroup, a job.Action) {
 			m, err := readManifest(ctx, j.d.cfg.Bucket, a.Key)
 			j.tell(job.ManifestRead{Token: a.Token, Manifest: m, Err: err})
 		})
+	case job.ListObjects:
+		beside.Go(func() {
+			keys, err := blob.Keys(ctx, j.d.cfg.Bucket, a.Prefix)
+			if err != nil {
+				j.d.cfg.Log.Warn("objects were not listed", "job", j.ID, "prefix", a.Prefix, "error", err)
+				return
+			}
+			j.tell(job.ObjectsListed{Keys: keys})
+		})
 	case job.DeleteObjects:
 		j.d.deletions.put(a)
 	case job.Answer:
