@@ -11,7 +11,12 @@ import (
 
 const (
 	defaultPrefetch = 4 << 20
-	pollWait        = 20 * time.Second
+	// pollWait is how long a host holds a read at the tip.
+	pollWait = 2 * time.Second
+	// overdue is how long after that an answer may come: later, the shard is not
+	// known to be empty any more. Both together are well below the time after
+	// which an empty shard no longer holds event time back.
+	overdue = time.Second
 )
 
 // Status is what a Reader answers.
@@ -20,7 +25,7 @@ type Status uint8
 const (
 	// Ready: the block is valid.
 	Ready Status = iota
-	// CaughtUp: the shard has no more as of now.
+	// CaughtUp: the shard had no more a few seconds ago, as its host said.
 	CaughtUp
 	// Fetching: there is more, or it is not known; it has not arrived.
 	Fetching
@@ -37,7 +42,9 @@ type Reader struct {
 	cfg    ReaderConfig
 	cancel context.CancelFunc
 	ended  chan struct{}
-	room   chan struct{} // signalled when Next made room
+	// read is the client's.
+	read func(context.Context, Shard, ReadRequest) (ReadAnswer, error)
+	room chan struct{} // signalled when Next made room
 
 	mu struct {
 		sync.Mutex
@@ -62,7 +69,7 @@ func (c *Client) OpenReader(ctx context.Context, cfg ReaderConfig) *Reader {
 		cfg.MaxBytes = defaultPrefetch
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r := &Reader{c: c, cfg: cfg, cancel: cancel, ended: make(chan struct{}), room: make(chan struct{}, 1)}
+	r := &Reader{c: c, cfg: cfg, cancel: cancel, ended: make(chan struct{}), read: c.Read, room: make(chan struct{}, 1)}
 	stop := context.AfterFunc(c.ctx, cancel)
 	if !c.start(func() { defer close(r.ended); defer stop(); r.fetch(ctx) }) {
 		r.mu.err = stream.Errorf(stream.Unavailable, "the client of the shards is closed")
@@ -166,7 +173,10 @@ func (r *Reader) fetch(ctx context.Context) {
 		if !r.awaitRoom(ctx) {
 			return
 		}
-		a, err := r.c.Read(ctx, r.cfg.Shard, ReadRequest{At: at, Wait: r.wait()})
+		wait := r.wait()
+		late := time.AfterFunc(wait+overdue, r.doubt)
+		a, err := r.read(ctx, r.cfg.Shard, ReadRequest{At: at, Wait: wait})
+		late.Stop()
 		if ctx.Err() != nil {
 			return
 		}
@@ -190,6 +200,19 @@ func (r *Reader) wait() time.Duration {
 		return pollWait
 	}
 	return 0
+}
+
+// doubt takes back that the reader has caught up: its host is away, or cut off,
+// and may take records that are not seen here.
+func (r *Reader) doubt() {
+	r.mu.Lock()
+	wake := r.mu.caughtUp && r.mu.waiting
+	r.mu.caughtUp = false
+	r.mu.waiting = r.mu.waiting && !wake
+	r.mu.Unlock()
+	if wake && r.cfg.Wake != nil {
+		r.cfg.Wake()
+	}
 }
 
 func (r *Reader) awaitRoom(ctx context.Context) bool {
