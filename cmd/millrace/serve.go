@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -346,7 +347,7 @@ func (l *leader) run(ctx context.Context) error {
 func (l *leader) join(ctx context.Context) error {
 	c, err := cluster.Join(cluster.Config{
 		Name: l.ID(), Role: cluster.JobManager, Bind: l.cfg.Bind, Advertise: l.cfg.Advertise, Logger: l.log,
-		Meta: cluster.Meta{ControlAddress: l.ControlURL(), ClusterID: l.ClusterID(), LeaderEpoch: l.Epoch()},
+		Meta: cluster.Meta{ControlAddress: advertised(l.ControlURL(), l.cfg.Advertise), ClusterID: l.ClusterID(), LeaderEpoch: l.Epoch()},
 	})
 	if err != nil {
 		return fmt.Errorf("--bind %s: %w", l.cfg.Bind, err)
@@ -355,6 +356,17 @@ func (l *leader) join(ctx context.Context) error {
 	l.cluster = c
 	close(l.joined)
 	return c.Run(ctx)
+}
+
+// advertised is a URL at the host at which other machines reach this one, where
+// that is not the one that is listened on.
+func advertised(address, host string) string {
+	u, err := url.Parse(address)
+	if host == "" || err != nil {
+		return address
+	}
+	u.Host = net.JoinHostPort(host, u.Port())
+	return u.String()
 }
 
 // wait returns true once the job manager leads and is a member of the cluster,
