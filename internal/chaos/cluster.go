@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,23 +36,26 @@ type cluster struct {
 	}
 }
 
-func newCluster(cfg *Config, dir string) *cluster {
-	c := &cluster{cfg: cfg, dir: dir, points: filepath.Join(dir, "points"), bucket: cfg.bucketURL(dir)}
+func newCluster(cfg *Config, dir, bucket string) *cluster {
+	c := &cluster{cfg: cfg, dir: dir, points: filepath.Join(dir, "points"), bucket: bucket}
 	c.mu.rest, c.mu.join = "127.0.0.1:0", "127.0.0.1:0"
 	c.jm = c.process("job manager", func() []string {
 		rest, join := c.addresses()
-		return []string{"jobmanager", "--data", filepath.Join(dir, "jm"), "--bucket", c.bucket,
-			"--rest", strings.TrimPrefix(rest, "http://"), "--bind", join, "--log-level", "info"}
+		return append([]string{"jobmanager", "--data", filepath.Join(dir, "jm"), "--bucket", c.bucket,
+			"--rest", strings.TrimPrefix(rest, "http://"), "--bind", join, "--log-level", "info"}, c.advertise(0)...)
 	}, func(ready map[string]string) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.mu.rest, c.mu.join = ready["rest"], ready["join"]
+		if _, port, err := net.SplitHostPort(c.mu.join); err == nil {
+			c.mu.join = net.JoinHostPort("127.0.0.1", port) // not where it is advertised
+		}
 	})
 	for i := range cfg.TaskManagers {
 		c.tms = append(c.tms, c.process(fmt.Sprintf("task manager %d", i+1), func() []string {
 			_, join := c.addresses()
-			return []string{"taskmanager", "--data", filepath.Join(dir, fmt.Sprintf("tm%d", i+1)), "--join", join,
-				"--kinesis", "127.0.0.1:0", "--slots", strconv.Itoa(cfg.Slots), "--log-level", "info"}
+			return append([]string{"taskmanager", "--data", filepath.Join(dir, fmt.Sprintf("tm%d", i+1)), "--join", join,
+				"--kinesis", "127.0.0.1:0", "--slots", strconv.Itoa(cfg.Slots), "--log-level", "info"}, c.advertise(i+1)...)
 		}, func(map[string]string) {}))
 	}
 	return c
@@ -73,6 +77,30 @@ func (c *cluster) addresses() (rest, join string) {
 func (c *cluster) rest() string {
 	rest, _ := c.addresses()
 	return rest
+}
+
+// host is the loopback address that process i is reached at through the proxy.
+func host(i int) string { return fmt.Sprintf("127.77.0.%d", i+1) }
+
+func (c *cluster) advertise(i int) []string {
+	if !c.cfg.Proxy {
+		return nil
+	}
+	return []string{"--advertise", host(i)}
+}
+
+// nodes are the processes as the proxy sees them.
+func (c *cluster) nodes() []*node {
+	var all []*node
+	for i, p := range c.all() {
+		all = append(all, &node{name: p.name, host: host(i), pids: func() []int {
+			if pid := p.pid(); pid != 0 {
+				return append(p.workers(), pid)
+			}
+			return nil
+		}})
+	}
+	return all
 }
 
 func (c *cluster) all() []*process { return append([]*process{c.jm}, c.tms...) }

@@ -4,7 +4,6 @@ package chaos
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
 )
 
@@ -87,8 +86,6 @@ func (c *Config) defaults() {
 		c.Log = func(string, ...any) {}
 	}
 }
-
-func (c *Config) bucketURL(dir string) string { return "file://" + filepath.Join(dir, "bucket") }
 
 // Kind is a kind of fault.
 type Kind string

@@ -172,6 +172,23 @@ func (r *run) make(ctx context.Context, step Step) (what string, heal func() err
 		return r.stop(ctx, "", r.cluster.jm.pid())
 	case FailpointKill, FailpointStop, FailpointError:
 		return r.failpoint(ctx, step)
+	case BucketErrors, BucketSlow, BucketReplies, BucketAway:
+		return r.breakObjects(ctx, step.Kind)
+	case CutLinks:
+		nodes := r.proxy.nodes
+		name := nodes[r.rng.IntN(len(nodes))].name
+		n := r.proxy.cutNode(name)
+		long := time.Duration(r.rng.Int64N(int64(stopFor)))
+		return fmt.Sprintf("%d of %s, refused for %v", n, name, long.Round(time.Millisecond)), r.healAfter(ctx, long), nil
+	case OneWay:
+		nodes := r.proxy.nodes
+		a, b := r.rng.IntN(len(nodes)), r.rng.IntN(len(nodes)-1)
+		if b >= a {
+			b++
+		}
+		r.proxy.oneWay(nodes[a].name, nodes[b].name)
+		long := time.Duration(r.rng.Int64N(int64(2 * stopFor)))
+		return fmt.Sprintf("%s to %s for %v", nodes[a].name, nodes[b].name, long.Round(time.Millisecond)), r.healAfter(ctx, long), nil
 	case Starve:
 		return r.starve(ctx)
 	case Rescale:
@@ -358,3 +375,24 @@ func (r *run) another(step Step) int {
 
 // widest is the highest parallelism at which one task manager can be away.
 func (r *run) widest() int { return max(1, (r.cfg.TaskManagers-1)*r.cfg.Slots) }
+
+func (r *run) healAfter(ctx context.Context, d time.Duration) func() error {
+	return func() error {
+		err := r.pause(ctx, d)
+		r.proxy.heal()
+		return err
+	}
+}
+
+// breakObjects makes the bucket fail for a while.
+func (r *run) breakObjects(ctx context.Context, k Kind) (string, func() error, error) {
+	before := r.objects.hits()
+	r.objects.set(k)
+	long := time.Second + time.Duration(r.rng.Int64N(int64(4*time.Second)))
+	return long.Round(time.Millisecond).String(), func() error {
+		err := r.pause(ctx, long)
+		r.objects.set("")
+		r.cfg.Log("    %d requests were hit", r.objects.hits()-before)
+		return err
+	}, nil
+}

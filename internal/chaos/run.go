@@ -6,8 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -32,6 +35,8 @@ type run struct {
 	store   *outlet.Store
 	outlet  string // its address
 	client  *client.Client
+	proxy   *proxy   // nil without
+	objects *objects // nil without
 	job     string
 	binary  string // that the job runs
 	args    []string
@@ -63,13 +68,12 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		binary: cfg.Binaries.Job, width: cfg.Parallelism,
 	}
 	r.mu.news = make(chan struct{})
-	r.cluster = newCluster(&r.cfg, folder)
 	cfg.Log("seed %d", cfg.Seed)
-	err = r.run(ctx)
+	err = r.run(ctx, folder)
 	r.report.finish(r)
 	if err != nil {
 		f := &Failure{Seed: cfg.Seed, Err: err, History: r.history[max(0, len(r.history)-12):], Logs: map[string]string{}}
-		for _, p := range r.cluster.all() {
+		for _, p := range r.processes() {
 			f.Logs[p.name] = p.out.String()
 		}
 		logs, _ := filepath.Glob(filepath.Join(folder, "tm*", "logs", "*"))
@@ -84,7 +88,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 }
 
 // run starts everything, makes faults, and ends everything.
-func (r *run) run(ctx context.Context) error {
+func (r *run) run(ctx context.Context, folder string) error {
 	// What serves the processes outlives them.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	var servers sync.WaitGroup
@@ -97,6 +101,19 @@ func (r *run) run(ctx context.Context) error {
 	}
 	r.outlet = l.Addr().String()
 	servers.Go(func() { r.store.Serve(serving, l) })
+	bucket := "file://" + filepath.Join(folder, "bucket")
+	if r.cfg.S3 {
+		if bucket, err = r.serveObjects(serving, &servers); err != nil {
+			return err
+		}
+	}
+	r.cluster = newCluster(&r.cfg, folder, bucket)
+	if r.cfg.Proxy {
+		const port = 9999
+		r.proxy = newProxy(append(r.cluster.nodes(), &node{name: "outlet", host: host(99), fixed: map[int]string{port: r.outlet}}))
+		r.outlet = net.JoinHostPort(host(99), strconv.Itoa(port))
+		servers.Go(func() { r.proxy.run(serving) })
+	}
 
 	running, stop := context.WithCancelCause(ctx)
 	g, running := errgroup.WithContext(running)
@@ -133,6 +150,30 @@ func (r *run) run(ctx context.Context) error {
 		err = nil
 	}
 	return err
+}
+
+// processes are those that there are, none before the cluster is made.
+func (r *run) processes() []*process {
+	if r.cluster == nil {
+		return nil
+	}
+	return r.cluster.all()
+}
+
+// serveObjects starts the S3 store and returns the bucket's URL.
+func (r *run) serveObjects(ctx context.Context, servers *sync.WaitGroup) (string, error) {
+	var err error
+	if r.objects, err = newObjects(r.cfg.Seed); err != nil {
+		return "", err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	server := &http.Server{Handler: r.objects, ErrorLog: log.New(io.Discard, "", 0)}
+	servers.Go(func() { _ = server.Serve(l) })
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	return "s3://" + objectsBucket + "/run?insecure=true&region=us-east-1&endpoint=" + l.Addr().String(), nil
 }
 
 var errOver = errors.New("the run is over")
