@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,11 +52,24 @@ type master struct {
 	failed    *pb.Error
 	// pace is called at every trigger.
 	pace func()
+
+	// submitted is the parallelism of the submitted graph, that of each attempt
+	// if 0; spread then says what a vertex has in an attempt.
+	submitted int
+	spread    func(v *pb.Vertex, parallelism int) int
+	// halts says, at each trigger, whether to rescale here, and hasty whether
+	// to do so without a word of what became of the checkpoint.
+	halts, hasty func() bool
+	halted       bool // by the last checkpoint
+	deployed     func()
+	running      func()
 }
 
 // testPatience is what workers of the next master have. Tests that set it run
 // alone.
 var testPatience time.Duration
+
+var errRescale = errors.New("the tasks have halted")
 
 var errCrash = errors.New("the attempt was cancelled on purpose")
 
@@ -66,7 +80,12 @@ func newMaster(t *testing.T, build func() (*graph.Graph, error), bucket blob.Buc
 func clone(m *pb.Manifest) *pb.Manifest { return proto.CloneOf(m) }
 
 func newMasterWith(t *testing.T, build func() (*graph.Graph, error), bucket blob.Bucket, workers, inline int, clk clock.Clock, change ...func(*Config)) *master {
-	m := &master{metrics: make(chan *pb.MetricsReport, 100), t: t, build: build, bucket: bucket, reports: make(chan sent, 1024), crash: func() bool { return false }, pace: func() {}}
+	no, nothing := func() bool { return false }, func() {}
+	m := &master{
+		metrics: make(chan *pb.MetricsReport, 100), t: t, build: build, bucket: bucket, reports: make(chan sent, 1024),
+		crash: no, pace: nothing, halts: no, hasty: no, deployed: nothing, running: nothing,
+		spread: func(_ *pb.Vertex, parallelism int) int { return parallelism },
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for i := range workers {
@@ -193,9 +212,24 @@ func (m *master) attempt(parallelism int) error {
 	if err != nil {
 		return err
 	}
-	if m.graph, err = graph.Plan(g, parallelism); err != nil {
+	if m.graph, err = graph.Plan(g, cmp.Or(m.submitted, parallelism)); err != nil {
 		return err
 	}
+	if m.submitted > 0 {
+		m.graph = proto.CloneOf(m.graph)
+		for _, v := range m.graph.GetVertices() {
+			v.Parallelism = uint32(m.spread(v, parallelism))
+		}
+	}
+	sources := 0
+	for _, v := range m.graph.GetVertices() {
+		if v.GetOperators()[0].GetSource() {
+			sources = int(v.GetParallelism())
+		}
+	}
+	keep := m.halted
+	m.halted = false
+	m.deployed()
 	slots := make([]uint32, parallelism)
 	for i := range slots {
 		slots[i] = uint32(i % len(m.workers))
@@ -204,7 +238,7 @@ func (m *master) attempt(parallelism int) error {
 		w.Handle(&pb.WorkerCommand{Epoch: m.epoch, Body: &pb.WorkerCommand_Deploy{Deploy: &pb.Deploy{
 			PlanHash: m.graph.GetPlanHash(), Graph: m.graph, Workers: m.address, SlotWorker: slots, Self: uint32(i),
 			RestoreCheckpoint: m.complete.GetCheckpointId(), Restore: m.complete.GetOperators(), Lineage: "job",
-			StatePrefix: checkpoint.StatePrefix("job", m.epoch), RestoreGraph: m.complete.GetGraph(),
+			StatePrefix: checkpoint.StatePrefix("job", m.epoch), RestoreGraph: m.complete.GetGraph(), KeepState: keep,
 		}}})
 	}
 	start, err := m.roles()
@@ -215,11 +249,17 @@ func (m *master) attempt(parallelism int) error {
 	if err := m.await(len(m.workers), func(r sent) bool { return r.GetRunning() != nil }); err != nil {
 		return err
 	}
+	m.running()
 	for {
 		// Only workers that have slots have sources.
-		last := len(m.exhausted) == min(parallelism, len(m.workers))
+		last := len(m.exhausted) == min(sources, len(m.workers))
+		m.halted = !last && m.halts()
 		if err := m.checkpoint(last); err != nil {
+			m.halted = false
 			return err
+		}
+		if m.halted {
+			return errRescale
 		}
 		if last {
 			m.all(&pb.WorkerCommand{Body: &pb.WorkerCommand_Finish{Finish: &pb.FinishTasks{}}})
@@ -280,7 +320,7 @@ func (m *master) checkpoint(last bool) error {
 	m.id++
 	m.pace()
 	man := &pb.Manifest{CheckpointId: m.id, Epoch: m.epoch, Graph: m.graph, Savepoint: m.savepoint}
-	cmd := &pb.TriggerCheckpoint{CheckpointId: m.id, Terminal: last, Savepoint: m.savepoint, Full: m.savepoint}
+	cmd := &pb.TriggerCheckpoint{CheckpointId: m.id, Terminal: last, Savepoint: m.savepoint, Full: m.savepoint, Halt: m.halted}
 	if m.savepoint {
 		cmd.StatePrefix = fmt.Sprintf("savepoints/%d/state-", m.id)
 	}
@@ -305,6 +345,9 @@ func (m *master) checkpoint(last bool) error {
 	}
 	if m.crash() {
 		return errCrash
+	}
+	if m.halted && m.hasty() {
+		return nil
 	}
 	m.all(&pb.WorkerCommand{Body: &pb.WorkerCommand_Completed{Completed: &pb.CheckpointCompleted{CheckpointId: m.id}}})
 	commits := 0
