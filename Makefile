@@ -84,6 +84,19 @@ bench-reliability: build ## checkpoints, backpressure, recovery and rescaling of
 	$(GO) build -trimpath -o $(BIN)/accounts ./bench/reliability/accounts
 	$(GO) run ./bench/reliability $(RELIABILITYFLAGS)
 
+KILLS    ?= 200
+DURATION ?= 0s
+SEED     ?= 0
+CHAOSFLAGS ?= -mixed
+
+.PHONY: chaos
+chaos: ## real processes, broken at random, every commit checked (KILLS=200 DURATION=0s SEED=0 CHAOSFLAGS=-mixed)
+	$(GO) run ./internal/chaos/main -kills $(KILLS) -duration $(DURATION) -seed $(SEED) -json chaos.json $(CHAOSFLAGS)
+
+.PHONY: chaos-controls
+chaos-controls: ## each planted bug must be found by a run of its own (10 min)
+	$(GO) run ./internal/chaos/main -controls -quiet
+
 .PHONY: cover
 cover: ## test coverage, as coverage.html
 	$(GO) test -coverprofile=coverage.out ./...
@@ -91,4 +104,4 @@ cover: ## test coverage, as coverage.html
 
 .PHONY: clean
 clean: ## what make made
-	rm -rf $(BIN) coverage.out coverage.html bench.txt
+	rm -rf $(BIN) coverage.out coverage.html bench.txt chaos.json

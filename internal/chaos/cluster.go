@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -167,11 +168,15 @@ func (c *cluster) arm(spec string) error {
 	return os.Rename(temporary, c.points)
 }
 
-// disarm removes it and says whether a point has killed or stopped a process.
-func (c *cluster) disarm() (fired bool) {
+// disarm removes it and says whether, and when, a point has killed or stopped a
+// process.
+func (c *cluster) disarm() (at time.Time, fired bool) {
 	_ = os.Remove(c.points)
-	_, err := os.Stat(c.points + ".fired")
-	return err == nil
+	var s syscall.Stat_t
+	if err := syscall.Stat(c.points+".fired", &s); err != nil {
+		return at, false
+	}
+	return time.Unix(s.Ctim.Unix()), true // when it was renamed
 }
 
 func (c *cluster) fired() bool {

@@ -62,6 +62,9 @@ func (r *run) fault(ctx context.Context, n int, step Step) error {
 	if heal != nil {
 		once = heal()
 	}
+	if fired := r.firedAt; !fired.IsZero() {
+		at, r.firedAt = fired, time.Time{} // armed is not yet broken
+	}
 	if once != nil {
 		return fmt.Errorf("fault %d, %s: heal: %w", n, k, once)
 	}
@@ -255,6 +258,7 @@ func (r *run) failpoint(ctx context.Context, step Step) (string, func() error, e
 		}
 		if !r.cluster.fired() {
 			if pid, err := r.worker(ctx, r.cluster.tms[0]); err == nil {
+				r.firedAt = time.Now()
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
@@ -272,7 +276,8 @@ func (r *run) failpoint(ctx context.Context, step Step) (string, func() error, e
 			}
 			r.goOn()
 		}
-		if r.cluster.disarm() {
+		if at, fired := r.cluster.disarm(); fired {
+			r.firedAt = at
 			r.report.Fired[name]++
 		}
 		r.goOn()

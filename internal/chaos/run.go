@@ -23,6 +23,8 @@ import (
 	"github.com/millrace/millrace/internal/chaos/ledger"
 	"github.com/millrace/millrace/internal/chaos/outlet"
 	"github.com/millrace/millrace/stream/client"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // run is one run under way.
@@ -44,6 +46,7 @@ type run struct {
 	report  *Report
 	began   time.Time
 	history []string
+	firedAt time.Time // when the failpoint under way did its work
 
 	mu struct {
 		sync.Mutex
@@ -118,7 +121,11 @@ func (r *run) run(ctx context.Context, folder string) error {
 	running, stop := context.WithCancelCause(ctx)
 	g, running := errgroup.WithContext(running)
 	g.Go(func() error { return r.cluster.jm.run(running) })
-	r.audit = newAuditor(ledger.NewChecker(r.script(), r.cfg.Shards))
+	checker := ledger.NewChecker(r.script(), r.cfg.Shards)
+	if r.cfg.Stream {
+		checker.Loosen()
+	}
+	r.audit = newAuditor(checker)
 	g.Go(func() error { r.audit.run(running); return nil })
 	g.Go(func() error {
 		select {
@@ -315,6 +322,32 @@ func (r *run) openStreams(ctx context.Context, g *errgroup.Group) error {
 			})
 		})
 	}
+	if !r.cfg.Stream {
+		return nil
+	}
+	return r.watchOutput(ctx, g)
+}
+
+// watchOutput reads the stream that the job writes: each answer of a shard is
+// taken as a commit.
+func (r *run) watchOutput(ctx context.Context, g *errgroup.Group) error {
+	var described *pb.Stream
+	err := eventually(ctx, r.cfg.Patience, "the output stream is there", func() (bool, string) {
+		var err error
+		described, err = r.client.Describe(ctx, outputStream)
+		return err == nil, fmt.Sprint(err)
+	})
+	if err != nil {
+		return err
+	}
+	for _, sh := range described.GetShards() {
+		shard := client.Shard{Stream: described.GetName(), Generation: described.GetGeneration(), Index: sh.GetIndex()}
+		g.Go(func() error {
+			return readShard(ctx, r.client, shard, func(data [][]byte) {
+				r.visible(outlet.Batch{Parts: data})
+			})
+		})
+	}
 	return nil
 }
 
@@ -430,6 +463,9 @@ func (r *run) end(ctx context.Context) error {
 	})
 	if verdict != nil {
 		return verdict
+	}
+	if err := r.garbage(ctx); err != nil {
+		return err
 	}
 	for _, p := range r.cluster.all() {
 		for _, e := range p.exits() {

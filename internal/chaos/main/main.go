@@ -30,7 +30,8 @@ func run() int {
 	flag.BoolVar(&cfg.S3, "s3", false, "bucket in a store that fails at random")
 	flag.BoolVar(&cfg.Proxy, "proxy", false, "cut connections between processes")
 	flag.DurationVar(&cfg.Checkpoint, "checkpoint", 0, "time between checkpoints")
-	each := flag.Int("each", 100, "faults in one cluster; then a new one begins, in turn with other variants")
+	each := flag.Int("each", 100, "faults in one cluster; then a new one begins")
+	mixed := flag.Bool("mixed", false, "clusters take turns: proxy, failing store, stream, tiered state")
 	kinds := flag.String("kinds", "", "kinds of faults, separated by commas; all without it")
 	tiered := flag.Bool("tiered", false, "state beyond memory")
 	out := flag.String("json", "", "file for the figures")
@@ -62,7 +63,7 @@ func run() int {
 	if *tiered {
 		cfg.Run = append(cfg.Run, "-D", "state.backend.type=tiered")
 	}
-	total, err := chaos.Long(ctx, ".", cfg, *kills, *each, *duration)
+	total, err := chaos.Long(ctx, ".", cfg, *kills, *each, *duration, *mixed)
 	if total != nil {
 		total.Print(os.Stdout)
 		if *out != "" {
