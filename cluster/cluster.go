@@ -74,6 +74,7 @@ type Cluster struct {
 	list    *memberlist.Memberlist
 	node    string // memberlist's name of this member
 	changed chan struct{}
+	hurry   chan struct{}
 	mu      struct {
 		sync.Mutex
 		self Member
@@ -104,7 +105,7 @@ func join(config Config) (*Cluster, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Cluster{config: config, changed: make(chan struct{}, 1)}
+	c := &Cluster{config: config, changed: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
 	c.mu.nodes = map[string]Member{}
 	c.mu.self = Member{Name: config.Name, Role: config.Role, Meta: config.Meta}
 	if _, err := c.encodeSelf(); err != nil {
@@ -213,8 +214,9 @@ func (c *Cluster) Run(ctx context.Context) error {
 	defer tick.Stop()
 	failed := ""
 	answered := map[string]time.Time{}
+	seeds := c.missing(answered)
 	for {
-		for _, seed := range c.missing(answered) {
+		for _, seed := range seeds {
 			_, err := c.list.Join([]string{seed})
 			if err == nil {
 				failed, answered[seed] = "", time.Now()
@@ -230,7 +232,19 @@ func (c *Cluster) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			seeds = c.missing(answered)
+		case <-c.hurry:
+			seeds = c.seeds()
 		}
+	}
+}
+
+// Hurry has Run join all seeds at once, members or not: one that does not answer
+// may have begun anew, which gossip tells only when it has given the old one up.
+func (c *Cluster) Hurry() {
+	select {
+	case c.hurry <- struct{}{}:
+	default:
 	}
 }
 

@@ -147,6 +147,26 @@ func TestRestartedSeedFindsAllOthers(t *testing.T) {
 	}
 }
 
+// A seed that begins anew at once is found before gossip has given up what it was.
+func TestHurryFindsASeedThatBeganAnew(t *testing.T) {
+	jm := start(t, Config{Name: "jm-1", Role: JobManager, Meta: Meta{LeaderEpoch: 1}})
+	address := jm.GossipAddress()
+	tm := start(t, Config{Name: "tm", Role: TaskManager, Seeds: []string{address}})
+	await(t, tm, 10*time.Second, sees("jm-1", "tm"))
+	if err := jm.abandon(); err != nil {
+		t.Fatal(err)
+	}
+	start(t, Config{Name: "jm-2", Role: JobManager, Bind: address, Meta: Meta{LeaderEpoch: 2}})
+	tm.Hurry()
+	took := await(t, tm, 10*time.Second, func(all []Member) bool { return slices.Contains(names(all), "jm-2") })
+	if !slices.Contains(names(tm.Members()), "jm-1") {
+		t.Errorf("the new leader was seen after %v, only when the old one was given up", took)
+	}
+	if m, ok := tm.Leader(); !ok || m.Name != "jm-2" {
+		t.Errorf("leader %v, want jm-2", m)
+	}
+}
+
 // One of two seeds is away for good: the other one is enough, and the way back
 // stays open.
 func TestASeedThatIsMissingIsTriedAgain(t *testing.T) {

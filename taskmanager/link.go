@@ -168,6 +168,9 @@ func (t *TaskManager) stayAttached(ctx context.Context, members *cluster.Cluster
 			if time.Since(began) > 4*lastRetry {
 				retry, said = firstRetry, ""
 			}
+			if members != nil {
+				members.Hurry() // the next leader may be where the last one was
+			}
 			if text := err.Error(); text != said {
 				said = text // say it once, not at every try
 				t.config.Log.Warn("no job manager attached, trying again", "address", address, "error", err)
