@@ -85,6 +85,16 @@ func (m *Merger) Merge(ctx context.Context, chain []*pb.RunRef, delta Run, full 
 		}
 		readers = append(readers, r)
 	}
+	for _, r := range readers {
+		// A run that hides all that is older hides what is not merged, too.
+		full = full || r.full && r.first <= m.First && r.last >= m.Last
+	}
+	for _, r := range readers {
+		if !full && (r.full || len(r.drops) > 0) && (r.first > m.First || r.last < m.Last) {
+			return Run{}, fmt.Errorf("compact: run %s hides what is older for key groups %d to %d only: it can be merged to a full run of %d to %d, to no other",
+				r.object, r.first, r.last, m.First, m.Last)
+		}
+	}
 	merged := Merge(readers)
 	merged.keep = !full
 	h := header{groups: m.Groups, first: m.First, last: m.Last, full: full, names: merged.names}

@@ -49,6 +49,7 @@ type collector struct {
 	chains     map[place][]*pb.RunRef
 	collecting map[uint64]*collecting
 	floor      uint64
+	merges     merges
 }
 
 // collecting is a checkpoint under way.
@@ -67,6 +68,7 @@ func newCollector(a *attempt) *collector {
 	return &collector{
 		a: a, events: make(chan func(context.Context), collectQueue), orders: make(chan func(context.Context), collectQueue),
 		chains: make(map[place][]*pb.RunRef), collecting: make(map[uint64]*collecting),
+		merges: merges{ready: make(map[place]*merged), live: make(map[place]live)},
 	}
 }
 
@@ -144,7 +146,11 @@ func (c *collector) completed(id uint64) {
 		for _, t := range c.a.tasks {
 			t.Completed(id)
 		}
+		c.settleMerges()
+		c.merges.last = checkpoint.ID(id)
+		c.merges.rest = max(c.merges.rest-1, 0)
 		c.keepCopies()
+		c.beginMerge()
 	})
 }
 
@@ -259,21 +265,24 @@ func (c *collector) ack(ctx context.Context, k *collecting) (*pb.CheckpointAck, 
 // own, and what of it is not in an object yet.
 func (c *collector) runs(ctx context.Context, t *pb.TriggerCheckpoint, at place, op *task.OperatorCheckpoint, groups keygroup.Range) (out []*pb.RunRef, fresh []piece, err error) {
 	chain, run := c.chains[at], op.Run
-	if op.Full {
+	switch {
+	case op.Full:
 		chain = nil
-	}
-	from, merge := choose(chain, groups, run, op.StateBytes)
-	if t.GetFull() {
-		from, merge = 0, len(chain) > 0
-	}
-	if merge {
+	case t.GetFull() && len(chain) > 0:
 		m := snapshot.Merger{Opener: c.a.opener(), Scratch: c.a.w.scratch(), Groups: groups.N, First: groups.First, Last: groups.Last}
-		if run, err = m.Merge(ctx, chain[from:], run, from == 0); err != nil {
+		if run, err = m.Merge(ctx, chain, run, true); err != nil {
 			return nil, nil, err
 		}
-		chain = chain[:from]
+		chain = nil
+	default:
+		chain, fresh = c.merges.put(at, chain)
 	}
+	c.merges.note(at, groups, op.StateBytes, op.Full || t.GetFull(), run)
 	for _, ref := range chain {
+		if len(fresh) > 0 && ref == fresh[0].ref {
+			out = append(out, ref) // what was merged is its own already
+			continue
+		}
 		ref = proto.CloneOf(ref)
 		out = append(out, ref)
 		if ref.GetObject() == "" {
@@ -287,19 +296,6 @@ func (c *collector) runs(ctx context.Context, t *pb.TriggerCheckpoint, at place,
 		fresh = append(fresh, piece{ref, run})
 	}
 	return out, fresh, nil
-}
-
-// choose says which runs of a chain to merge with the newest. Of a run that
-// speaks for more key groups than the chain does, its share counts.
-func choose(chain []*pb.RunRef, groups keygroup.Range, run snapshot.Run, live uint64) (from int, merge bool) {
-	sizes := make([]uint64, 0, len(chain)+1)
-	for _, ref := range chain {
-		sizes = append(sizes, shareOf(ref, groups))
-	}
-	if !run.Empty() {
-		sizes = append(sizes, uint64(run.Size()))
-	}
-	return snapshot.Choose(sizes, live)
 }
 
 // Uploads are tried this often, with a pause that doubles.
@@ -323,21 +319,8 @@ func (c *collector) write(ctx context.Context, t *pb.TriggerCheckpoint, pieces [
 		}
 		return io.MultiReader(parts...)
 	}
-	pause := uploadPause
-	for try := 1; ; try++ {
-		err := c.a.w.cfg.Bucket.Put(ctx, key, body(), size)
-		if err == nil {
-			break
-		}
-		if try == uploadTries || ctx.Err() != nil {
-			return failf("bucket-unavailable", "write %s, %d tries: %w", key, try, err)
-		}
-		c.a.w.cfg.Log.Warn("state was not written; trying again", "object", key, "try", try, "error", err)
-		c.a.pause(ctx, pause)
-		pause *= 2
-	}
-	if c.a.w.copies != nil {
-		c.a.w.copies.write(ctx, c.a.w.cfg.Bucket, key, body)
+	if err := c.upload(ctx, key, body, size); err != nil {
+		return err
 	}
 	for _, p := range pieces {
 		_ = p.run.Close() // a file without a name: nothing is lost
@@ -346,9 +329,10 @@ func (c *collector) write(ctx context.Context, t *pb.TriggerCheckpoint, pieces [
 }
 
 // keepCopies removes the copies of what no checkpoint needs: neither the last
-// completed one nor one under way.
+// completed one nor one under way. It waits for the end of a merge, whose copy has
+// no name yet.
 func (c *collector) keepCopies() {
-	if c.a.w.copies == nil {
+	if c.a.w.copies == nil || c.merges.running {
 		return
 	}
 	objects := make(map[string]bool)
@@ -362,6 +346,9 @@ func (c *collector) keepCopies() {
 	name(c.chains)
 	for _, k := range c.collecting {
 		name(k.chains)
+	}
+	for _, m := range c.merges.ready {
+		objects[m.ref.GetObject()] = true
 	}
 	c.a.w.copies.keep(objects)
 }

@@ -28,8 +28,8 @@ const (
 // There is at most what the last completed checkpoint and the one under way
 // name. The folder outlives the worker; one worker at a time uses it.
 //
-// write and keep belong to the collector's goroutine; Copy and Spoiled may be
-// called from any.
+// keep belongs to the collector's goroutine; the others may be called from any,
+// write from one at a time for an object.
 type copies struct {
 	folder string
 	log    *slog.Logger

@@ -216,3 +216,37 @@ func TestACopyOfAFileIsALink(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A job of many checkpoints keeps its chains short; what was merged beside them
+// is named by later ones, and everything that a manifest names is there.
+func TestChainsAreMergedBesideCheckpoints(t *testing.T) {
+	for _, inline := range []int{0, 1} {
+		src, out := &feed{n: 6000}, newLedger()
+		b := blob.NewMemory()
+		m := newMasterWith(t, job(t, src, out), b, 1, inline, clock.System, inFolder(t.TempDir()))
+		longest, merged := 0, map[string]bool{}
+		m.pace = func() {
+			src.raise(40)
+			for _, object := range manifest.Objects(m.complete) {
+				if _, _, err := b.Get(context.Background(), object, 0, 1); err != nil {
+					t.Error(err)
+				}
+				if strings.Count(object, "-") == 3 {
+					merged[object] = true
+				}
+			}
+			for _, s := range m.complete.GetOperators() {
+				longest = max(longest, len(s.GetRuns()))
+			}
+		}
+		m.live(rand.New(rand.NewPCG(1, 1)), 2, 2)
+		m.stop()
+		if diff := cmp.Diff(wanted(src.n), out.committed()); diff != "" {
+			t.Error(diff)
+		}
+		t.Logf("%d checkpoints, longest chain %d, %d merged objects", m.id, longest, len(merged))
+		if longest < 16 || longest > 40 || (len(merged) > 0) != (inline == 1) {
+			t.Errorf("%d checkpoints, longest chain %d, merged objects %v", m.id, longest, merged)
+		}
+	}
+}

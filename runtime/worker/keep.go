@@ -56,10 +56,6 @@ func rescale(vertices []*graph.Vertex, deployed *pb.JobGraph) error {
 //
 // ok is false if the order is not known.
 func joinChains(chains [][]*pb.RunRef, mine keygroup.Range) (joined []*pb.RunRef, ok bool) {
-	type identity struct { // not where it lies: an inline run may move to an object
-		checkpoint, length uint64
-		first, last, crc   uint32
-	}
 	seen := make(map[identity]bool)
 	dated := true
 	for _, chain := range chains {
@@ -68,7 +64,7 @@ func joinChains(chains [][]*pb.RunRef, mine keygroup.Range) (joined []*pb.RunRef
 				continue
 			}
 			dated = dated && r.GetCheckpoint() > 0
-			id := identity{r.GetCheckpoint(), r.GetLength(), r.GetKeyGroupFirst(), r.GetKeyGroupLast(), r.GetCrc32C()}
+			id := identityOf(r)
 			if len(chains) > 1 && seen[id] {
 				continue
 			}
@@ -81,11 +77,4 @@ func joinChains(chains [][]*pb.RunRef, mine keygroup.Range) (joined []*pb.RunRef
 	}
 	slices.SortStableFunc(joined, func(x, y *pb.RunRef) int { return cmp.Compare(x.GetCheckpoint(), y.GetCheckpoint()) })
 	return joined, dated
-}
-
-// shareOf estimates how much of a run is of some key groups.
-func shareOf(r *pb.RunRef, mine keygroup.Range) uint64 {
-	first, last := int(r.GetKeyGroupFirst()), int(r.GetKeyGroupLast())
-	share := min(last, mine.Last) - max(first, mine.First) + 1
-	return r.GetLength() / uint64(last-first+1) * uint64(max(share, 0))
 }

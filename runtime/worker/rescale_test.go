@@ -328,8 +328,4 @@ func TestChainsAreJoinedInTheOrderOfTheirCheckpoints(t *testing.T) {
 	if joined, ok := joinChains([][]*pb.RunRef{{run(0, 0, 3), run(0, 4, 7)}}, keygroup.Range{First: 4, Last: 7, N: 8}); !ok || len(joined) != 1 {
 		t.Errorf("one chain: %v, %v", joined, ok)
 	}
-	mine := keygroup.Range{First: 4, Last: 5, N: 8}
-	if got := shareOf(run(1, 0, 7), mine); got != 24 {
-		t.Errorf("share of 2 in 8 key groups of 100 bytes: %d", got)
-	}
 }
