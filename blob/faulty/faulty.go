@@ -4,10 +4,11 @@
 // Rules are decided by operation number, kind, key and a seeded chance: the
 // same calls in the same order meet the same faults. All methods are safe for
 // concurrent use; the wrapper starts no goroutine. It never changes what an
-// operation reads or writes.
+// operation writes, and what one reads only where a rule says so.
 package faulty
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,12 @@ const (
 	Slow
 	// LoseReply: it happens and returns an error all the same.
 	LoseReply
+	// CutShort: a Get gives half of what there is and an Open ends half-way,
+	// without an error, as where a connection ends early. Others Fail.
+	CutShort
+	// FlipBit: a Get or an Open has one bit in the middle turned over. Others
+	// Fail.
+	FlipBit
 )
 
 // Rule says which operations meet which fault. The first rule that matches
@@ -64,6 +71,8 @@ type Rule struct {
 	// Nth, when set, hits only the n-th operation that the rule is about,
 	// counting from 1. After hits all that come later than that many.
 	Nth, After uint64
+	// Sticky: once it has hit a key, it hits every later operation on that key.
+	Sticky bool
 	// Chance is the probability of a hit where Nth is zero; zero means always.
 	Chance float64
 	Kind   Kind
@@ -80,10 +89,18 @@ type Bucket struct {
 		sync.Mutex
 		rules []Rule
 		seen  []uint64 // operations that each rule was about
+		stuck []string // the key that each sticky rule has hit
 		rand  *rand.Rand
 		ops   uint64
 		hits  uint64
+		first Hit
 	}
+}
+
+// Hit is an operation that met a fault.
+type Hit struct {
+	Op  string
+	Key string
 }
 
 // New wraps a bucket.
@@ -100,6 +117,23 @@ func (f *Bucket) Set(rules ...Rule) {
 	defer f.mu.Unlock()
 	f.mu.rules = rules
 	f.mu.seen = make([]uint64, len(rules))
+	f.mu.stuck = make([]string, len(rules))
+	f.mu.first = Hit{}
+}
+
+// Heal lets all operations pass from now on. First stays as it is.
+func (f *Bucket) Heal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.rules = nil
+}
+
+// First is the first operation that met a fault since Set; false where none
+// did.
+func (f *Bucket) First() (Hit, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.first, f.mu.first != Hit{}
 }
 
 // Counts returns how many operations came and how many of them met a fault.
@@ -110,7 +144,7 @@ func (f *Bucket) Counts() (operations, faults uint64) {
 }
 
 // decide finds the rule that hits an operation.
-func (f *Bucket) decide(op Op, key string) (Rule, bool) {
+func (f *Bucket) decide(op Op, name, key string) (Rule, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.mu.ops++
@@ -120,21 +154,27 @@ func (f *Bucket) decide(op Op, key string) (Rule, bool) {
 		}
 		f.mu.seen[i]++
 		n := f.mu.seen[i]
-		if r.Nth != 0 && n != r.Nth || n <= r.After {
+		stuck := r.Sticky && key != "" && f.mu.stuck[i] == key
+		if !stuck && (r.Nth != 0 && n != r.Nth || n <= r.After) {
 			continue
 		}
 		if r.Nth == 0 && r.Chance != 0 && f.mu.rand.Float64() >= r.Chance {
 			continue
 		}
 		f.mu.hits++
+		f.mu.stuck[i] = key
+		if f.mu.first == (Hit{}) {
+			f.mu.first = Hit{name, key}
+		}
 		return r, true
 	}
 	return Rule{}, false
 }
 
-// do runs an operation through the rules.
-func (f *Bucket) do(ctx context.Context, op Op, name, key string, operation func() error) error {
-	r, hit := f.decide(op, key)
+// do runs an operation through the rules. damage, where it is not nil, spoils
+// what the operation has read.
+func (f *Bucket) do(ctx context.Context, op Op, name, key string, operation func() error, damage func(Kind)) error {
+	r, hit := f.decide(op, name, key)
 	if !hit {
 		return operation()
 	}
@@ -157,6 +197,14 @@ func (f *Bucket) do(ctx context.Context, op Op, name, key string, operation func
 			return err
 		}
 		return fmt.Errorf("%s %s: reply lost: %w", name, key, fault)
+	case CutShort, FlipBit:
+		if damage != nil {
+			err := operation()
+			if err == nil {
+				damage(r.Kind)
+			}
+			return err
+		}
 	}
 	return fmt.Errorf("%s %s: %w", name, key, fault)
 }
@@ -166,7 +214,7 @@ func (f *Bucket) Get(ctx context.Context, key string, offset, length int64) (dat
 	err = f.do(ctx, Get, "get", key, func() (err error) {
 		data, v, err = f.Bucket.Get(ctx, key, offset, length)
 		return err
-	})
+	}, func(kind Kind) { data = spoil(kind, data) })
 	if err != nil {
 		return nil, "", err
 	}
@@ -178,6 +226,9 @@ func (f *Bucket) Open(ctx context.Context, key string) (r io.ReadCloser, size in
 	err = f.do(ctx, Open, "open", key, func() (err error) {
 		r, size, err = f.Bucket.Open(ctx, key)
 		return err
+	}, func(kind Kind) {
+		data, readErr := io.ReadAll(r)
+		r = &spoiled{Reader: bytes.NewReader(spoil(kind, data)), closer: r, err: readErr}
 	})
 	if err != nil {
 		if r != nil {
@@ -190,7 +241,7 @@ func (f *Bucket) Open(ctx context.Context, key string) (r io.ReadCloser, size in
 
 // Put implements blob.Bucket.
 func (f *Bucket) Put(ctx context.Context, key string, r io.Reader, size int64) error {
-	return f.do(ctx, Put, "put", key, func() error { return f.Bucket.Put(ctx, key, r, size) })
+	return f.do(ctx, Put, "put", key, func() error { return f.Bucket.Put(ctx, key, r, size) }, nil)
 }
 
 // PutIfAbsent implements blob.Bucket.
@@ -198,7 +249,7 @@ func (f *Bucket) PutIfAbsent(ctx context.Context, key string, data []byte) (v bl
 	err = f.do(ctx, PutIfAbsent, "put if absent", key, func() (err error) {
 		v, err = f.Bucket.PutIfAbsent(ctx, key, data)
 		return err
-	})
+	}, nil)
 	if err != nil {
 		return "", err
 	}
@@ -210,7 +261,7 @@ func (f *Bucket) CompareAndSwap(ctx context.Context, key string, old blob.Versio
 	err = f.do(ctx, CompareAndSwap, "compare and swap", key, func() (err error) {
 		v, err = f.Bucket.CompareAndSwap(ctx, key, old, data)
 		return err
-	})
+	}, nil)
 	if err != nil {
 		return "", err
 	}
@@ -219,10 +270,39 @@ func (f *Bucket) CompareAndSwap(ctx context.Context, key string, old blob.Versio
 
 // List implements blob.Bucket.
 func (f *Bucket) List(ctx context.Context, prefix string, visit func(blob.Info) error) error {
-	return f.do(ctx, List, "list", prefix, func() error { return f.Bucket.List(ctx, prefix, visit) })
+	return f.do(ctx, List, "list", prefix, func() error { return f.Bucket.List(ctx, prefix, visit) }, nil)
 }
 
 // Delete implements blob.Bucket.
 func (f *Bucket) Delete(ctx context.Context, key string) error {
-	return f.do(ctx, Delete, "delete", key, func() error { return f.Bucket.Delete(ctx, key) })
+	return f.do(ctx, Delete, "delete", key, func() error { return f.Bucket.Delete(ctx, key) }, nil)
 }
+
+// spoil is a damaged copy of what was read.
+func spoil(kind Kind, data []byte) []byte {
+	if kind == CutShort {
+		return bytes.Clone(data[:len(data)/2])
+	}
+	data = bytes.Clone(data)
+	if len(data) > 0 {
+		data[len(data)/2] ^= 1
+	}
+	return data
+}
+
+// spoiled reads what spoil made, then what reading the object said.
+type spoiled struct {
+	io.Reader
+	closer io.Closer
+	err    error
+}
+
+func (s *spoiled) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err == io.EOF && s.err != nil {
+		err = s.err
+	}
+	return n, err
+}
+
+func (s *spoiled) Close() error { return s.closer.Close() }
