@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/blob"
-	"github.com/millrace/millrace/checkpoint/manifest"
 	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/job"
 	"github.com/millrace/millrace/runtime/graph"
@@ -103,7 +102,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	master, err := job.New(job.Config{EpochFloor: floorOf(ctx, cfg), Record: &pb.JobRecord{Submitted: &pb.JobSubmitted{
+	master, err := job.New(job.Config{Record: &pb.JobRecord{Submitted: &pb.JobSubmitted{
 		JobId: cfg.JobID, Name: plan.GetName(), Graph: plan, RestoreManifest: cfg.Restore,
 		AllowUnmatchedState: cfg.AllowUnmatched, SubmittedMs: cfg.Clock.Now().UnixMilli(),
 	}}})
@@ -121,20 +120,6 @@ func Run(ctx context.Context, cfg Config) error {
 	err = d.run(ctx)
 	stop()
 	return errors.Join(err, d.await(), group.Wait())
-}
-
-// floorOf is the epoch that wrote the savepoint to start from: the job goes on
-// with its lineage, in which epochs rise. One that cannot be read is the
-// master's to complain of.
-func floorOf(ctx context.Context, cfg Config) uint64 {
-	if cfg.Restore == "" {
-		return 0
-	}
-	m, err := manifest.Read(ctx, cfg.Bucket, cfg.Restore)
-	if err != nil {
-		return 0
-	}
-	return m.GetEpoch()
 }
 
 // Bounds of the driver's queues. The master has a handful of requests to the
