@@ -242,7 +242,7 @@ func TestAnOpenedRunSeesEveryFlippedBit(t *testing.T) {
 	run := large(t, 2)
 	good := drain(t, open(t, run, 0, 1))
 	rng := rand.New(rand.NewPCG(seed, 8))
-	for i := range 40 {
+	for i := range 150 {
 		b := blob.NewMemory()
 		bad := Run{Bytes: bytes.Clone(run.Bytes)}
 		at := rng.IntN(len(bad.Bytes))
