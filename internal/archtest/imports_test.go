@@ -35,7 +35,7 @@ var rooms = []room{
 	{"taskmanager/...", []string{"stream", "cluster", "blob", "proto"}},
 	{"jobmanager/...", []string{"job", "checkpoint", "stream", "cluster", "blob", "api", "proto"}},
 	{"examples/...", []string{"sdk", "connector"}},
-	{"internal/chaos/...", []string{"sdk", "connector", "stream", "blob", "proto"}},
+	{"internal/chaos/...", []string{"sdk", "connector", "stream", "checkpoint", "blob", "proto"}},
 	{"internal/...", []string{"proto"}},
 	{"cmd/...", []string{"*"}},
 	{"bench/...", []string{"*"}},
