@@ -51,6 +51,9 @@ type Config struct {
 	// SnapshotMemory bounds what one subtask's snapshot holds in memory, where
 	// there is a LocalDir: 32 MiB if 0.
 	SnapshotMemory int
+
+	// unmerged leaves chains as they are, for tests that count reads.
+	unmerged bool
 }
 
 // Validate says what is missing.

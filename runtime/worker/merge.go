@@ -160,7 +160,7 @@ func (c *collector) discard(object string) {
 // beginMerge starts the next merge that is due.
 func (c *collector) beginMerge() {
 	m := &c.merges
-	if m.running || m.rest > 0 {
+	if m.running || m.rest > 0 || c.a.w.cfg.unmerged {
 		return
 	}
 	places := slices.SortedFunc(maps.Keys(m.live), func(a, b place) int {

@@ -254,7 +254,7 @@ func TestKeptStateIsNeitherReadNorWrittenAgain(t *testing.T) {
 	} {
 		src, out := &feed{n: 4000}, newLedger()
 		b := &countingBucket{Bucket: blob.NewMemory(), gets: map[string]int{}}
-		m := newMaster(t, fullJob(t, src, out), b, c.workers, 1)
+		m := newMasterWith(t, fullJob(t, src, out), b, c.workers, 1, clock.System, func(cfg *Config) { cfg.unmerged = true })
 		src.raise(2000) // about every key
 		m.submitted = 1
 		step, first := 0, true
