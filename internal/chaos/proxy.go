@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -69,11 +70,20 @@ func (p *proxy) run(ctx context.Context) {
 	for _, n := range p.nodes {
 		open[n] = map[string]func(){}
 	}
-	tick := time.NewTicker(15 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+	var before []socket
 	for ctx.Err() == nil {
-		for _, n := range p.nodes {
-			p.follow(ctx, n, open[n])
+		// The process table is looked at only when something has changed.
+		if now := append(sockets("tcp", true), sockets("udp", false)...); !slices.Equal(before, now) {
+			settled := true
+			for _, n := range p.nodes {
+				settled = p.follow(ctx, n, open[n], now) && settled
+			}
+			before = nil
+			if settled {
+				before = now
+			}
 		}
 		select {
 		case <-tick.C:
@@ -89,22 +99,18 @@ func (p *proxy) run(ctx context.Context) {
 	}
 }
 
-// follow makes a node's listeners those that its processes have.
-func (p *proxy) follow(ctx context.Context, n *node, open map[string]func()) {
+// follow makes a node's listeners those that its processes have; false if one
+// could not be opened yet.
+func (p *proxy) follow(ctx context.Context, n *node, open map[string]func(), now []socket) bool {
 	want := map[string]string{}
 	for port, to := range n.fixed {
 		want["tcp "+strconv.Itoa(port)] = to
 	}
 	if n.pids != nil {
 		inodes := socketsOf(n.pids())
-		for _, s := range sockets("tcp") {
-			if s.listening && s.host == "127.0.0.1" && inodes[s.inode] {
-				want["tcp "+strconv.Itoa(s.port)] = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
-			}
-		}
-		for _, s := range sockets("udp") {
+		for _, s := range now {
 			if s.host == "127.0.0.1" && inodes[s.inode] {
-				want["udp "+strconv.Itoa(s.port)] = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+				want[s.network+" "+strconv.Itoa(s.port)] = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
 			}
 		}
 	}
@@ -131,6 +137,7 @@ func (p *proxy) follow(ctx context.Context, n *node, open map[string]func()) {
 			open[what] = end
 		}
 	}
+	return len(open) == len(want)
 }
 
 func (p *proxy) listen(ctx context.Context, n *node, at, to string) (func(), error) {
@@ -153,7 +160,10 @@ func (p *proxy) listen(ctx context.Context, n *node, at, to string) (func(), err
 // relay carries one connection until one side ends it.
 func (p *proxy) relay(ctx context.Context, n *node, conn net.Conn, to string) {
 	defer conn.Close()
-	from := p.owner(conn.RemoteAddr().(*net.TCPAddr))
+	from := ""
+	if p.broken() { // else it is asked for when a fault needs to know
+		from = p.owners()(conn.RemoteAddr())
+	}
 	p.mu.Lock()
 	refused := p.mu.refused[direction{from, n.name}] || p.mu.refused[direction{n.name, from}]
 	p.mu.Unlock()
@@ -171,8 +181,8 @@ func (p *proxy) relay(ctx context.Context, n *node, conn net.Conn, to string) {
 	p.mu.conns[r] = true
 	p.mu.Unlock()
 	done := make(chan struct{}, 2)
-	go func() { p.carry(ctx, direction{r.from, r.to}, other, conn); done <- struct{}{} }()
-	go func() { p.carry(ctx, direction{r.to, r.from}, conn, other); done <- struct{}{} }()
+	go func() { p.carry(ctx, r, false, other, conn); done <- struct{}{} }()
+	go func() { p.carry(ctx, r, true, conn, other); done <- struct{}{} }()
 	<-done
 	conn.Close()
 	other.Close()
@@ -183,11 +193,11 @@ func (p *proxy) relay(ctx context.Context, n *node, conn net.Conn, to string) {
 }
 
 // carry copies one direction and stands still while it is stalled.
-func (p *proxy) carry(ctx context.Context, d direction, to, from net.Conn) {
+func (p *proxy) carry(ctx context.Context, r *relay, back bool, to, from net.Conn) {
 	b := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(b)
-		for wait := p.stall(d); wait != nil && ctx.Err() == nil; wait = p.stall(d) {
+		for wait := p.stall(r, back); wait != nil && ctx.Err() == nil; wait = p.stall(r, back) {
 			select {
 			case <-wait:
 			case <-ctx.Done():
@@ -204,9 +214,13 @@ func (p *proxy) carry(ctx context.Context, d direction, to, from net.Conn) {
 	}
 }
 
-func (p *proxy) stall(d direction) <-chan struct{} {
+func (p *proxy) stall(r *relay, back bool) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	d := direction{r.from, r.to}
+	if back {
+		d = direction{r.to, r.from}
+	}
 	if c := p.mu.stalled[d]; c != nil {
 		return c
 	}
@@ -253,19 +267,48 @@ func (p *proxy) deaf(name string) bool {
 	return false
 }
 
-// owner is the node whose process has the socket at an address.
-func (p *proxy) owner(at *net.TCPAddr) string {
-	for _, s := range sockets("tcp") {
-		if s.port != at.Port || s.host != at.IP.String() || s.listening {
+// broken says that some fault is in force.
+func (p *proxy) broken() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.mu.stalled)+len(p.mu.refused) > 0
+}
+
+// owners returns the node whose process has the socket at an address, as of now.
+func (p *proxy) owners() func(net.Addr) string {
+	of := map[string]string{} // node by inode
+	for _, n := range p.nodes {
+		if n.pids == nil {
 			continue
 		}
-		for _, n := range p.nodes {
-			if n.pids != nil && socketsOf(n.pids())[s.inode] {
-				return n.name
-			}
+		for inode := range socketsOf(n.pids()) {
+			of[inode] = n.name
 		}
 	}
-	return "run"
+	at := map[string]string{}
+	for _, s := range sockets("tcp", false) {
+		if name := of[s.inode]; name != "" && !s.listening {
+			at[net.JoinHostPort(s.host, strconv.Itoa(s.port))] = name
+		}
+	}
+	return func(a net.Addr) string {
+		if name := at[a.String()]; name != "" {
+			return name
+		}
+		return "run"
+	}
+}
+
+// name finds out who opened the connections that there are.
+func (p *proxy) name() {
+	owner := p.owners()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for r := range p.mu.conns {
+		if r.from == "" {
+			r.from = owner(r.a.RemoteAddr())
+		}
+	}
 }
 
 // cut closes the connections that match and says how many there were.
@@ -290,16 +333,18 @@ func (p *proxy) cutNode(name string) int {
 		p.mu.refused[direction{name, n.name}] = true
 	}
 	p.mu.Unlock()
+	p.name()
 	return p.cut(func(r *relay) bool { return r.from == name || r.to == name })
 }
 
 // oneWay lets nothing pass from one node to another until heal.
 func (p *proxy) oneWay(from, to string) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if d := (direction{from, to}); p.mu.stalled[d] == nil {
 		p.mu.stalled[d] = make(chan struct{})
 	}
+	p.mu.Unlock()
+	p.name()
 }
 
 // heal lets everything pass again.
@@ -315,14 +360,15 @@ func (p *proxy) heal() {
 
 // socket is one line of /proc/net.
 type socket struct {
+	network   string
 	host      string
 	port      int
 	inode     string
 	listening bool
 }
 
-// sockets reads the table of IPv4 sockets.
-func sockets(network string) []socket {
+// sockets reads the table of IPv4 sockets, in which those that listen come first.
+func sockets(network string, listening bool) []socket {
 	f, err := os.Open("/proc/net/" + network)
 	if err != nil {
 		return nil
@@ -346,9 +392,13 @@ func sockets(network string) []socket {
 			continue
 		}
 		v := binary.LittleEndian.Uint32(ip)
+		if listening && fields[3] != "0A" {
+			break
+		}
 		all = append(all, socket{
-			host: fmt.Sprintf("%d.%d.%d.%d", byte(v>>24), byte(v>>16), byte(v>>8), byte(v)),
-			port: int(n), inode: fields[9], listening: fields[3] == "0A",
+			network: network,
+			host:    fmt.Sprintf("%d.%d.%d.%d", byte(v>>24), byte(v>>16), byte(v>>8), byte(v)),
+			port:    int(n), inode: fields[9], listening: fields[3] == "0A",
 		})
 	}
 	return all
