@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -63,9 +64,42 @@ func seed(t *testing.T) uint64 {
 	return n
 }
 
+// TestTheLedgerBalances is the short form: fifteen faults drawn from all kinds.
 func TestTheLedgerBalances(t *testing.T) {
-	report, err := Run(t.Context(), Config{Seed: seed(t), Binaries: binaries, Log: t.Logf})
+	report, err := Run(t.Context(), Config{Seed: seed(t), Binaries: binaries, Log: t.Logf, Faults: 15})
 	check(t, report, err)
+}
+
+// TestTheOutputIsTheSame runs the same input through crashes at every checkpoint,
+// other parallelism, another version of the job and the other backend.
+func TestTheOutputIsTheSame(t *testing.T) {
+	var crashes []Step
+	for range 8 {
+		crashes = append(crashes, Step{Kind: FailpointKill, Points: "checkpoint.completed=kill@1"})
+	}
+	variants := []struct {
+		name string
+		cfg  Config
+	}{
+		{"uninterrupted", Config{}},
+		{"crashed at every checkpoint", Config{Plan: crashes}},
+		{"at another parallelism", Config{Plan: []Step{{Kind: Rescale, To: 2}, {Kind: Rescale, To: 3}, {Kind: Rescale, To: 1}}}},
+		{"in the other backend, by another version", Config{Run: []string{"-D", "state.backend.type=tiered"}, Plan: []Step{{Kind: Upgrade, To: 3}}}},
+	}
+	digests := map[uint64]string{}
+	for _, v := range variants {
+		v.cfg.Seed, v.cfg.Binaries, v.cfg.Log, v.cfg.Entries, v.cfg.Rate = 7, binaries, t.Logf, 12_000, 4000
+		v.cfg.Settle = 100 * time.Millisecond
+		report, err := Run(t.Context(), v.cfg)
+		if err != nil {
+			check(t, report, err)
+		}
+		t.Logf("%s: %+v", v.name, report.Ledger)
+		digests[report.Ledger.Digest] = v.name
+	}
+	if len(digests) != 1 {
+		t.Errorf("outputs differ: %v", digests)
+	}
 }
 
 func check(t *testing.T, report *Report, err error) {

@@ -26,6 +26,9 @@ type Config struct {
 	// TaskManagers (3), Slots of each (2), Parallelism of the job (4: it spreads,
 	// and one task manager can be away), Shards of the input (4).
 	TaskManagers, Slots, Parallelism, Shards int
+	// Entries ends the input at a number, with none that come late; else it ends
+	// with the last fault.
+	Entries uint64
 	// Rate of the input in entries a second (1500), Keys (200).
 	Rate int
 	Keys uint64

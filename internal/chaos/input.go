@@ -60,10 +60,11 @@ type input struct {
 	// put is how many entries are acknowledged, halt ends the producer.
 	put  atomic.Uint64
 	rate int
+	most uint64 // 0 without an end
 }
 
-func openInput(ctx context.Context, c *cluster, cl *client.Client, script ledger.Script, rate int) (*input, error) {
-	in := &input{client: cl, script: script, rate: rate}
+func openInput(ctx context.Context, c *cluster, cl *client.Client, script ledger.Script, rate int, most uint64) (*input, error) {
+	in := &input{client: cl, script: script, rate: rate, most: most}
 	err := eventually(ctx, c.cfg.Patience, "the input stream is there", func() (bool, string) {
 		var err error
 		in.desc, err = cl.Describe(ctx, inputStream)
@@ -88,7 +89,7 @@ func openInput(ctx context.Context, c *cluster, cl *client.Client, script ledger
 // never not at all, and those of a key keep their order.
 func (in *input) produce(ctx context.Context, stop <-chan struct{}) error {
 	began := time.Now()
-	for from := in.put.Load(); ; from += chunk {
+	for from := in.put.Load(); in.most == 0 || from < in.most; from += chunk {
 		select {
 		case <-stop:
 			return nil
@@ -126,6 +127,7 @@ func (in *input) produce(ctx context.Context, stop <-chan struct{}) error {
 			return context.Cause(ctx)
 		}
 	}
+	return nil
 }
 
 func (in *input) append(ctx context.Context, shard client.Shard, b block.Block) error {

@@ -185,7 +185,9 @@ func (r *run) serveObjects(ctx context.Context, servers *sync.WaitGroup) (string
 
 var errOver = errors.New("the run is over")
 
-func (r *run) script() ledger.Script { return ledger.Script{Seed: r.cfg.Seed, Keys: r.cfg.Keys} }
+func (r *run) script() ledger.Script {
+	return ledger.Script{Seed: r.cfg.Seed, Keys: r.cfg.Keys, Timely: r.cfg.Entries > 0}
+}
 
 // visible takes a commit of the store, under its lock.
 func (r *run) visible(b outlet.Batch) {
@@ -253,7 +255,9 @@ func (r *run) drive(ctx context.Context, g *errgroup.Group) error {
 			return nil
 		}
 		ended = true
-		close(stopInput)
+		if r.cfg.Entries == 0 || ctx.Err() != nil {
+			close(stopInput)
+		}
 		return <-produced
 	}
 	defer func() { _ = endInput() }()
@@ -300,7 +304,7 @@ func (r *run) openStreams(ctx context.Context, g *errgroup.Group) error {
 		}
 	}
 	r.client = newStreamClient(r.cluster)
-	if r.input, err = openInput(ctx, r.cluster, r.client, r.script(), r.cfg.Rate); err != nil {
+	if r.input, err = openInput(ctx, r.cluster, r.client, r.script(), r.cfg.Rate, r.cfg.Entries); err != nil {
 		return err
 	}
 	for i, shard := range r.input.shards {

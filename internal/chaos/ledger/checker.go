@@ -40,6 +40,8 @@ type Counts struct {
 	Entries, Repeats, Windows, Lates, Fired uint64
 	// AmountIn and AmountOut are of the committed prefix.
 	AmountIn, AmountOut int64
+	// Digest is of all rows but repeats, whatever their order.
+	Digest uint64
 }
 
 // shard is one shard of the input.
@@ -175,6 +177,9 @@ func (c *Checker) Commit(rows []Row) error {
 	touched := map[*account]bool{}
 	// Entries first: windows and timers of the same commit speak of them.
 	for _, r := range rows {
+		if r.Kind != Repeat {
+			c.counts.Digest += r.digest()
+		}
 		var err error
 		switch r.Kind {
 		case Entry:
