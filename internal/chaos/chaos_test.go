@@ -66,6 +66,7 @@ func seed(t *testing.T) uint64 {
 
 // TestTheLedgerBalances is the short form: fifteen faults drawn from all kinds.
 func TestTheLedgerBalances(t *testing.T) {
+	t.Parallel()
 	report, err := Run(t.Context(), Config{Seed: seed(t), Binaries: binaries, Log: t.Logf, Faults: 15})
 	check(t, report, err)
 }
@@ -73,8 +74,9 @@ func TestTheLedgerBalances(t *testing.T) {
 // TestTheOutputIsTheSame runs the same input through crashes at every checkpoint,
 // other parallelism, another version of the job and the other backend.
 func TestTheOutputIsTheSame(t *testing.T) {
+	t.Parallel()
 	var crashes []Step
-	for range 8 {
+	for range 6 {
 		crashes = append(crashes, Step{Kind: FailpointKill, Points: "checkpoint.completed=kill@1"})
 	}
 	variants := []struct {
@@ -84,11 +86,12 @@ func TestTheOutputIsTheSame(t *testing.T) {
 		{"uninterrupted", Config{}},
 		{"crashed at every checkpoint", Config{Plan: crashes}},
 		{"at another parallelism", Config{Plan: []Step{{Kind: Rescale, To: 2}, {Kind: Rescale, To: 3}, {Kind: Rescale, To: 1}}}},
-		{"in the other backend, by another version", Config{Run: []string{"-D", "state.backend.type=tiered"}, Plan: []Step{{Kind: Upgrade, To: 3}}}},
+		{"in the other backend and back, by another version", Config{Plan: []Step{
+			{Kind: Upgrade, To: 3, Run: []string{"-D", "state.backend.type=tiered"}}, {Kind: KillWorker}, {Kind: Upgrade, To: 4, Run: []string{}}}}},
 	}
 	digests := map[uint64]string{}
 	for _, v := range variants {
-		v.cfg.Seed, v.cfg.Binaries, v.cfg.Log, v.cfg.Entries, v.cfg.Rate = 7, binaries, t.Logf, 12_000, 4000
+		v.cfg.Seed, v.cfg.Binaries, v.cfg.Log, v.cfg.Entries, v.cfg.Rate = 7, binaries, t.Logf, 9000, 1500
 		v.cfg.Settle = 100 * time.Millisecond
 		report, err := Run(t.Context(), v.cfg)
 		if err != nil {

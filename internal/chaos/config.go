@@ -124,6 +124,8 @@ type Step struct {
 	Points string
 	// To is a parallelism, for Rescale and Upgrade.
 	To int
+	// Run replaces the arguments of `millrace run` from an Upgrade on.
+	Run []string
 }
 
 // kinds are those that this run can make.

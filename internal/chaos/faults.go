@@ -200,6 +200,9 @@ func (r *run) make(ctx context.Context, step Step) (what string, heal func() err
 	case Rescale:
 		return r.rescale(ctx, r.another(step))
 	case Upgrade:
+		if step.Run != nil {
+			r.cfg.Run = step.Run
+		}
 		return r.upgrade(ctx, r.another(step))
 	}
 	return "", nil, fmt.Errorf("no such fault: %s", step.Kind)

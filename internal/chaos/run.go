@@ -390,8 +390,12 @@ func (r *run) awaitCommits(ctx context.Context, n uint64) error {
 		if count >= before+n {
 			return nil
 		}
+		if n := r.cfg.Entries; n > 0 && r.input.put.Load() >= n {
+			return nil // nothing more comes in that could be committed
+		}
 		select {
 		case <-news:
+		case <-time.After(time.Second):
 		case <-deadline:
 			d, err := r.cluster.job(ctx, r.job)
 			return fmt.Errorf("liveness: no commit for %v; job %v, %v; %s", r.cfg.Patience, d, err, r.troubles(ctx))
