@@ -59,6 +59,16 @@ func Merge(readers []*Reader) *Merged {
 
 // Next moves to the next live entry; false at the end or on an error (Err).
 func (m *Merged) Next() bool {
+	if len(m.readers) == 1 { // which hides nothing of its own
+		r := m.readers[0]
+		for r.Next() {
+			if m.keep || !r.entry.Delete {
+				return true
+			}
+		}
+		m.err = r.err
+		return false
+	}
 	if !m.begun {
 		m.begun = true
 		for i := range m.readers {
@@ -83,7 +93,27 @@ func (m *Merged) Next() bool {
 }
 
 // Entry is the current entry, valid after Next answered true.
-func (m *Merged) Entry() Entry { return m.entry }
+func (m *Merged) Entry() Entry { return *m.At() }
+
+// At is Entry without a copy: what it points to changes with the next call.
+func (m *Merged) At() *Entry {
+	if len(m.readers) == 1 {
+		return &m.readers[0].entry
+	}
+	return &m.entry
+}
+
+// Entries bounds the entries of a key group, those that are hidden included.
+func (m *Merged) Entries(group int) int {
+	n := 0
+	for _, r := range m.readers {
+		at, _ := slices.BinarySearchFunc(r.blocks, group, func(b block, group int) int { return b.group - group })
+		for ; at < len(r.blocks) && r.blocks[at].group == group; at++ {
+			n += r.blocks[at].entries
+		}
+	}
+	return n
+}
 
 // Err is what ended the iteration, nil at the end.
 func (m *Merged) Err() error { return m.err }

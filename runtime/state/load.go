@@ -49,7 +49,7 @@ func (s *Store) Load(readers []*snapshot.Reader, how Restore) error {
 			}
 			break
 		}
-		e := m.Entry()
+		e := m.At()
 		if !s.groups.Contains(e.Group) {
 			continue
 		}
@@ -64,7 +64,7 @@ func (s *Store) Load(readers []*snapshot.Reader, how Restore) error {
 			}
 			loaders[e.State] = load
 		}
-		if err := load(&e); err != nil {
+		if err := load(e, m); err != nil {
 			return fmt.Errorf("load state %q, key group %d: %w", e.State, e.Group, err)
 		}
 	}
@@ -81,7 +81,7 @@ func (s *Store) loaderOf(name string, how Restore) (loader, error) {
 		}
 		// The runs still have it: only a full snapshot leaves it behind.
 		s.lost = s.epoch
-		return func(*snapshot.Entry) error { return nil }, nil
+		return func(*snapshot.Entry, *snapshot.Merged) error { return nil }, nil
 	}
 	now := s.declaration(name, r)
 	old := now
@@ -115,8 +115,10 @@ func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into func(
 	if err != nil {
 		return nil, stateError(k.name, err)
 	}
-	return func(e *snapshot.Entry) error {
-		var key K
+	var none, key K // not on the heap for each entry
+	var ahead coming[K, V]
+	return func(e *snapshot.Entry, from *snapshot.Merged) error {
+		key = none
 		if rest, err := readKey(e.Key, &key); err != nil || len(rest) > 0 {
 			return fmt.Errorf("key %x: %w, %d bytes left", e.Key, err, len(rest))
 		}
@@ -124,7 +126,11 @@ func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into func(
 		if g := keygroup.Of(hash, groups.N); g != e.Group {
 			return fmt.Errorf("key %v belongs to key group %d of %d: its hash is not what it was", key, g, groups.N)
 		}
-		v, _ := into(e.Namespace).Upsert(hash, key)
+		t := into(e.Namespace)
+		if t != ahead.table || e.Group != ahead.group {
+			ahead.begin(t, e.Group, groups.N, from)
+		}
+		v, _ := t.Upsert(hash, key)
 		if rest, err := readValue(e.Value, v); err != nil || len(rest) > 0 {
 			return fmt.Errorf("value of key %v: %w, %d bytes left", key, err, len(rest))
 		}

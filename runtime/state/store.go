@@ -57,15 +57,13 @@ type registered interface {
 type aheader interface{ Ahead(hashes []uint64, i int) }
 
 // loader takes one entry of a restored run.
-type loader func(e *snapshot.Entry) error
+type loader func(e *snapshot.Entry, from *snapshot.Merged) error
 
 // NewStore returns an empty store for the key groups that a subtask owns.
 func NewStore(r keygroup.Range) *Store {
 	s := &Store{groups: r, states: map[string]registered{}, kinds: map[string]string{}, epoch: 1}
-	// The first hash of group g is the least h with (h>>32)*N>>32 >= g.
-	first := func(g int) uint64 { return (uint64(g)<<32 + uint64(r.N) - 1) / uint64(r.N) }
-	s.base = first(r.First) << 32
-	s.top = first(r.Last+1)<<32 - 1 // wraps to the highest for the last group
+	s.base, _ = hashesOf(r.First, r.N)
+	_, s.top = hashesOf(r.Last, r.N)
 	s.common = uint8(bits.LeadingZeros64(s.base ^ s.top))
 	return s
 }
