@@ -43,9 +43,29 @@ func (c *Coordinator) ack(ev Acked, now time.Time) {
 		TriggeredMs: p.stats.Triggered.UnixMilli(), CompletedMs: now.UnixMilli(),
 		Savepoint: p.request.Savepoint, Drained: p.request.Drained,
 		PlanHash: c.cfg.Graph.GetPlanHash(), Graph: c.cfg.Graph, Operators: p.operators,
+		PlannedParallelism: c.planned(),
 	}
 	c.phase = writing
 	c.emit(Write{ID: p.id, Key: p.key, Manifest: p.manifest})
+}
+
+// planned is the parallelism that the job was planned with, where another is in
+// force.
+func (c *Coordinator) planned() map[string]uint32 {
+	inForce := map[string]uint32{}
+	for _, v := range c.cfg.Graph.GetVertices() {
+		inForce[v.GetId()] = v.GetParallelism()
+	}
+	var other map[string]uint32
+	for _, v := range c.cfg.Planned.GetVertices() {
+		if inForce[v.GetId()] != v.GetParallelism() {
+			if other == nil {
+				other = map[string]uint32{}
+			}
+			other[v.GetId()] = v.GetParallelism()
+		}
+	}
+	return other
 }
 
 // admit takes in an object that an ack names, or says why not.

@@ -179,6 +179,9 @@ type Config struct {
 	Job     string
 	Lineage string
 	Graph   *pb.JobGraph
+	// Planned is the graph as it was submitted: Graph may have another
+	// parallelism. Nil where it has the same.
+	Planned *pb.JobGraph
 	// Interval between the beginnings of two checkpoints (1 s), MinGap where
 	// the next one is wanted early (100 ms).
 	Interval, MinGap time.Duration

@@ -79,8 +79,9 @@ func (c Config) withDefaults() Config {
 //  10. Only objects under the job's own prefix or of a savepoint that never
 //     completed are deleted, and none that a retained manifest names.
 //  11. The parallelism of an attempt, of its slots and of its manifests is what
-//     the newest JobAttempt of the journal says that names one, else the submitted
-//     graph's; both ends of a forward edge have the same.
+//     the newest JobAttempt of the journal says that names one, else what the
+//     submission carries over, else the submitted graph's; both ends of a forward
+//     edge have the same.
 //  12. After a halt is triggered the attempt gets no command but the completion
 //     of that checkpoint and its end; it is followed by an attempt that is no
 //     restart after a failure.

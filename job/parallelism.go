@@ -77,6 +77,60 @@ func Target(submitted *pb.JobGraph, inForce map[string]uint32, all int, named ma
 	return target, checkTarget(submitted, target)
 }
 
+// Continued is the parallelism with which a job goes on from a checkpoint whose
+// user asks for none, by vertex id, where it is not the plan's. The plan is to be
+// made with the default of the checkpoint's job. A vertex of which the code says
+// what it said keeps what was in force; one that is new and follows the default
+// takes what all that do so had, if that was one number.
+func Continued(plan *pb.JobGraph, from *pb.Manifest) map[string]uint32 {
+	was := ParallelismOf(from.GetGraph())
+	planned := maps.Clone(was)
+	maps.Copy(planned, from.GetPlannedParallelism())
+	byDefault := plan.GetConfig().GetDefaultParallelism()
+	follows := func(v *pb.Vertex, n uint32) bool {
+		return byDefault > 0 && n == byDefault && v.GetMaxParallelism() > 1
+	}
+	common := map[uint32]bool{}
+	for _, v := range from.GetGraph().GetVertices() {
+		if follows(v, planned[v.GetId()]) {
+			common[v.GetParallelism()] = true
+		}
+	}
+	target := ParallelismOf(plan)
+	for _, v := range plan.GetVertices() {
+		id := v.GetId()
+		switch before, ok := planned[id]; {
+		case ok && before == v.GetParallelism():
+			target[id] = min(was[id], v.GetMaxParallelism())
+		case !ok && follows(v, v.GetParallelism()) && len(common) == 1:
+			for n := range common {
+				target[id] = min(n, v.GetMaxParallelism())
+			}
+		}
+	}
+	levelForward(plan, target)
+	planNow := ParallelismOf(plan)
+	maps.DeleteFunc(target, func(id string, n uint32) bool { return n == planNow[id] })
+	return target
+}
+
+// levelForward gives both ends of a forward edge that would differ the plan's
+// parallelism, which is one.
+func levelForward(plan *pb.JobGraph, target map[string]uint32) {
+	planned := ParallelismOf(plan)
+	for again := true; again; {
+		again = false
+		for _, v := range plan.GetVertices() {
+			for _, in := range v.GetInputs() {
+				from, to := in.GetFromVertex(), v.GetId()
+				if in.GetShip() == pb.Ship_SHIP_FORWARD && target[from] != target[to] {
+					target[from], target[to], again = planned[from], planned[to], true
+				}
+			}
+		}
+	}
+}
+
 // setAll rescales the vertices that follow the job's default parallelism.
 func setAll(g *pb.JobGraph, target map[string]uint32, n int) error {
 	follows := 0

@@ -95,3 +95,52 @@ func TestArrange(t *testing.T) {
 		}
 	}
 }
+
+// A new version goes on at the parallelism in force where its code says what the
+// old one's said.
+func TestContinued(t *testing.T) {
+	plan := threeVertices() // v1 sets 1, v2 and v3 follow the default, 2
+	for name, c := range map[string]struct {
+		inForce map[string]uint32
+		change  func(*pb.JobGraph)
+		want    map[string]uint32
+	}{
+		"never rescaled":            {nil, func(*pb.JobGraph) {}, map[string]uint32{}},
+		"rescaled":                  {map[string]uint32{"v1": 3, "v2": 4, "v3": 4}, func(*pb.JobGraph) {}, map[string]uint32{"v1": 3, "v2": 4, "v3": 4}},
+		"the code sets another":     {map[string]uint32{"v1": 3, "v2": 4, "v3": 4}, func(g *pb.JobGraph) { g.Vertices[0].Parallelism = 5 }, map[string]uint32{"v2": 4, "v3": 4}},
+		"the code sets that":        {map[string]uint32{"v1": 3}, func(g *pb.JobGraph) { g.Vertices[0].Parallelism = 3 }, map[string]uint32{}},
+		"fewer key groups":          {map[string]uint32{"v1": 8}, func(g *pb.JobGraph) { g.Vertices[0].MaxParallelism = 4 }, map[string]uint32{"v1": 4}},
+		"a vertex less":             {map[string]uint32{"v2": 4, "v3": 4}, func(g *pb.JobGraph) { g.Vertices = g.Vertices[:2] }, map[string]uint32{"v2": 4}},
+		"a new vertex":              {map[string]uint32{"v1": 3, "v2": 4, "v3": 4}, added(2, 128), map[string]uint32{"v1": 3, "v2": 4, "v3": 4, "v4": 4}},
+		"a new vertex with its own": {map[string]uint32{"v2": 4, "v3": 4}, added(7, 128), map[string]uint32{"v2": 4, "v3": 4}},
+		"a new forward edge to it": {map[string]uint32{"v2": 4, "v3": 4}, func(g *pb.JobGraph) {
+			added(2, 3)(g)
+			g.Vertices[3].Inputs = []*pb.Input{{FromVertex: "v3", Ship: pb.Ship_SHIP_FORWARD}}
+		}, map[string]uint32{}},
+	} {
+		from := &pb.Manifest{Graph: WithParallelism(plan, c.inForce), PlannedParallelism: map[string]uint32{}}
+		for _, v := range plan.GetVertices() {
+			if n, ok := c.inForce[v.GetId()]; ok && n != v.GetParallelism() {
+				from.PlannedParallelism[v.GetId()] = v.GetParallelism()
+			}
+		}
+		now := threeVertices()
+		c.change(now)
+		got := Continued(now, from)
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if err := Validate(WithParallelism(now, got)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func added(parallelism, groups uint32) func(*pb.JobGraph) {
+	return func(g *pb.JobGraph) {
+		g.Vertices = append(g.Vertices, &pb.Vertex{
+			Id: "v4", Name: "new", Parallelism: parallelism, MaxParallelism: groups, Operators: []*pb.Operator{{Uid: "new", Name: "new"}},
+			Inputs: []*pb.Input{{FromVertex: "v1", Ship: pb.Ship_SHIP_HASH}},
+		})
+	}
+}

@@ -147,7 +147,7 @@ func (m *Master) makeCoordinator() {
 	c := m.graph.GetConfig()
 	ms := func(v int64) time.Duration { return time.Duration(v) * time.Millisecond }
 	cfg := checkpoint.Config{
-		Job: m.job, Lineage: m.lineageID, Graph: m.graph,
+		Job: m.job, Lineage: m.lineageID, Graph: m.graph, Planned: m.record.GetSubmitted().GetGraph(),
 		Interval: ms(c.GetCheckpointIntervalMs()), NoPeriod: c != nil && c.GetCheckpointIntervalMs() <= 0,
 		Timeout: ms(c.GetCheckpointTimeoutMs()), Retained: int(c.GetRetainedCheckpoints()),
 		Tolerated: int(c.GetTolerableCheckpointFailures()),

@@ -79,7 +79,7 @@ func TestRescaleUpAndDown(t *testing.T) {
 		}
 
 		// A savepoint knows the parallelism that it was taken with; a job that
-		// starts from it has its own.
+		// starts from it has its own, if it is given one.
 		path := c.savepointOf(job, "savepoints", map[string]any{})
 		m, err := manifest.Read(t.Context(), c.bucket, path+"/manifest")
 		if err != nil {
@@ -90,7 +90,7 @@ func TestRescaleUpAndDown(t *testing.T) {
 				t.Errorf("savepoint of %s with parallelism %d, want 3", v.GetName(), v.GetParallelism())
 			}
 		}
-		fork := c.call("POST", rest1+"/jars/"+jar+"/run", map[string]any{"savepointPath": path}, 200)["jobid"].(string)
+		fork := c.call("POST", rest1+"/jars/"+jar+"/run", map[string]any{"savepointPath": path, "parallelism": 1}, 200)["jobid"].(string)
 		c.state(fork, "RUNNING")
 		if diff := cmp.Diff(both(1), c.upper(fork)); diff != "" {
 			t.Errorf("parallelism of a job from the savepoint (-want +got):\n%s", diff)
@@ -125,6 +125,54 @@ func TestRescaleUpAndDown(t *testing.T) {
 			t.Errorf("parallelism under another leader (-want +got):\n%s", diff)
 		}
 		h1.leave()
+		l.kill(t)
+	})
+}
+
+// A job that starts from a savepoint goes on at the parallelism that was in force,
+// over several versions and job managers, unless its user asks for another.
+func TestUpgradeKeepsTheParallelism(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h := c.join(l, "tm1", 4)
+		jar, job := c.start(h)
+		if op := c.rescale(job, map[string]any{"vertices": map[string]any{"delays": 3}}); op["failure-cause"] != nil {
+			t.Fatalf("rescale: %v", op)
+		}
+		upgrade := func(with map[string]any) {
+			t.Helper()
+			with["savepointPath"] = c.savepointOf(job, "stop", map[string]any{})
+			c.state(job, "FINISHED")
+			job = c.call("POST", rest1+"/jars/"+jar+"/run", with, 200)["jobid"].(string)
+			c.state(job, "RUNNING")
+		}
+		inForce := func(when string, want map[string]any) {
+			t.Helper()
+			if diff := cmp.Diff(want, c.upper(job)); diff != "" {
+				t.Errorf("parallelism %s (-want +got):\n%s", when, diff)
+			}
+		}
+		mixed := map[string]any{sourceVertex: 1.0, sinkVertex: 3.0}
+		upgrade(map[string]any{})
+		inForce("of the second version", mixed)
+		if !h.saw("deploy epoch 3 restore") || h.count("deploy epoch 3") != 1 {
+			t.Errorf("commands: %v", h.mu.seen)
+		}
+		upgrade(map[string]any{})
+		inForce("of the third version", mixed)
+
+		// Another job manager starts what is in the journal.
+		l.kill(t)
+		<-h.done
+		l = c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h = c.join(l, "tm1", 4)
+		c.state(job, "RUNNING")
+		inForce("under another leader", mixed)
+
+		upgrade(map[string]any{"parallelism": 2})
+		inForce("as asked for", both(2))
+		h.leave()
 		l.kill(t)
 	})
 }

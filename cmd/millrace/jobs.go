@@ -19,7 +19,7 @@ import (
 type runCmd struct {
 	restFlags
 	output
-	Parallelism         int           `short:"p" placeholder:"N" help:"Parallelism of operators that set none (the job's default)."`
+	Parallelism         int           `short:"p" placeholder:"N" help:"Parallelism of operators that set none (the job's default; with --from that in force when the savepoint was taken)."`
 	From                string        `placeholder:"SAVEPOINT" help:"Savepoint to start from."`
 	AllowUnmatchedState bool          `help:"Start though the savepoint holds state that no operator takes."`
 	Settings            []string      `name:"setting" short:"D" sep:"none" placeholder:"KEY=VALUE" help:"Setting of the job, by Flink's name (docs/settings.md); may be given again."`

@@ -22,7 +22,7 @@ type rescaleCmd struct {
 func (*rescaleCmd) Help() string {
 	return `The job runs on until slots, workers and a checkpoint for the new parallelism are there; then it pauses for a moment.
 Processes stay, and only state that moves between them is read again. If anything fails, the job goes on as it was.
-The parallelism stays through restarts; run --from starts with that of the binary and -p again.
+The parallelism stays through restarts and upgrades; run --from without -p starts with it too.
 
 Examples:
   millrace rescale flights -p 4

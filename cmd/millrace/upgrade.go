@@ -124,7 +124,7 @@ func (x *checkCmd) Run(ctx context.Context, c *console) error {
 type upgradeCmd struct {
 	restFlags
 	output
-	Parallelism         int           `short:"p" placeholder:"N" help:"Parallelism of operators that set none (that of the running job)."`
+	Parallelism         int           `short:"p" placeholder:"N" help:"Start at this parallelism, not at the one in force: N for operators that set none."`
 	AllowUnmatchedState bool          `help:"Leave state behind that no operator of the new version takes."`
 	SavepointDir        string        `placeholder:"PATH" help:"Where in the bucket the savepoint goes."`
 	NoArgs              bool          `help:"Start without arguments, not with those of the running job."`
@@ -136,7 +136,8 @@ type upgradeCmd struct {
 
 func (*upgradeCmd) Help() string {
 	return `Checks first whether the new version can go on with the state of the job that runs; if not, nothing stops. Then the
-job stops with a savepoint and the new version starts from it. No record is lost and none counts twice.
+job stops with a savepoint and the new version starts from it. No record is lost and none counts twice. Without -p each operator
+keeps the parallelism that is in force, rescales included, unless the new version's code sets another than the old one's.
 
 Examples:
   millrace upgrade flights ./flights-2
@@ -170,7 +171,7 @@ func (u *upgradeCmd) Run(ctx context.Context, c *console) error {
 			fmt.Fprintf(c.out, format+"\n", args...)
 		}
 	}
-	old, in, err := u.request(ctx, api, job.ID)
+	formerArgs, in, err := u.request(ctx, api, job.ID)
 	if err != nil {
 		return err
 	}
@@ -196,8 +197,8 @@ func (u *upgradeCmd) Run(ctx context.Context, c *console) error {
 	in["savepointPath"] = savepoint
 	id, err := u.start(ctx, c, api, jar, in)
 	if err != nil {
-		return fmt.Errorf("%w\n  %s has stopped; everything that it had is in %s\n  to go back: millrace run --from %s%s <the former binary>%s",
-			err, job.Name, savepoint, savepoint, flag("-p", old.Parallelism), trailing(old.Args))
+		return fmt.Errorf("%w\n  %s has stopped; everything that it had is in %s\n  to go back: millrace run --from %s <the former binary>%s",
+			err, job.Name, savepoint, savepoint, trailing(formerArgs))
 	}
 	if u.json() {
 		return c.json(upgraded{job.ID, savepoint, id, verdict})
@@ -205,38 +206,29 @@ func (u *upgradeCmd) Run(ctx context.Context, c *console) error {
 	return nil
 }
 
-// formerly is how the running job was submitted.
-type formerly struct {
-	Args        []string
-	Parallelism int
-}
-
-// request is the body of the check and of the start. What is not asked for is as
-// the running job has it.
-func (u *upgradeCmd) request(ctx context.Context, api *rest, id string) (formerly, map[string]any, error) {
+// request is the body of the check and of the start, besides the arguments of the
+// running job. What is not asked for is as that job has it; so the server takes
+// over the parallelism in force.
+func (u *upgradeCmd) request(ctx context.Context, api *rest, id string) ([]string, map[string]any, error) {
 	var cfg struct {
-		Execution struct {
-			Parallelism int `json:"job-parallelism"`
-		} `json:"execution-config"`
 		Arguments []string          `json:"arguments"`
 		Settings  map[string]string `json:"submitted-settings"`
 	}
 	if _, err := api.get(ctx, "/jobs/"+id+"/config", &cfg); err != nil {
-		return formerly{}, nil, err
+		return nil, nil, err
 	}
-	old := formerly{Args: cfg.Arguments, Parallelism: cfg.Execution.Parallelism}
-	args, parallelism := old.Args, old.Parallelism
+	args := cfg.Arguments
 	if len(u.Args) > 0 || u.NoArgs {
 		args = append([]string{}, u.Args...)
 	}
+	in := map[string]any{"programArgsList": args, "allowNonRestoredState": u.AllowUnmatchedState}
 	if u.Parallelism > 0 {
-		parallelism = u.Parallelism
+		in["parallelism"] = u.Parallelism
 	}
-	in := map[string]any{"programArgsList": args, "parallelism": parallelism, "allowNonRestoredState": u.AllowUnmatchedState}
 	if len(cfg.Settings) > 0 {
 		in["configuration"] = cfg.Settings
 	}
-	return old, in, nil
+	return cfg.Arguments, in, nil
 }
 
 // stop takes the savepoint and returns once the job has ended with it.
@@ -275,14 +267,6 @@ func (u *upgradeCmd) start(ctx context.Context, c *console, api *rest, jar strin
 	}
 	run := runCmd{restFlags: u.restFlags, output: u.output, Timeout: u.Timeout}
 	return out.JobID, run.wait(ctx, c, api, out.JobID)
-}
-
-// flag prints a flag unless it is zero.
-func flag(name string, n int) string {
-	if n == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" %s %d", name, n)
 }
 
 func trailing(args []string) string {

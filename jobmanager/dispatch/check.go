@@ -36,7 +36,7 @@ func (d *Dispatcher) Check(ctx context.Context, s Submission, against string) (*
 	if err != nil {
 		return nil, err
 	}
-	if c.Graph, err = d.Plan(ctx, s.Jar, s.Args, s.Parallelism); err != nil {
+	if c.Graph, err = d.Plan(ctx, s.Jar, s.Args, s.defaultParallelism(old.Graph)); err != nil {
 		return nil, err
 	}
 	if c.Report, err = upgrade.Compare(old, c.Graph); err != nil {

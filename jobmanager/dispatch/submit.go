@@ -27,7 +27,8 @@ type Submission struct {
 	// JobID is chosen here where empty.
 	JobID string
 	// Parallelism is that of operators that set none; 0 for the default that the
-	// job itself names.
+	// job itself names, and for a start from a savepoint for the parallelism that
+	// was in force when it was taken (job.Continued).
 	Parallelism int
 	// Savepoint is the path of a savepoint or checkpoint to start from.
 	Savepoint string
@@ -132,9 +133,12 @@ func (d *Dispatcher) Submit(ctx context.Context, s Submission) (*Job, error) {
 		restore = m
 		record.RestoreManifest, record.Lineage = key, cmp.Or(m.GetLineage(), m.GetJobId())
 	}
-	graph, err := d.Plan(ctx, s.Jar, s.Args, s.Parallelism)
+	graph, err := d.Plan(ctx, s.Jar, s.Args, s.defaultParallelism(restore.GetGraph()))
 	if err != nil {
 		return nil, err
+	}
+	if restore != nil && s.Parallelism == 0 {
+		record.Parallelism = job.Continued(graph, restore)
 	}
 	// The plan hash stays that of the plan: workers make the same one.
 	if graph.Config == nil {
@@ -151,6 +155,12 @@ func (d *Dispatcher) Submit(ctx context.Context, s Submission) (*Job, error) {
 	}
 	record.Graph, record.Name, record.SubmittedMs = graph, graph.GetName(), d.Now().UnixMilli()
 	return d.start(ctx, record)
+}
+
+// defaultParallelism is what to plan with: what is asked for, else the default
+// of the job whose state is taken up.
+func (s Submission) defaultParallelism(old *pb.JobGraph) int {
+	return cmp.Or(s.Parallelism, int(old.GetConfig().GetDefaultParallelism()))
 }
 
 // start journals a submission and launches its driver. The record keeps its
@@ -202,7 +212,7 @@ var errShared = errors.New("lineage is shared")
 func (d *Dispatcher) admit(ctx context.Context, record *pb.JobSubmitted) error {
 	for {
 		// The journal holds no job that has no master.
-		created := &pb.JobRecord{Submitted: proto.Clone(record).(*pb.JobSubmitted)}
+		created := journal.NewRecord(proto.Clone(record).(*pb.JobSubmitted))
 		master, err := d.newMaster(created)
 		if err != nil {
 			return asError(err)

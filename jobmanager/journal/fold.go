@@ -26,7 +26,7 @@ func Apply(s *pb.JournalSnapshot, n uint64, r *pb.JournalRecord) {
 		s.LeaderEpoch = r.GetLeaderEpoch()
 	case *pb.JournalRecord_JobSubmitted:
 		if Job(s, b.JobSubmitted.GetJobId()) == nil {
-			s.Jobs = append(s.Jobs, &pb.JobRecord{Submitted: clone(b.JobSubmitted)})
+			s.Jobs = append(s.Jobs, NewRecord(clone(b.JobSubmitted)))
 		}
 	case *pb.JournalRecord_JobAttempt:
 		if j := Job(s, b.JobAttempt.GetJobId()); j != nil && b.JobAttempt.GetEpoch() > j.GetEpoch() {
@@ -57,6 +57,11 @@ func Apply(s *pb.JournalSnapshot, n uint64, r *pb.JournalRecord) {
 			return j.GetSubmitted().GetJobId() == b.JobForgotten.GetJobId()
 		})
 	}
+}
+
+// NewRecord is what the fold keeps of a job that has just been submitted.
+func NewRecord(s *pb.JobSubmitted) *pb.JobRecord {
+	return &pb.JobRecord{Submitted: s, Parallelism: changed(s.GetGraph(), s.GetParallelism())}
 }
 
 // applyAttempt raises the epoch, takes the parallelism over and remembers why

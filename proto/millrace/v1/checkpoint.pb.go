@@ -40,9 +40,12 @@ type Manifest struct {
 	Graph        *JobGraph           `protobuf:"bytes,9,opt,name=graph,proto3" json:"graph,omitempty"`
 	Operators    []*OperatorSnapshot `protobuf:"bytes,10,rep,name=operators,proto3" json:"operators,omitempty"`
 	// End of input was reached before the barrier.
-	Drained       bool `protobuf:"varint,11,opt,name=drained,proto3" json:"drained,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Drained bool `protobuf:"varint,11,opt,name=drained,proto3" json:"drained,omitempty"`
+	// Parallelism with which the job was planned, by vertex id, where the graph
+	// has another: the one in force.
+	PlannedParallelism map[string]uint32 `protobuf:"bytes,12,rep,name=planned_parallelism,json=plannedParallelism,proto3" json:"planned_parallelism,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Manifest) Reset() {
@@ -150,6 +153,13 @@ func (x *Manifest) GetDrained() bool {
 		return x.Drained
 	}
 	return false
+}
+
+func (x *Manifest) GetPlannedParallelism() map[string]uint32 {
+	if x != nil {
+		return x.PlannedParallelism
+	}
+	return nil
 }
 
 // OperatorSnapshot is the state of one subtask of one operator.
@@ -429,7 +439,7 @@ var File_millrace_v1_checkpoint_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_checkpoint_proto_rawDesc = "" +
 	"\n" +
-	"\x1cmillrace/v1/checkpoint.proto\x12\vmillrace.v1\x1a\x17millrace/v1/graph.proto\"\xfb\x02\n" +
+	"\x1cmillrace/v1/checkpoint.proto\x12\vmillrace.v1\x1a\x17millrace/v1/graph.proto\"\xa2\x04\n" +
 	"\bManifest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n" +
 	"\alineage\x18\x02 \x01(\tR\alineage\x12\x14\n" +
@@ -442,7 +452,11 @@ const file_millrace_v1_checkpoint_proto_rawDesc = "" +
 	"\x05graph\x18\t \x01(\v2\x15.millrace.v1.JobGraphR\x05graph\x12;\n" +
 	"\toperators\x18\n" +
 	" \x03(\v2\x1d.millrace.v1.OperatorSnapshotR\toperators\x12\x18\n" +
-	"\adrained\x18\v \x01(\bR\adrained\"\x89\x02\n" +
+	"\adrained\x18\v \x01(\bR\adrained\x12^\n" +
+	"\x13planned_parallelism\x18\f \x03(\v2-.millrace.v1.Manifest.PlannedParallelismEntryR\x12plannedParallelism\x1aE\n" +
+	"\x17PlannedParallelismEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\x89\x02\n" +
 	"\x10OperatorSnapshot\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x18\n" +
 	"\asubtask\x18\x02 \x01(\rR\asubtask\x12 \n" +
@@ -481,24 +495,26 @@ func file_millrace_v1_checkpoint_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_checkpoint_proto_rawDescData
 }
 
-var file_millrace_v1_checkpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_millrace_v1_checkpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_millrace_v1_checkpoint_proto_goTypes = []any{
 	(*Manifest)(nil),         // 0: millrace.v1.Manifest
 	(*OperatorSnapshot)(nil), // 1: millrace.v1.OperatorSnapshot
 	(*RunRef)(nil),           // 2: millrace.v1.RunRef
 	(*OperatorEntry)(nil),    // 3: millrace.v1.OperatorEntry
-	(*JobGraph)(nil),         // 4: millrace.v1.JobGraph
+	nil,                      // 4: millrace.v1.Manifest.PlannedParallelismEntry
+	(*JobGraph)(nil),         // 5: millrace.v1.JobGraph
 }
 var file_millrace_v1_checkpoint_proto_depIdxs = []int32{
-	4, // 0: millrace.v1.Manifest.graph:type_name -> millrace.v1.JobGraph
+	5, // 0: millrace.v1.Manifest.graph:type_name -> millrace.v1.JobGraph
 	1, // 1: millrace.v1.Manifest.operators:type_name -> millrace.v1.OperatorSnapshot
-	2, // 2: millrace.v1.OperatorSnapshot.runs:type_name -> millrace.v1.RunRef
-	3, // 3: millrace.v1.OperatorSnapshot.entries:type_name -> millrace.v1.OperatorEntry
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	4, // 2: millrace.v1.Manifest.planned_parallelism:type_name -> millrace.v1.Manifest.PlannedParallelismEntry
+	2, // 3: millrace.v1.OperatorSnapshot.runs:type_name -> millrace.v1.RunRef
+	3, // 4: millrace.v1.OperatorSnapshot.entries:type_name -> millrace.v1.OperatorEntry
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_checkpoint_proto_init() }
@@ -513,7 +529,7 @@ func file_millrace_v1_checkpoint_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_checkpoint_proto_rawDesc), len(file_millrace_v1_checkpoint_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -403,7 +403,10 @@ type JobSubmitted struct {
 	SubmittedMs int64  `protobuf:"varint,9,opt,name=submitted_ms,json=submittedMs,proto3" json:"submitted_ms,omitempty"`
 	// Settings given at submission, by Flink's configuration keys. The graph's
 	// config has them already.
-	Settings      map[string]string `protobuf:"bytes,10,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Settings map[string]string `protobuf:"bytes,10,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Parallelism in force from the start, by vertex id, where it is not the
+	// graph's: that of the job whose state it takes up.
+	Parallelism   map[string]uint32 `protobuf:"bytes,11,rep,name=parallelism,proto3" json:"parallelism,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -504,6 +507,13 @@ func (x *JobSubmitted) GetSubmittedMs() int64 {
 func (x *JobSubmitted) GetSettings() map[string]string {
 	if x != nil {
 		return x.Settings
+	}
+	return nil
+}
+
+func (x *JobSubmitted) GetParallelism() map[string]uint32 {
+	if x != nil {
+		return x.Parallelism
 	}
 	return nil
 }
@@ -1273,7 +1283,7 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x06 \x01(\tR\tclusterId\",\n" +
 	"\rLeaderElected\x12\x1b\n" +
-	"\tleader_id\x18\x01 \x01(\tR\bleaderId\"\xb0\x03\n" +
+	"\tleader_id\x18\x01 \x01(\tR\bleaderId\"\xbe\x04\n" +
 	"\fJobSubmitted\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -1285,10 +1295,14 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\alineage\x18\b \x01(\tR\alineage\x12!\n" +
 	"\fsubmitted_ms\x18\t \x01(\x03R\vsubmittedMs\x12C\n" +
 	"\bsettings\x18\n" +
-	" \x03(\v2'.millrace.v1.JobSubmitted.SettingsEntryR\bsettings\x1a;\n" +
+	" \x03(\v2'.millrace.v1.JobSubmitted.SettingsEntryR\bsettings\x12L\n" +
+	"\vparallelism\x18\v \x03(\v2*.millrace.v1.JobSubmitted.ParallelismEntryR\vparallelism\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd9\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
+	"\x10ParallelismEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xd9\x02\n" +
 	"\n" +
 	"JobAttempt\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
@@ -1365,7 +1379,7 @@ func file_millrace_v1_journal_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_journal_proto_rawDescData
 }
 
-var file_millrace_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_millrace_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_millrace_v1_journal_proto_goTypes = []any{
 	(*JournalRecord)(nil),     // 0: millrace.v1.JournalRecord
 	(*JournalSnapshot)(nil),   // 1: millrace.v1.JournalSnapshot
@@ -1382,12 +1396,13 @@ var file_millrace_v1_journal_proto_goTypes = []any{
 	(*SavepointDisposed)(nil), // 12: millrace.v1.SavepointDisposed
 	(*JobRecord)(nil),         // 13: millrace.v1.JobRecord
 	nil,                       // 14: millrace.v1.JobSubmitted.SettingsEntry
-	nil,                       // 15: millrace.v1.JobAttempt.ParallelismEntry
-	nil,                       // 16: millrace.v1.JobRecord.ParallelismEntry
-	(*Catalog)(nil),           // 17: millrace.v1.Catalog
-	(*JobGraph)(nil),          // 18: millrace.v1.JobGraph
-	(*Error)(nil),             // 19: millrace.v1.Error
-	(*DrainPosition)(nil),     // 20: millrace.v1.DrainPosition
+	nil,                       // 15: millrace.v1.JobSubmitted.ParallelismEntry
+	nil,                       // 16: millrace.v1.JobAttempt.ParallelismEntry
+	nil,                       // 17: millrace.v1.JobRecord.ParallelismEntry
+	(*Catalog)(nil),           // 18: millrace.v1.Catalog
+	(*JobGraph)(nil),          // 19: millrace.v1.JobGraph
+	(*Error)(nil),             // 20: millrace.v1.Error
+	(*DrainPosition)(nil),     // 21: millrace.v1.DrainPosition
 }
 var file_millrace_v1_journal_proto_depIdxs = []int32{
 	2,  // 0: millrace.v1.JournalRecord.leader:type_name -> millrace.v1.LeaderElected
@@ -1401,29 +1416,30 @@ var file_millrace_v1_journal_proto_depIdxs = []int32{
 	10, // 8: millrace.v1.JournalRecord.job_forgotten:type_name -> millrace.v1.JobForgotten
 	8,  // 9: millrace.v1.JournalRecord.job_stopping:type_name -> millrace.v1.JobStopping
 	13, // 10: millrace.v1.JournalSnapshot.jobs:type_name -> millrace.v1.JobRecord
-	17, // 11: millrace.v1.JournalSnapshot.catalog:type_name -> millrace.v1.Catalog
+	18, // 11: millrace.v1.JournalSnapshot.catalog:type_name -> millrace.v1.Catalog
 	6,  // 12: millrace.v1.JournalSnapshot.savepoints:type_name -> millrace.v1.CheckpointDone
-	18, // 13: millrace.v1.JobSubmitted.graph:type_name -> millrace.v1.JobGraph
+	19, // 13: millrace.v1.JobSubmitted.graph:type_name -> millrace.v1.JobGraph
 	14, // 14: millrace.v1.JobSubmitted.settings:type_name -> millrace.v1.JobSubmitted.SettingsEntry
-	19, // 15: millrace.v1.JobAttempt.cause:type_name -> millrace.v1.Error
-	15, // 16: millrace.v1.JobAttempt.parallelism:type_name -> millrace.v1.JobAttempt.ParallelismEntry
-	19, // 17: millrace.v1.JobFailure.error:type_name -> millrace.v1.Error
-	20, // 18: millrace.v1.JobDraining.positions:type_name -> millrace.v1.DrainPosition
-	19, // 19: millrace.v1.JobEnded.error:type_name -> millrace.v1.Error
-	17, // 20: millrace.v1.CatalogChanged.catalog:type_name -> millrace.v1.Catalog
-	3,  // 21: millrace.v1.JobRecord.submitted:type_name -> millrace.v1.JobSubmitted
-	6,  // 22: millrace.v1.JobRecord.latest:type_name -> millrace.v1.CheckpointDone
-	6,  // 23: millrace.v1.JobRecord.retained:type_name -> millrace.v1.CheckpointDone
-	20, // 24: millrace.v1.JobRecord.drain:type_name -> millrace.v1.DrainPosition
-	9,  // 25: millrace.v1.JobRecord.ended:type_name -> millrace.v1.JobEnded
-	8,  // 26: millrace.v1.JobRecord.stopping:type_name -> millrace.v1.JobStopping
-	5,  // 27: millrace.v1.JobRecord.failures:type_name -> millrace.v1.JobFailure
-	16, // 28: millrace.v1.JobRecord.parallelism:type_name -> millrace.v1.JobRecord.ParallelismEntry
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	15, // 15: millrace.v1.JobSubmitted.parallelism:type_name -> millrace.v1.JobSubmitted.ParallelismEntry
+	20, // 16: millrace.v1.JobAttempt.cause:type_name -> millrace.v1.Error
+	16, // 17: millrace.v1.JobAttempt.parallelism:type_name -> millrace.v1.JobAttempt.ParallelismEntry
+	20, // 18: millrace.v1.JobFailure.error:type_name -> millrace.v1.Error
+	21, // 19: millrace.v1.JobDraining.positions:type_name -> millrace.v1.DrainPosition
+	20, // 20: millrace.v1.JobEnded.error:type_name -> millrace.v1.Error
+	18, // 21: millrace.v1.CatalogChanged.catalog:type_name -> millrace.v1.Catalog
+	3,  // 22: millrace.v1.JobRecord.submitted:type_name -> millrace.v1.JobSubmitted
+	6,  // 23: millrace.v1.JobRecord.latest:type_name -> millrace.v1.CheckpointDone
+	6,  // 24: millrace.v1.JobRecord.retained:type_name -> millrace.v1.CheckpointDone
+	21, // 25: millrace.v1.JobRecord.drain:type_name -> millrace.v1.DrainPosition
+	9,  // 26: millrace.v1.JobRecord.ended:type_name -> millrace.v1.JobEnded
+	8,  // 27: millrace.v1.JobRecord.stopping:type_name -> millrace.v1.JobStopping
+	5,  // 28: millrace.v1.JobRecord.failures:type_name -> millrace.v1.JobFailure
+	17, // 29: millrace.v1.JobRecord.parallelism:type_name -> millrace.v1.JobRecord.ParallelismEntry
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_journal_proto_init() }
@@ -1452,7 +1468,7 @@ func file_millrace_v1_journal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_journal_proto_rawDesc), len(file_millrace_v1_journal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
