@@ -40,6 +40,7 @@
 // it goes on, once another attempt has recovered.
 //
 // The methods of Parts are called by the runtime. Each writer starts goroutines
-// for its uploads and waits for them in Close. The hot path encodes into a
-// buffer of the partition.
+// for its uploads and waits for them in Close: up to 2 s for the store's answer,
+// since a request that is cancelled may yet be carried out. The hot path encodes
+// into a buffer of the partition.
 package files

@@ -2,6 +2,7 @@ package files
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -38,7 +39,7 @@ func (w *writer[T]) send(u *upload, wait bool) error {
 		}
 		defer func() { <-w.slots }()
 		u.err = w.fail(w.insist(func() error {
-			return w.bucket.Put(w.ctx, w.key(u), bytes.NewReader(u.data), int64(len(u.data)))
+			return w.bucket.Put(w.requests, w.key(u), bytes.NewReader(u.data), int64(len(u.data)))
 		}))
 		u.data = nil
 	})
@@ -55,9 +56,12 @@ func (w *writer[T]) slot() error {
 	}
 }
 
-// insist repeats put, with growing pauses, until patience is over.
+// insist repeats put, with growing pauses, until patience or the attempt is over.
 func (w *writer[T]) insist(put func() error) error {
 	for pause, waited := 100*time.Millisecond, time.Duration(0); ; pause = min(2*pause, 5*time.Second) {
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
 		err := put()
 		if err == nil || waited+pause > w.patience {
 			return err
@@ -102,7 +106,9 @@ func (w *writer[T]) spill(p *part) error {
 		r, u.stream = io.Pipe()
 		w.group.Go(func() {
 			defer close(u.done)
-			u.err = w.fail(w.bucket.Put(w.ctx, w.key(u), r, -1))
+			stop := context.AfterFunc(w.ctx, func() { r.CloseWithError(w.ctx.Err()) }) // who writes waits no longer
+			defer stop()
+			u.err = w.fail(w.bucket.Put(w.requests, w.key(u), r, -1))
 			r.CloseWithError(io.ErrClosedPipe) // what is written still has no reader
 		})
 	}

@@ -5,9 +5,14 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/millrace/millrace/sdk"
 )
+
+// linger is how long Close waits for requests under way: as a rule a store
+// answers at once a request of which it has all.
+const linger = 2 * time.Second
 
 // writer is one subtask's. Its parts and counters are the task's; what it
 // uploads runs beside, and is waited for by finish and Close.
@@ -15,10 +20,14 @@ type writer[T any] struct {
 	Parts[T]
 	env    sdk.SinkEnv
 	bucket *place
-	ctx    context.Context
-	cancel context.CancelFunc
-	group  sync.WaitGroup
-	slots  chan struct{}
+	// ctx ends with the attempt: nothing begins any more. requests outlives it,
+	// for what is under way then; abandon ends that too.
+	ctx      context.Context
+	cancel   context.CancelFunc
+	requests context.Context
+	abandon  context.CancelFunc
+	group    sync.WaitGroup
+	slots    chan struct{}
 
 	id     string
 	token  string
@@ -43,6 +52,7 @@ func newWriter[T any](ctx context.Context, p Parts[T], env sdk.SinkEnv, at *plac
 		id: idOf(env.Lineage, env.UID), token: token(), open: map[string]*part{},
 	}
 	w.ctx, w.cancel = context.WithCancel(ctx)
+	w.requests, w.abandon = context.WithCancel(context.WithoutCancel(ctx))
 	return w
 }
 
@@ -257,8 +267,10 @@ func (w *writer[T]) failed() error {
 	return w.mu.err
 }
 
-// Close gives up open parts and uploads under way. Parts that are staged stay
-// for the next recovery.
+// Close gives up open parts. It waits for uploads under way: a request that is
+// cancelled may still be carried out, after the next recovery has looked for
+// what is left, and nobody would remove that part. Parts that are staged stay
+// for that recovery.
 func (w *writer[T]) Close() error {
 	w.cancel()
 	for _, p := range w.open {
@@ -266,6 +278,9 @@ func (w *writer[T]) Close() error {
 			p.upload.stream.CloseWithError(context.Canceled)
 		}
 	}
+	late := time.AfterFunc(linger, w.abandon)
 	w.group.Wait()
+	late.Stop()
+	w.abandon()
 	return w.bucket.release()
 }
