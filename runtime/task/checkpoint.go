@@ -161,6 +161,11 @@ func (t *Task) checkpoint(b barrier.Barrier, delay, alignment time.Duration) err
 	}
 	from := t.cfg.Clock.Now()
 	t.pressed = time.Time{}
+	if b.Terminal {
+		if err := t.finishWork(); err != nil {
+			return err
+		}
+	}
 	if err := t.flushOperators(); err != nil {
 		return err
 	}
@@ -272,6 +277,21 @@ func (t *Task) encodeOne(e *encoding) (err error) {
 		e.out.Stats.StateBytes += part.StateBytes
 	}
 	return failpoint.Hit("checkpoint.after-snapshot")
+}
+
+// finishWork lets operators end what they have begun: after a terminal barrier
+// nothing comes out, and what a window had still to emit at the end of time
+// would be lost.
+func (t *Task) finishWork() error {
+	for {
+		t.pulse.beat()
+		if t.box.signals.get()&cancelled != 0 {
+			return errCancelled
+		}
+		if more, err := t.work(); err != nil || !more {
+			return err
+		}
+	}
 }
 
 func (t *Task) encodeRun(f *state.Frozen) (snapshot.Run, error) {

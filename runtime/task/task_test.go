@@ -387,6 +387,58 @@ func TestAHaltedTaskReadsNoGate(t *testing.T) {
 	}
 }
 
+// closing emits n records at the end of time, one each time it works.
+type closing struct {
+	operator.Operator
+	to   operator.Stage[int64]
+	n    int64
+	left int64
+	kept int64 // at the barrier
+}
+
+func (c *closing) Snapshot(*operator.Snapshot) error {
+	c.kept = c.left
+	return nil
+}
+
+func (c *closing) Watermark(w int64) (int64, error) {
+	if w == batch.EndOfTime {
+		c.left = c.n
+		return batch.NoTime, nil
+	}
+	return w, nil
+}
+
+func (c *closing) Work() (bool, int64, error) {
+	if c.left == 0 {
+		return false, batch.EndOfTime, nil
+	}
+	b := &batch.Batch[int64]{}
+	b.Append(c.left, 0)
+	c.left--
+	return true, batch.NoTime, c.to.Push(b)
+}
+
+// The barrier is there before the operator has emitted anything.
+func TestATerminalBarrierWaitsForWhatIsStillToCome(t *testing.T) {
+	gate := &script{clock: clock.NewVirtual(time.UnixMilli(0)), items: []exchange.Item{
+		{Kind: exchange.Watermark, Time: batch.EndOfTime},
+		{Kind: exchange.Barrier, Barrier: barrier.Barrier{ID: 1, Terminal: true}},
+	}}
+	end := &adder{}
+	sink := operator.NewSink(end)
+	slow := &closing{Operator: operator.NewMap(func(v int64) int64 { return v }), to: sink.Input(0).(operator.Stage[int64]), n: 100}
+	c := newGatedChain(t, nil, []exchange.Gate{gate}, slow, sink)
+	stop := c.run(t)
+	cp := <-c.checkpoints
+	if err := stop(); cp.Err != nil || err != nil {
+		t.Fatal(cp.Err, err)
+	}
+	if end.n != 100 || slow.kept > 0 {
+		t.Errorf("%d records, want 100; %d came after the barrier", end.n, slow.kept)
+	}
+}
+
 var errPlanted = errors.New("planted")
 
 func TestFailuresNameTheOperator(t *testing.T) {
