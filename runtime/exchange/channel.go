@@ -78,10 +78,14 @@ func (c *channel[T]) take() *batch.Batch[T] {
 	return new(batch.Batch[T])
 }
 
+// grows says that the last item in the queue may take in what comes: it is not
+// one that came before a barrier which is gone from behind it.
+func (c *channel[T]) grows() bool { return c.items.len() > c.ahead }
+
 // absorb adds a small batch to the last one in the queue, if that has room:
 // a receiver that lags behind then finds full batches instead of many small ones.
 func (c *channel[T]) absorb(b *batch.Batch[T], bytes, bound int) bool {
-	if c.items.len() == 0 || b.Len() > batch.Rows/4 {
+	if !c.grows() || b.Len() > batch.Rows/4 {
 		return false
 	}
 	last := c.items.last()

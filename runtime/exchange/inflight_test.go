@@ -81,6 +81,7 @@ const perSender = 1200
 // when it does not like to.
 func cutOnce(t *testing.T, rng *rand.Rand, l layout) (got []small, flights [][]byte) {
 	r := newRig[small](t, l)
+	var rest []func()
 	for s := range l.senders {
 		b := &batch.Batch[small]{}
 		send := func(from, to int) {
@@ -95,16 +96,20 @@ func cutOnce(t *testing.T, rng *rand.Rand, l layout) (got []small, flights [][]b
 			}
 		}
 		send(0, perSender)
-		if err := r.writers[s].Watermark(perSender); err != nil {
-			t.Fatal(err)
+		if rng.IntN(2) == 0 {
+			if err := r.writers[s].Watermark(perSender); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := r.writers[s].Barrier(barrier.Barrier{ID: 1}); err != nil {
 			t.Fatal(err)
 		}
-		send(perSender, perSender+20)
-		if err := r.writers[s].Flush(); err != nil {
-			t.Fatal(err)
-		}
+		rest = append(rest, func() {
+			send(perSender, perSender+20)
+			if err := r.writers[s].Flush(); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 	for i := range l.receivers {
 		r.takers[i].take = func(b *batch.Batch[small]) error {
@@ -113,6 +118,10 @@ func cutOnce(t *testing.T, rng *rand.Rand, l layout) (got []small, flights [][]b
 		}
 		gate := r.gates[i]
 		for barriers := 0; barriers < gate.Channels(); {
+			if len(rest) > 0 && rng.IntN(4) == 0 {
+				rest[0]()
+				rest = rest[1:]
+			}
 			var it Item
 			if rng.IntN(2) == 0 {
 				if it, _ = gate.TakeBarrier(true); it.Kind == None {
@@ -128,6 +137,9 @@ func cutOnce(t *testing.T, rng *rand.Rand, l layout) (got []small, flights [][]b
 		}
 		flights = append(flights, gate.InFlight()...)
 		gate.Unblock()
+	}
+	for _, f := range rest {
+		f()
 	}
 	return got, flights
 }

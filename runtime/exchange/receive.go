@@ -378,7 +378,7 @@ func (g *gate[T]) offer(i int, b *batch.Batch[T], bytes int, overdraw bool) (nex
 func (g *gate[T]) offerEvent(i int, kind Kind, time int64, b barrier.Barrier, overdraw bool) bool {
 	g.mu.Lock()
 	c := &g.mu.channels[i]
-	if kind == Watermark && c.items.len() > 0 && c.items.last().kind == Watermark {
+	if kind == Watermark && c.grows() && c.items.last().kind == Watermark {
 		c.items.last().time = time
 		g.mu.Unlock()
 		return true
