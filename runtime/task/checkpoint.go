@@ -9,7 +9,6 @@ import (
 	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/internal/planted"
 	"github.com/millrace/millrace/runtime/barrier"
-	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/exchange"
 	"github.com/millrace/millrace/runtime/operator"
 	"github.com/millrace/millrace/runtime/state"
@@ -189,7 +188,7 @@ func (t *Task) checkpoint(b barrier.Barrier, delay, alignment time.Duration) err
 			}
 			part.Entries, e.deferred[i] = snap.Entries, snap.Deferred
 		}
-		if i == 0 && t.source == nil && t.kept != batch.NoTime {
+		if i == 0 && t.source == nil {
 			part.Entries = append(part.Entries, operator.WatermarkEntry(operator.KeyInput, t.kept))
 		}
 		if i == 0 {

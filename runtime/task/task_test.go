@@ -439,6 +439,22 @@ func TestATerminalBarrierWaitsForWhatIsStillToCome(t *testing.T) {
 	}
 }
 
+// A subtask that has no watermark yet says so: after a restore with others that
+// do, the least of all holds.
+func TestACheckpointHoldsTheWatermarkThereIsNot(t *testing.T) {
+	gate := &script{clock: clock.NewVirtual(time.UnixMilli(0)), items: []exchange.Item{{Kind: exchange.Barrier, Barrier: barrier.Barrier{ID: 1}}}}
+	c := newGatedChain(t, nil, []exchange.Gate{gate}, operator.NewMap(func(v int64) int64 { return v }), operator.NewSink(&adder{}))
+	stop := c.run(t)
+	cp := <-c.checkpoints
+	if err := stop(); cp.Err != nil || err != nil {
+		t.Fatal(cp.Err, err)
+	}
+	got, err := operator.RestoredWatermark(append(cp.Operators[0].Entries, operator.WatermarkEntry(operator.KeyInput, 7)), operator.KeyInput)
+	if err != nil || got != batch.NoTime {
+		t.Errorf("restored at %d, %v", got, err)
+	}
+}
+
 var errPlanted = errors.New("planted")
 
 func TestFailuresNameTheOperator(t *testing.T) {
