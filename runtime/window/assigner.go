@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/millrace/millrace/runtime/batch"
 )
 
 // Window is the span of event time [Start, End), in Unix milliseconds.
@@ -111,6 +113,14 @@ func (a Assigner) slice(t int64) (start, end int64, covered bool) {
 func (a Assigner) firstEnd(start int64) int64 {
 	// Starts above start-Size, the smallest of them.
 	return a.base(start-a.Size) + a.Slide + a.Size
+}
+
+// lastEndBy is the end of the latest window that a watermark closes.
+func (a Assigner) lastEndBy(watermark int64) int64 {
+	if watermark == batch.NoTime {
+		return batch.NoTime
+	}
+	return a.base(watermark+1-a.Size) + a.Size
 }
 
 // lastEnd is the end of the latest window that covers the slice at start.

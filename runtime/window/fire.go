@@ -40,7 +40,7 @@ func (w *Sliced[K, T, A, R]) Watermark(t int64) (int64, error) {
 		return t, nil
 	}
 	if t > w.watermark {
-		w.watermark = t
+		w.before, w.watermark = w.watermark, t
 	}
 	_, reached, err := w.Work()
 	return reached, err

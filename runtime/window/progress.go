@@ -76,9 +76,13 @@ func restoreProgress(entries []*pb.OperatorEntry, own keygroup.Range) ([]Progres
 	return all, nil
 }
 
-// Snapshot implements operator.Snapshotter.
+// Snapshot implements operator.Snapshotter. The end of time is not kept: a job
+// that goes on after a drain goes on from the last record.
 func (w *Sliced[K, T, A, R]) Snapshot(s *operator.Snapshot) error {
 	p := Progress{Groups: w.ctx.KeyGroups, Watermark: w.watermark, Fired: w.fired, Emitting: batch.NoTime}
+	if s.Terminal && w.watermark == batch.EndOfTime {
+		p.Watermark, p.Fired = w.before, w.cfg.Assigner.lastEndBy(w.before)
+	}
 	if w.fire.phase == emitting {
 		p.Emitting, p.Cursor = w.fire.end, w.fire.at
 	}

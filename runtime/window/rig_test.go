@@ -120,11 +120,14 @@ func (r *rig) check(err error) {
 }
 
 // save takes a full checkpoint of every subtask.
-func (r *rig) save() *saved {
+func (r *rig) save() *saved { return r.saveAt(operator.Snapshot{}) }
+
+func (r *rig) saveAt(barrier operator.Snapshot) *saved {
 	r.t.Helper()
 	c := &saved{}
 	for _, s := range r.subs {
-		snap := &operator.Snapshot{}
+		snap := &barrier
+		snap.Entries = nil
 		r.check(s.op.(operator.Snapshotter).Snapshot(snap))
 		f := s.store.Freeze(true)
 		w := snapshot.NewWriter(groups)

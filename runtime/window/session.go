@@ -28,6 +28,7 @@ type Sessions[K comparable, T, A, R any] struct {
 	sessions  *state.Table[K, []session[A]]
 	timers    *timer.Timers[K]
 	watermark int64
+	before    int64 // watermark before the end of time
 	reached   int64
 
 	out       batch.Batch[R]
@@ -174,7 +175,9 @@ func (w *Sessions[K, T, A, R]) Watermark(t int64) (int64, error) {
 		w.reached = t
 		return t, nil
 	}
-	w.watermark = max(w.watermark, t)
+	if t > w.watermark {
+		w.before, w.watermark = w.watermark, t
+	}
 	_, reached, err := w.Work()
 	return reached, err
 }
@@ -254,9 +257,13 @@ func (w *Sessions[K, T, A, R]) Restore(entries []*pb.OperatorEntry) error {
 	return err
 }
 
-// Snapshot implements operator.Snapshotter.
+// Snapshot implements operator.Snapshotter. The end of time is not kept, as of
+// Sliced.
 func (w *Sessions[K, T, A, R]) Snapshot(s *operator.Snapshot) error {
 	p := Progress{Groups: w.ctx.KeyGroups, Watermark: w.watermark, Fired: batch.NoTime, Emitting: batch.NoTime}
+	if s.Terminal && w.watermark == batch.EndOfTime {
+		p.Watermark = w.before
+	}
 	s.Entries = append(s.Entries, p.entry())
 	return nil
 }

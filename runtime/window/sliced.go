@@ -31,6 +31,7 @@ type Sliced[K comparable, T, A, R any] struct {
 	cache  [4]sliceRef[K, A]
 
 	watermark int64 // of the input
+	before    int64 // watermark before the end of time
 	reached   int64 // of the output
 	fired     int64
 	included  int64

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/operator"
 )
 
 func subtracting(c *Config[string, pair, int64, string]) {
@@ -237,6 +238,30 @@ func TestWrongWindowsAreNamed(t *testing.T) {
 	} {
 		if err := a.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v, want %q in it", a, err, want)
+		}
+	}
+}
+
+// A job that goes on from the savepoint of a drain has more records: they are as
+// late as they would have been without the drain.
+func TestADrainIsNotTheEndOfTimeForWhatFollows(t *testing.T) {
+	for _, a := range []Assigner{
+		Tumbling(10 * time.Millisecond),
+		Sliding(20*time.Millisecond, 5*time.Millisecond),
+		Session(10 * time.Millisecond),
+	} {
+		r := newRig(t, a, nil)
+		r.push("a", 1, 50)
+		r.watermark(50, nil)
+		r.watermark(batch.EndOfTime, nil)
+		r.start(2, r.saveAt(operator.Snapshot{Terminal: true}))
+		r.results = nil
+		for _, at := range []int64{51, 64, 20} {
+			r.push("a", 2, at)
+		}
+		r.watermark(200, nil)
+		if len(r.late) != 1 || len(r.results) == 0 {
+			t.Errorf("%v: %d late records, want the last one; results %q", a, len(r.late), r.results)
 		}
 	}
 }
