@@ -55,6 +55,38 @@ type feed struct {
 		sync.Mutex
 		limit int64
 		wakes []func()
+		// at says where splits stand that wait, moved that this has changed.
+		at    [testSplits]int64
+		moved chan struct{}
+	}
+}
+
+// caughtUp waits until every split has given out what it may.
+func (f *feed) caughtUp() {
+	for {
+		f.mu.Lock()
+		limit, behind := min(f.mu.limit, f.n), false
+		for _, at := range f.mu.at {
+			behind = behind || at < limit
+		}
+		f.mu.moved = make(chan struct{})
+		moved := f.mu.moved
+		f.mu.Unlock()
+		if !behind {
+			return
+		}
+		<-moved
+	}
+}
+
+// stands notes that a split has given out all up to here.
+func (f *feed) stands(split, at int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.at[split] = at
+	if f.mu.moved != nil {
+		close(f.mu.moved)
+		f.mu.moved = nil
 	}
 }
 
@@ -107,13 +139,14 @@ func (r *feedReader) Poll(b *batch.Batch[event], most int) (source.Status, error
 		b.Append(event{r.split, r.at}, r.at)
 		r.at++
 	}
-	switch {
-	case r.at == r.src.n:
-		return source.Ended, nil
-	case r.at >= limit:
-		return source.Waiting, nil
+	if r.at < limit {
+		return source.More, nil
 	}
-	return source.More, nil
+	r.src.stands(r.split, r.at)
+	if r.at == r.src.n {
+		return source.Ended, nil
+	}
+	return source.Waiting, nil
 }
 
 func (r *feedReader) Position() []byte    { return binary.BigEndian.AppendUint64(nil, uint64(r.at)) }

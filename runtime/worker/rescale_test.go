@@ -207,7 +207,7 @@ func TestLiveRescaleSameness(t *testing.T) {
 			if got := out.committed(); !slices.Equal(want, got) {
 				for i := range min(len(want), len(got)) {
 					if want[i] != got[i] {
-						t.Fatalf("seed %d: row %d: got %v, want %v", seed, i, got[i], want[i])
+						t.Fatalf("seed %d: row %d: got %v, want %v (%d rows, want %d)", seed, i, got[i], want[i], len(got), len(want))
 					}
 				}
 				t.Fatalf("seed %d: %d rows, want %d", seed, len(got), len(want))
@@ -254,7 +254,7 @@ func TestKeptStateIsNeitherReadNorWrittenAgain(t *testing.T) {
 	} {
 		src, out := &feed{n: 4000}, newLedger()
 		b := &countingBucket{Bucket: blob.NewMemory(), gets: map[string]int{}}
-		m := newMasterWith(t, fullJob(t, src, out), b, c.workers, 1, clock.System, func(cfg *Config) { cfg.unmerged = true })
+		m := newMasterWith(t, fullJob(t, src, out), b, c.workers, 1, clock.System, func(cfg *Config) { cfg.unmerged, cfg.Patience = true, time.Hour })
 		src.raise(2000) // about every key
 		m.submitted = 1
 		step, first := 0, true
@@ -267,6 +267,7 @@ func TestKeptStateIsNeitherReadNorWrittenAgain(t *testing.T) {
 			first = m.complete != nil
 		}
 		m.pace = func() {
+			src.caughtUp() // the next barrier comes after all records so far
 			src.raise(3)
 			if first && step%4 == 2 { // the last checkpoint was the first after a rescale
 				wrote, all := uint64(0), uint64(0)
