@@ -31,6 +31,10 @@ const (
 	EntryHandle = "handle"
 	// EntryWatermark is the watermark of an operator's input.
 	EntryWatermark = "watermark"
+	// EntryInFlight is a batch of records that a barrier has overtaken
+	// (docs/formats/inflight.md); the key is the input of the vertex's first
+	// operator.
+	EntryInFlight = "in-flight"
 )
 
 // DefaultSavepoints is the bucket prefix of savepoints that name none.

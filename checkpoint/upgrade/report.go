@@ -57,10 +57,11 @@ type holding struct {
 	runs, entries   bool
 	splits, handles bool
 	groups          uint32
+	flights         []flight
 }
 
 // holdings by uid, from the manifest and, of a job that goes on, from its graph.
-func (o *Old) holdings() map[string]holding {
+func (o *Old) holdings() (map[string]holding, error) {
 	all := map[string]holding{}
 	for _, s := range o.Manifest.GetOperators() {
 		h := all[s.GetUid()]
@@ -68,6 +69,9 @@ func (o *Old) holdings() map[string]holding {
 			h.runs, h.groups = true, s.GetMaxParallelism()
 		}
 		for _, e := range s.GetEntries() {
+			if e.GetKind() == checkpoint.EntryInFlight && o.Running {
+				continue // its last savepoint has none
+			}
 			h.entries = true
 			h.splits = h.splits || e.GetKind() == checkpoint.EntrySplit
 			h.handles = h.handles || e.GetKind() == checkpoint.EntryHandle
@@ -75,7 +79,13 @@ func (o *Old) holdings() map[string]holding {
 		all[s.GetUid()] = h
 	}
 	if !o.Running {
-		return all
+		flights, err := flightsOf(o.Manifest)
+		for uid, f := range flights {
+			h := all[uid]
+			h.flights = f
+			all[uid] = h
+		}
+		return all, err
 	}
 	for _, v := range o.Graph.GetVertices() {
 		for _, op := range v.GetOperators() {
@@ -89,13 +99,18 @@ func (o *Old) holdings() map[string]holding {
 			all[op.GetUid()] = h
 		}
 	}
-	return all
+	return all, nil
 }
 
-// Compare judges a new version. The error is a schema that cannot be read.
+// Compare judges a new version. The error is a schema, or a batch of records in
+// flight, that cannot be read.
 func Compare(old Old, now *pb.JobGraph) (*Report, error) {
 	r := &Report{Operators: []Operator{}, old: &old, now: now}
-	holdings, then := old.holdings(), operatorsOf(old.Graph)
+	holdings, err := old.holdings()
+	if err != nil {
+		return nil, err
+	}
+	then := operatorsOf(old.Graph)
 	here := operatorsOf(now)
 	order := uids(old.Graph)
 	for _, s := range old.Manifest.GetOperators() {
@@ -130,13 +145,15 @@ func Compare(old Old, now *pb.JobGraph) (*Report, error) {
 type placed struct {
 	*pb.Operator
 	groups uint32
+	vertex *pb.Vertex
+	inputs []*pb.Input // of the vertex
 }
 
 func operatorsOf(g *pb.JobGraph) map[string]placed {
 	m := map[string]placed{}
 	for _, v := range g.GetVertices() {
 		for _, o := range v.GetOperators() {
-			m[o.GetUid()] = placed{o, v.GetMaxParallelism()}
+			m[o.GetUid()] = placed{o, v.GetMaxParallelism(), v, v.GetInputs()}
 		}
 	}
 	return m
@@ -171,6 +188,15 @@ func compare(uid string, h holding, then *pb.Operator, now placed) (Operator, er
 		op.Reason = fmt.Sprintf("it was a source and is now a %s, and its positions would be lost: give the %s another name", now.GetKind(), now.GetKind())
 	case h.handles && !now.GetTransactionalSink():
 		op.Reason = fmt.Sprintf("it was a transactional sink and is now a %s, and what it has prepared would never be committed: give the %s another name", now.GetKind(), now.GetKind())
+	}
+	for i := range h.flights {
+		if op.Reason != "" {
+			break
+		}
+		var err error
+		if op.Reason, err = h.flights[i].refuse(now); err != nil {
+			return op, fmt.Errorf("operator %q: %w", uid, err)
+		}
 	}
 	if op.Reason != "" {
 		op.Verdict = Incompatible

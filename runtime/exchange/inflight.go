@@ -1,14 +1,12 @@
 package exchange
 
 import (
-	"encoding/binary"
 	"fmt"
 
+	"github.com/millrace/millrace/checkpoint/inflight"
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/codec"
 	"github.com/millrace/millrace/runtime/keygroup"
-
-	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // A barrier waits behind the batches that came before it. A task that takes too
@@ -16,15 +14,6 @@ import (
 // first, lets the barrier overtake them: they stay in the queue, and what is
 // still there when the barriers of all channels have come is part of the
 // checkpoint. After a restore they come first.
-//
-// In-flight records, version 1: docs/formats/inflight.md.
-
-const (
-	flightVersion = 1
-
-	flightHashed    = 1 << 0
-	flightBroadcast = 1 << 1
-)
 
 // TakeBarrier implements Gate.
 func (g *gate[T]) TakeBarrier(overtake bool) (Item, bool) {
@@ -95,33 +84,21 @@ func (g *gate[T]) InFlight() [][]byte {
 	return out
 }
 
-func (c *channel[T]) flags() (f byte) {
-	if c.hashed {
-		f |= flightHashed
-	}
-	if c.edge.Ship == pb.Ship_SHIP_BROADCAST {
-		f |= flightBroadcast
-	}
-	return f
-}
+func (c *channel[T]) flags() inflight.Flags { return inflight.FlagsOf(c.edge.Ship) }
 
 // flight encodes a batch, or one that came encoded.
-func (g *gate[T]) flight(flags byte, b *batch.Batch[T], frame []byte) []byte {
-	schema := g.codec.Schema()
-	out := []byte{flightVersion, flags}
-	out = binary.AppendUvarint(out, uint64(g.subtask))
-	out = binary.AppendUvarint(out, uint64(g.receivers))
-	out = binary.AppendUvarint(out, uint64(len(schema)))
-	out = append(out, schema...)
+func (g *gate[T]) flight(flags inflight.Flags, b *batch.Batch[T], frame []byte) []byte {
+	head := inflight.Records{Flags: flags, Subtask: uint64(g.subtask), Parallelism: uint64(g.receivers), Schema: g.codec.Schema()}
+	out := head.AppendHeader(nil)
 	if frame != nil {
 		return append(out, frame...)
 	}
-	return appendBatch(out, b, flags&flightHashed != 0, g.codec)
+	return appendBatch(out, b, flags&inflight.Hashed != 0, g.codec)
 }
 
 // resumed is a batch from before a restore.
 type resumed[T any] struct {
-	flags byte
+	flags inflight.Flags
 	batch *batch.Batch[T]
 }
 
@@ -136,39 +113,42 @@ func (g *gate[T]) Resume(flights [][]byte) error {
 }
 
 func (g *gate[T]) resume(f []byte) error {
-	if len(f) < 2 || f[0] != flightVersion {
-		return fmt.Errorf("%w: they are not of version %d", errCorrupt, flightVersion)
+	r, err := inflight.Parse(f)
+	if err != nil {
+		return err
 	}
-	flags, rest := f[1], f[2:]
-	var head [3]uint64 // subtask, parallelism, length of the schema
-	for i := range head {
-		n, w := binary.Uvarint(rest)
-		if w <= 0 {
-			return fmt.Errorf("%w: they are cut off", errCorrupt)
-		}
-		head[i], rest = n, rest[w:]
+	if !g.takes(r.Flags) {
+		return fmt.Errorf("they were %s, and the input takes none that are: keep how it is partitioned, or take a savepoint with stop", r.Flags)
 	}
-	if head[2] > uint64(len(rest)) || head[1] == 0 {
-		return fmt.Errorf("%w: they are cut off", errCorrupt)
-	}
+	hashed := r.Flags&inflight.Hashed != 0
 	b := &batch.Batch[T]{}
-	if err := decodeOld(rest[head[2]:], b, flags&flightHashed != 0, string(rest[:head[2]]), g.codec); err != nil {
+	if err := decodeOld(r.Body, b, hashed, r.Schema, g.codec); err != nil {
 		return err
 	}
 	switch {
-	case flags&flightHashed != 0:
+	case hashed:
 		g.keepOwn(b)
-	case flags&flightBroadcast != 0:
-		if uint64(g.subtask)%head[1] != head[0] {
+	case r.Flags&inflight.Broadcast != 0:
+		if uint64(g.subtask)%r.Parallelism != r.Subtask {
 			return nil
 		}
-	case head[0]%uint64(g.receivers) != uint64(g.subtask):
+	case r.Subtask%uint64(g.receivers) != uint64(g.subtask):
 		return nil
 	}
 	if b.Len() > 0 {
-		g.resumed = append(g.resumed, resumed[T]{flags, b})
+		g.resumed = append(g.resumed, resumed[T]{r.Flags, b})
 	}
 	return nil
+}
+
+// takes says whether records that travel so come in here.
+func (g *gate[T]) takes(flags inflight.Flags) bool {
+	for i := range g.mu.channels {
+		if g.mu.channels[i].flags() == flags {
+			return true
+		}
+	}
+	return false
 }
 
 // keepOwn leaves of a batch what this subtask owns now.

@@ -209,3 +209,25 @@ func TestInFlightRecordsFollowTheirType(t *testing.T) {
 		}
 	}
 }
+
+// Records that were partitioned otherwise would be lost, or come twice, or at a
+// subtask that does not own their key.
+func TestInFlightRecordsKeepTheirWay(t *testing.T) {
+	spread := layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1}
+	old := newRig[small](t, spread)
+	push(t, old, 0, 0, 3)
+	if err := old.writers[0].Barrier(barrier.Barrier{ID: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := old.gates[0].TakeBarrier(true); !ok {
+		t.Fatal("no barrier")
+	}
+	flights := old.gates[0].InFlight()
+	hashed := newRig[small](t, layout{ship: pb.Ship_SHIP_HASH, senders: 1, receivers: 1, key: any(hashSmall)})
+	broadcast := newRig[small](t, layout{ship: pb.Ship_SHIP_BROADCAST, senders: 1, receivers: 1})
+	for _, r := range []*rig[small]{hashed, broadcast} {
+		if err := r.gates[0].Resume(flights); err == nil {
+			t.Errorf("records that were spread are taken up by an edge that is not")
+		}
+	}
+}

@@ -39,7 +39,20 @@ func (t *Task) resumeFlights(entries []*pb.OperatorEntry) error {
 	}
 	for port, flights := range byPort {
 		return fmt.Errorf("the checkpoint has %d batches of records in flight to input %s, which the operator does not have: "+
-			"take a savepoint while its windows do not fire, or keep the input", len(flights), port)
+			"keep the input, or take a savepoint with stop, which waits for them", len(flights), port)
+	}
+	return nil
+}
+
+// refuseFlights is an error where a checkpoint has records in flight to an
+// operator that takes none from an edge: in the version of the job that wrote them
+// it began a chain.
+func refuseFlights(entries []*pb.OperatorEntry) error {
+	for _, e := range entries {
+		if e.GetKind() == operator.KindInFlight {
+			return fmt.Errorf("the checkpoint has records in flight to the operator, which began a chain then and does not now: " +
+				"keep what comes before it as it was, or take a savepoint with stop, which waits for them")
+		}
 	}
 	return nil
 }

@@ -414,6 +414,8 @@ func (t *Task) open(ctx context.Context) error {
 			if err := t.resumeFlights(r.Entries); err != nil {
 				return fmt.Errorf("restore: %w", err)
 			}
+		} else if err := refuseFlights(r.Entries); err != nil {
+			return fmt.Errorf("restore: %w", err)
 		}
 		if restorer, ok := op.Operator.Operator.(operator.Restorer); ok {
 			if err := restorer.Restore(r.Entries); err != nil {
