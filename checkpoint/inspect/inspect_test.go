@@ -19,6 +19,7 @@ import (
 
 	"github.com/millrace/millrace/blob"
 	"github.com/millrace/millrace/checkpoint"
+	"github.com/millrace/millrace/checkpoint/inflight"
 	"github.com/millrace/millrace/checkpoint/manifest"
 	"github.com/millrace/millrace/checkpoint/schema"
 	"github.com/millrace/millrace/checkpoint/snapshot"
@@ -291,6 +292,45 @@ func TestVerifyASoundSavepoint(t *testing.T) {
 	}
 }
 
+// flights are records on their way to the first subtask of sum.
+func flights(delays ...int32) *pb.OperatorEntry {
+	head := inflight.Records{Parallelism: 2, Schema: "{From string,Delay int32}"}
+	b := binary.LittleEndian.AppendUint32(head.AppendHeader(nil), uint32(len(delays)))
+	for range delays {
+		b = append(b, i64(minute)...)
+	}
+	for _, d := range delays {
+		b = binary.LittleEndian.AppendUint32(append(b, text("EWR")...), uint32(d))
+	}
+	return &pb.OperatorEntry{Kind: checkpoint.EntryInFlight, Key: "0", Value: b}
+}
+
+// A report says how far everything could be checked.
+func TestVerifySaysHowFarItSees(t *testing.T) {
+	r := newRig(t)
+	r.m.Operators[2].Entries = append(r.m.Operators[2].Entries, flights(3, 4, 5), flights(6))
+	r.m.Graph.Vertices[1].Operators[0].States[0].ValueSchema = "{At time,Delay int32,Tail(Plane) *binary(x.Tail)}"
+	r.save()
+	rep := r.verify()
+	want := []Checked{
+		{Operator: "read", What: "split", Kind: "entry", Count: 2, How: Decoded},
+		{Operator: "sum", What: "by-day", Kind: "state", Count: 1, How: Framed, Opaque: []string{"proto(x.Y)"}},
+		{Operator: "sum", What: "by-day/size", Kind: "state", Count: 1, How: Decoded},
+		{Operator: "sum", What: "last", Kind: "state", Count: 4, How: Framed, Opaque: []string{"binary(x.Tail)"}},
+		{Operator: "sum", What: "old", Kind: "state", Count: 1, How: Decoded},
+		{Operator: "sum", What: "seen", Kind: "state", Count: 2, How: Decoded},
+		{Operator: "sum", What: "seen/size", Kind: "state", Count: 1, How: Decoded},
+		{Operator: "sum", What: "timers", Kind: "state", Count: 1, How: Decoded},
+		{Operator: "sum", What: "window", Kind: "state", Count: 2, How: Decoded},
+		{Operator: "sum", What: "in-flight", Kind: "entry", Count: 4, How: Decoded},
+		{Operator: "sum", What: "watermark", Kind: "entry", Count: 2, How: Decoded},
+		{Operator: "write", What: "handle", Kind: "entry", Count: 1, How: Checksum},
+	}
+	if d := cmp.Diff(want, rep.Checked); d != "" || len(rep.Problems) > 0 {
+		t.Errorf("%s\nproblems %+v", d, rep.Problems)
+	}
+}
+
 // Whatever bit flips in whatever object, Verify names the object, and an offset
 // in it.
 func TestVerifyNamesWhatIsDamaged(t *testing.T) {
@@ -358,6 +398,9 @@ func TestVerifyReadsEveryEntry(t *testing.T) {
 		"an element elsewhere": {func(w *snapshot.Writer) {
 			w.Put((groupOf("EWR")+1)%groups, "seen", 0, join(text("EWR"), i64(0)), i64(1))
 		}, "its hash says"},
+		"no protobuf": {func(w *snapshot.Writer) {
+			w.Put(groupOf("EWR"), "by-day", 0, join(text("EWR"), i64(1)), join(count(2), []byte{8, 0x80}))
+		}, "no protobuf message"},
 		"nobody's state": {func(w *snapshot.Writer) { w.Put(groupOf("EWR"), "lost", 0, text("EWR"), i64(1)) }, `"lost" is not declared`},
 	} {
 		r := newRig(t)
@@ -376,10 +419,21 @@ func TestVerifyReadsTheManifestItself(t *testing.T) {
 		change func(m *pb.Manifest)
 		says   string
 	}{
-		"a subtask twice":        {func(m *pb.Manifest) { m.Operators[2].Subtask = 1; m.Operators[2].Runs = nil }, "there twice"},
-		"a subtask too many":     {func(m *pb.Manifest) { m.Operators[3].Subtask = 5 }, "parallelism is 1"},
-		"a split twice":          {func(m *pb.Manifest) { m.Operators[0].Entries[1] = m.Operators[0].Entries[0] }, "there twice"},
-		"half a split":           {func(m *pb.Manifest) { m.Operators[0].Entries[1].Value = []byte{9, 9} }, "flights/shard-1"},
+		"a subtask twice":     {func(m *pb.Manifest) { m.Operators[2].Subtask = 1; m.Operators[2].Runs = nil }, "there twice"},
+		"a subtask too many":  {func(m *pb.Manifest) { m.Operators[3].Subtask = 5 }, "parallelism is 1"},
+		"a split twice":       {func(m *pb.Manifest) { m.Operators[0].Entries[1] = m.Operators[0].Entries[0] }, "there twice"},
+		"half a split":        {func(m *pb.Manifest) { m.Operators[0].Entries[1].Value = []byte{9, 9} }, "flights/shard-1"},
+		"a watermark cut off": {func(m *pb.Manifest) { m.Operators[1].Entries[0].Value = []byte{1} }, "has 1 bytes"},
+		"records cut off": {func(m *pb.Manifest) {
+			e := flights(1)
+			e.Value = e.Value[:len(e.Value)-1]
+			m.Operators[2].Entries = append(m.Operators[2].Entries, e)
+		}, "record 0 is no {From"},
+		"records of nobody": {func(m *pb.Manifest) {
+			e := flights(1)
+			e.Value[2] = 2
+			m.Operators[2].Entries = append(m.Operators[2].Entries, e)
+		}, "subtask 2 of 2"},
 		"other key groups":       {func(m *pb.Manifest) { m.Operators[1].Runs[0].KeyGroupFirst = 9 }, "speaks for the key groups"},
 		"other entries":          {func(m *pb.Manifest) { m.Operators[1].Runs[0].Entries++ }, "its manifest says 7"},
 		"what others own":        {func(m *pb.Manifest) { m.Operators[2].Runs[0].Object = "jobs/j/state/1-1-0" }, "not in its folder"},

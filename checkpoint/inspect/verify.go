@@ -21,6 +21,8 @@ type Report struct {
 	Runs    int    `json:"runs"`
 	Entries uint64 `json:"entries"`
 	Bytes   uint64 `json:"bytes"`
+	// Checked says of everything how far it could be checked.
+	Checked []Checked `json:"checked"`
 	// Problems are what would keep it from being restored; none, and it will be.
 	Problems []Problem `json:"problems"`
 }
@@ -43,8 +45,8 @@ type Problem struct {
 const maxProblems = 1000
 
 // Verify reads everything that a manifest names: sizes, checksums, the order of
-// keys, their key groups, and every entry by its schema. What is damaged is in the
-// report. The error wraps blob.ErrNotFound where there is no manifest, or is of a
+// keys, their key groups, every entry by its schema, and records in flight. What is
+// damaged is in the report, and how much only the job's binary could read. The error wraps blob.ErrNotFound where there is no manifest, or is of a
 // bucket that does not answer. said, if not nil, is told the runs done so far, of
 // how many.
 func Verify(ctx context.Context, b blob.Bucket, key string, said func(done, of int)) (*Report, error) {
@@ -52,13 +54,13 @@ func Verify(ctx context.Context, b blob.Bucket, key string, said func(done, of i
 	var corrupt *manifest.CorruptError
 	if errors.As(err, &corrupt) {
 		p := Problem{Code: manifest.Code(err), Object: key, Offset: corrupt.Offset, Detail: err.Error()}
-		return &Report{Path: checkpoint.PathOf(key), Objects: 1, Problems: []Problem{p}}, nil
+		return &Report{Path: checkpoint.PathOf(key), Objects: 1, Checked: []Checked{}, Problems: []Problem{p}}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	rep := &Report{Path: checkpoint.PathOf(key), Objects: len(checkpoint.Objects(m)), Problems: []Problem{}}
-	v := verifier{ctx: ctx, bucket: b, rep: rep, path: key, splits: map[string]bool{}, subtasks: map[string]map[uint32]bool{}}
+	v := verifier{ctx: ctx, bucket: b, rep: rep, path: key, account: account{}, splits: map[string]bool{}, subtasks: map[string]map[uint32]bool{}}
 	total := 0
 	for _, s := range m.GetOperators() {
 		total += len(s.GetRuns())
@@ -89,6 +91,7 @@ func Verify(ctx context.Context, b blob.Bucket, key string, said func(done, of i
 			}
 		}
 	}
+	rep.Checked = v.account.list()
 	return rep, nil
 }
 
@@ -97,6 +100,7 @@ type verifier struct {
 	bucket   blob.Bucket
 	rep      *Report
 	path     string
+	account  account
 	splits   map[string]bool
 	subtasks map[string]map[uint32]bool
 }
@@ -136,18 +140,8 @@ func (v *verifier) snapshot(s *pb.OperatorSnapshot) {
 	}
 	v.subtasks[s.GetUid()][s.GetSubtask()] = true
 	for _, e := range s.GetEntries() {
-		if e.GetKind() != checkpoint.EntrySplit {
-			continue
-		}
-		split, err := readSplit(e)
-		if err != nil {
+		if err := v.entry(s, e); err != nil {
 			bad("%w", err)
-			continue
-		}
-		if id := s.GetUid() + "\x00" + split.GetId(); v.splits[id] {
-			bad("split %q of source %q is there twice", split.GetId(), s.GetUid())
-		} else {
-			v.splits[id] = true
 		}
 	}
 }
@@ -202,6 +196,13 @@ func (v *verifier) entries(s *pb.OperatorSnapshot, ref *pb.RunRef, decoders map[
 		return 0, bad(0, "it speaks for the key groups %d to %d of %d, its manifest says %d to %d",
 			first, last, groups, ref.GetKeyGroupFirst(), ref.GetKeyGroupLast())
 	}
+	count := map[string]uint64{}
+	defer func() {
+		for state, n := range count {
+			how, opaque := decoders[state].how()
+			v.account.add(s.GetUid(), "state", state, n, how, opaque)
+		}
+	}()
 	for ; r.Next(); n++ {
 		if n%1024 == 0 && v.ctx.Err() != nil {
 			return n, v.ctx.Err()
@@ -214,6 +215,7 @@ func (v *verifier) entries(s *pb.OperatorSnapshot, ref *pb.RunRef, decoders map[
 		if err := d.check(e.Key, e.Value, e.Delete, e.Group, groups); err != nil {
 			return n, bad(r.Offset(), "key group %d, entry %d, state %q: %w", e.Group, n, e.State, err)
 		}
+		count[e.State]++
 	}
 	if r.Err() == nil && n != ref.GetEntries() {
 		return n, bad(0, "it has %d entries, its manifest says %d", n, ref.GetEntries())

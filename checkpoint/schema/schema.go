@@ -176,6 +176,26 @@ func (n *Node) Fixed() int {
 	return -1
 }
 
+// Opaque adds the types in n to those in names, each once, of which only the
+// job's binary can tell what their bytes mean.
+func (n *Node) Opaque(names []string) []string {
+	switch n.Kind {
+	case Proto, Binary:
+		if s := n.String(); !slices.Contains(names, s) {
+			names = append(names, s)
+		}
+	case Slice, Array, Pointer:
+		names = n.Elem.Opaque(names)
+	case Map:
+		names = n.Elem.Opaque(n.Key.Opaque(names))
+	case Struct:
+		for _, f := range n.Fields {
+			names = f.Type.Opaque(names)
+		}
+	}
+	return names
+}
+
 // parser reads the text of a schema.
 type parser struct {
 	text string

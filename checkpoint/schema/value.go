@@ -9,6 +9,8 @@ import (
 	"math"
 	"strconv"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // ErrCorrupt is in every error about bytes that are not the encoding of a value.
@@ -18,8 +20,9 @@ func corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
 }
 
-// Pass returns what follows a value, which it checks as a decoder would: all but
-// what only protobuf and MarshalBinary know.
+// Pass returns what follows a value, which it checks as a decoder would: of
+// protobuf messages that they are wire format, of what MarshalBinary wrote the
+// length.
 func (n *Node) Pass(src []byte) ([]byte, error) {
 	var w walker
 	return w.node(n, src)
@@ -95,6 +98,9 @@ func (w *walker) node(n *Node, src []byte) (rest []byte, err error) {
 			w.put("null")
 			return rest, err
 		}
+		if n.Kind == Proto && !wireFormat(rest[:size]) {
+			return nil, corrupt("%d bytes that are no protobuf message, of %s", size, n.Name)
+		}
 		w.hex(rest[:size])
 		return rest[size:], nil
 	case Pointer:
@@ -163,6 +169,18 @@ func (w *walker) list(elem *Node, count int, src []byte) (rest []byte, err error
 	}
 	w.put("]")
 	return src, nil
+}
+
+// wireFormat says that b is a sequence of protobuf fields.
+func wireFormat(b []byte) bool {
+	for len(b) > 0 {
+		_, _, n := protowire.ConsumeField(b)
+		if n < 0 {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
 }
 
 // plain says that any bytes are values of a kind.

@@ -238,8 +238,9 @@ type savepointVerifyCmd struct {
 }
 
 func (*savepointVerifyCmd) Help() string {
-	return `Reads every object that the savepoint names: sizes, checksums, order of keys, key groups, and each entry by its
-schema. What is damaged is named by object and offset; then the exit code is 1.
+	return `Reads every object that the savepoint names: sizes, checksums, order of keys, key groups, each entry by its schema, and
+records in flight. A table says how far each could be checked: decoded to the last byte; framed, where types that only the job's
+binary can read are in it (lengths; of protobuf messages that they are wire format); or by checksum alone. What is damaged is named by object and offset; then the exit code is 1.
 
 Examples:
   millrace savepoint verify savepoints/3f2c-1-17
@@ -264,6 +265,7 @@ func (s *savepointVerifyCmd) Run(ctx context.Context, c *console) error {
 		}
 	} else {
 		fmt.Fprintf(c.out, "%s: %d objects, %d runs, %d entries, %s\n", rep.Path, rep.Objects, rep.Runs, rep.Entries, bytesOf(int64(rep.Bytes)))
+		printChecked(c, rep.Checked)
 		for _, x := range rep.Problems {
 			at := "-"
 			if x.Offset >= 0 {
@@ -272,11 +274,32 @@ func (s *savepointVerifyCmd) Run(ctx context.Context, c *console) error {
 			fmt.Fprintf(c.out, "  %s  object %s  offset %s\n    %s\n", x.Code, x.Object, at, x.Detail)
 		}
 		if len(rep.Problems) == 0 {
-			fmt.Fprintln(c.out, "sound")
+			fmt.Fprintln(c.out, "sound"+reservation(rep.Checked))
 		}
 	}
 	if n := len(rep.Problems); n > 0 {
 		return fmt.Errorf("%s is damaged in %d places: start from another savepoint or checkpoint", rep.Path, n)
 	}
 	return nil
+}
+
+// printChecked says how far everything was checked.
+func printChecked(c *console, all []inspect.Checked) {
+	var rows [][]string
+	for _, x := range all {
+		rows = append(rows, []string{x.Operator, x.What, x.Kind, fmt.Sprint(x.Count), string(x.How), strings.Join(x.Opaque, " ")})
+	}
+	if len(rows) > 0 {
+		c.table("OPERATOR WHAT KIND COUNT CHECKED UNREAD", rows)
+	}
+}
+
+// reservation is what soundness does not cover.
+func reservation(all []inspect.Checked) string {
+	for _, x := range all {
+		if x.How != inspect.Decoded {
+			return "; of what is framed or checked by checksum, only the bytes: they are those that were written, and the job's binary alone can read them"
+		}
+	}
+	return ""
 }
