@@ -38,6 +38,9 @@ func (j *fakeJob) main() {
 	case "exit-at-once":
 		fmt.Fprintln(os.Stderr, "usage: no such flag")
 		os.Exit(2)
+	case "die-at-once":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
 	case "garbage":
 		socket := os.NewFile(3, "control")
 		socket.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))

@@ -190,11 +190,12 @@ func TestObituaries(t *testing.T) {
 		signal   string
 		mentions []string
 	}{
-		{name: "no SDK", change: func(c *Config) { c.Handshake = 200 * time.Millisecond }, does: "1000",
+		{name: "says nothing", change: func(c *Config) { c.Handshake, c.Plan = 100*time.Millisecond, 200*time.Millisecond }, does: "1000",
 			binary: func(b *bench) string { return b.upload(sleep) },
-			code:   CodeBinaryWithoutSDK, exit: -1, signal: "SIGKILL", mentions: []string{"within 200ms"}},
-		{name: "exits at once", does: "exit-at-once", code: CodeBinaryWithoutSDK, exit: 2, mentions: []string{"exit code 2", "usage: no such flag"}},
-		{name: "sends garbage", does: "garbage", code: CodeBinaryWithoutSDK, exit: -1, signal: "SIGKILL"},
+			code:   CodeWorkerStartFailed, exit: -1, signal: "SIGKILL", mentions: []string{"within 200ms"}},
+		{name: "exits at once", does: "exit-at-once", code: CodeWorkerStartFailed, exit: 2, mentions: []string{"exit code 2", "usage: no such flag"}},
+		{name: "is killed before it says hello", does: "die-at-once", code: CodeWorkerStartFailed, exit: -1, signal: "SIGKILL", mentions: []string{"signal SIGKILL before"}},
+		{name: "sends garbage", does: "garbage", code: CodeWorkerStartFailed, exit: -1, signal: "SIGKILL", mentions: []string{"no hello"}},
 		{name: "other protocol", does: "from-the-future", code: CodeProtocolMismatch, exit: 3, mentions: []string{"8 to 9"}},
 		{name: "crashes", does: "crash", starts: true, code: CodeWorkerExited, exit: 2, mentions: []string{"exit code 2", "about to crash", "panic: user code went wrong", "goroutine 1"}},
 		{name: "exits", does: "exit", starts: true, code: CodeWorkerExited, exit: 7, mentions: []string{"exit code 7"}},

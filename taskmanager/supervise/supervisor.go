@@ -35,8 +35,8 @@ type Config struct {
 	Advertise string
 	// ShardAddress is what workers are told of the shard socket.
 	ShardAddress string
-	// Handshake bounds the time until a started binary says hello (2 s), Plan
-	// all of plan mode (10 s), Kill the time between SIGTERM and SIGKILL when
+	// Handshake bounds the time until a binary that is planned says hello (2 s),
+	// Plan all of plan mode, and each step of a worker's start (10 s), Kill the time between SIGTERM and SIGKILL when
 	// Run ends (1 s).
 	Handshake, Plan, Kill time.Duration
 	// Watch is the time between two looks at a worker: at its memory, and whether

@@ -3,8 +3,10 @@ package supervise
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -168,19 +170,32 @@ func (w *worker) greet(p *process, in *frame.Reader) error {
 
 // hello reads and checks the first frame of a process.
 func (s *Supervisor) hello(p *process, in *frame.Reader, mode string) (*pb.WorkerHello, error) {
-	if err := p.control.SetReadDeadline(time.Now().Add(s.config.Handshake)); err != nil {
+	// Whoever submits waits; a worker is started on a machine that may be busy.
+	patience := s.config.Handshake
+	if mode == modeWorker {
+		patience = max(s.config.Handshake, s.config.Plan)
+	}
+	if err := p.control.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return nil, faultf(CodeInternal, "control socket: %w", err)
 	}
 	var f pb.WorkerFrame
 	if err := in.Read(&f); err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		how := "sent something that is no hello"
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 			// It is dead, or about to be: let the message say how it ended.
 			p.kill(syscall.SIGKILL)
 			<-p.dead
-			_, _, how := p.how()
-			return nil, faultf(CodeBinaryWithoutSDK, "the binary %s before it said hello: it is not built with the SDK, or does not call sdk.Main at once", how)
+			_, _, how = p.how()
+			how += " before it said hello"
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			how = fmt.Sprintf("did not say hello within %v", patience)
 		}
-		return nil, faultf(CodeBinaryWithoutSDK, "the binary did not say hello within %v: it is not built with the SDK, or does not call sdk.Main at once", s.config.Handshake)
+		if mode == modeWorker {
+			// It was planned, so it has the SDK: the next start may well go better.
+			return nil, faultf(CodeWorkerStartFailed, "the binary %s", how)
+		}
+		return nil, faultf(CodeBinaryWithoutSDK, "the binary %s: it is not built with the SDK, or does not call sdk.Main at once", how)
 	}
 	hello := f.GetHello()
 	switch {
