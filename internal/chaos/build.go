@@ -15,6 +15,8 @@ type Binaries struct {
 	Millrace string
 	// Job is the ledger job, Upgraded its next version, empty for none.
 	Job, Upgraded string
+	// Revision is the commit that they were built from.
+	Revision string
 	// Failpoints says that they have points; Rescale, that millrace can rescale.
 	Failpoints, Rescale bool
 }
@@ -40,6 +42,18 @@ func Build(ctx context.Context, root, folder string, tags ...string) (Binaries, 
 			return b, fmt.Errorf("go build %s: %w\n%s", one.pkg, err, out)
 		}
 	}
+	b.Revision = revision(ctx, root)
 	b.Rescale = exec.CommandContext(ctx, b.Millrace, "rescale", "--help").Run() == nil
 	return b, nil
+}
+
+// revision is the commit of a tree, with a + where it has changes.
+func revision(ctx context.Context, root string) string {
+	cmd := exec.CommandContext(ctx, "git", "describe", "--always", "--exclude=*", "--abbrev=10", "--dirty=+")
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		return "unknown" // no tree of git's
+	}
+	return strings.TrimSpace(string(out))
 }

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,13 +23,13 @@ import (
 // cluster is a job manager and some task managers, processes of their own that
 // are started again on the same folders whenever they end.
 type cluster struct {
-	cfg    *Config
-	dir    string
-	bucket string
-	points string // the file of failpoints
-	jm     *process
-	tms    []*process
-	logs   *tail
+	cfg     *Config
+	dir     string
+	bucket  string
+	points  string // the file of failpoints
+	jm      *process
+	tms     []*process
+	network string // of what the proxy listens at: see host
 
 	mu struct {
 		sync.Mutex
@@ -38,7 +39,7 @@ type cluster struct {
 }
 
 func newCluster(cfg *Config, dir, bucket string) *cluster {
-	c := &cluster{cfg: cfg, dir: dir, points: filepath.Join(dir, "points"), bucket: bucket}
+	c := &cluster{cfg: cfg, dir: dir, points: filepath.Join(dir, "points"), bucket: bucket, network: network()}
 	c.mu.rest, c.mu.join = "127.0.0.1:0", "127.0.0.1:0"
 	c.jm = c.process("job manager", func() []string {
 		rest, join := c.addresses()
@@ -64,7 +65,10 @@ func newCluster(cfg *Config, dir, bucket string) *cluster {
 
 func (c *cluster) process(name string, args func() []string, ready func(map[string]string)) *process {
 	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "MILLRACE_") })
-	env = append(env, "MILLRACE_FAILPOINTS=@"+c.points, "AWS_ACCESS_KEY_ID=chaos", "AWS_SECRET_ACCESS_KEY=chaos-secret")
+	env = append(env, "MILLRACE_FAILPOINTS=@"+c.points)
+	for name, value := range credentials {
+		env = append(env, name+"="+value)
+	}
 	env = append(env, c.cfg.Env...)
 	return &process{name: name, bin: c.cfg.Binaries.Millrace, args: args, env: env, dir: c.dir, patience: c.cfg.Patience, out: &tail{}, onReady: ready}
 }
@@ -80,21 +84,31 @@ func (c *cluster) rest() string {
 	return rest
 }
 
+// clusters counts those of this process.
+var clusters atomic.Uint32
+
+// network is a part of the loopback network that no other run on this machine has
+// now: four for each process id, the last 13 bits of which tell it from others.
+func network() string {
+	n := uint32(os.Getpid())<<2 | clusters.Add(1)&3
+	return fmt.Sprintf("127.%d.%d.", 64+n>>8&127, n&255)
+}
+
 // host is the loopback address that process i is reached at through the proxy.
-func host(i int) string { return fmt.Sprintf("127.77.0.%d", i+1) }
+func (c *cluster) host(i int) string { return fmt.Sprintf("%s%d", c.network, i+1) }
 
 func (c *cluster) advertise(i int) []string {
 	if !c.cfg.Proxy {
 		return nil
 	}
-	return []string{"--advertise", host(i)}
+	return []string{"--advertise", c.host(i)}
 }
 
 // nodes are the processes as the proxy sees them.
 func (c *cluster) nodes() []*node {
 	var all []*node
 	for i, p := range c.all() {
-		all = append(all, &node{name: p.name, host: host(i), pids: func() []int {
+		all = append(all, &node{name: p.name, host: c.host(i), pids: func() []int {
 			if pid := p.pid(); pid != 0 {
 				return append(p.workers(), pid)
 			}

@@ -14,12 +14,16 @@ type Config struct {
 	Seed uint64
 	// Binaries to run.
 	Binaries Binaries
-	// Faults is how many are made (15), Duration ends the run earlier where set.
-	Faults   int
-	Duration time.Duration
+	// Faults is how many are made (15); the run ends earlier once Kills processes
+	// were killed, or after Duration, where set.
+	Faults, Kills int
+	Duration      time.Duration
 	// Kinds of faults to draw from; every one that the run can make without any.
 	Kinds []Kind
-	// Points that are armed by FailpointKill; all of them without any.
+	// Killing draws mostly kills, many of them while the job recovers from the
+	// last one: what it takes to make a thousand.
+	Killing bool
+	// Points that are armed at random; all of them without any.
 	Points []string
 	// Plan is what to do, in order, in place of faults that are drawn.
 	Plan []Step
@@ -39,10 +43,14 @@ type Config struct {
 	// Patience bounds every wait for something that a healthy system does at
 	// once (60 s).
 	Patience time.Duration
-	// Settle bounds the time between two faults, at random (1 s).
+	// Settle bounds the time between two faults, at random (1 s, 250 ms
+	// where Killing).
 	Settle time.Duration
 	// Stream has the job write a stream, which is read, instead of the outlet.
 	Stream bool
+	// Tiered gives the job's state a memory that is too small for it, and has
+	// upgrades change between the backends.
+	Tiered bool
 	// S3 keeps the bucket in a store whose faults the run makes.
 	S3 bool
 	// Proxy puts the run between the processes.
@@ -51,7 +59,8 @@ type Config struct {
 	Args, Run, Env []string
 	// Log is told what happens.
 	Log func(format string, args ...any)
-	// Folder for everything; a temporary one without it.
+	// Folder for everything; a temporary one without it. What a run that fails
+	// leaves in it stays.
 	Folder string
 }
 
@@ -84,73 +93,13 @@ func (c *Config) defaults() {
 	}
 	if c.Settle == 0 {
 		c.Settle = time.Second
+		if c.Killing {
+			c.Settle = 250 * time.Millisecond
+		}
 	}
 	if c.Log == nil {
 		c.Log = func(string, ...any) {}
 	}
-}
-
-// Kind is a kind of fault.
-type Kind string
-
-// Kinds of faults. A stop is longer than it takes to give a process up; it
-// then goes on as a zombie.
-const (
-	KillWorker      Kind = "kill worker"
-	KillTaskManager Kind = "kill task manager"
-	KillJobManager  Kind = "kill job manager"
-	StopWorker      Kind = "stop worker"
-	StopTaskManager Kind = "stop task manager"
-	StopHost        Kind = "stop task manager and worker"
-	StopJobManager  Kind = "stop job manager"
-	FailpointKill   Kind = "kill at failpoint"
-	FailpointStop   Kind = "stop at failpoint"
-	FailpointError  Kind = "error at failpoint"
-	BucketErrors    Kind = "bucket errors"
-	BucketSlow      Kind = "bucket slow"
-	BucketReplies   Kind = "bucket replies lost"
-	BucketAway      Kind = "bucket away"
-	CutLinks        Kind = "connections cut"
-	OneWay          Kind = "one-way partition"
-	Starve          Kind = "cpu starved"
-	Rescale         Kind = "rescale"
-	Upgrade         Kind = "upgrade"
-)
-
-// Step is one fault of a plan.
-type Step struct {
-	Kind Kind
-	// Points to arm, for the kinds at failpoints.
-	Points string
-	// To is a parallelism, for Rescale and Upgrade.
-	To int
-	// Run replaces the arguments of `millrace run` from an Upgrade on.
-	Run []string
-}
-
-// kinds are those that this run can make.
-func (c *Config) kinds() []Kind {
-	if len(c.Kinds) > 0 {
-		return c.Kinds
-	}
-	all := []Kind{KillWorker, KillTaskManager, KillJobManager, KillWorker, KillTaskManager, KillJobManager,
-		StopTaskManager, StopHost, StopJobManager, Starve}
-	if c.Binaries.Failpoints {
-		all = append(all, FailpointKill, FailpointKill, FailpointKill, FailpointStop, FailpointError)
-	}
-	if c.S3 {
-		all = append(all, BucketErrors, BucketSlow, BucketReplies, BucketAway)
-	}
-	if c.Proxy {
-		all = append(all, CutLinks, OneWay)
-	}
-	if c.Binaries.Rescale {
-		all = append(all, Rescale, Rescale)
-	}
-	if c.Binaries.Upgraded != "" {
-		all = append(all, Upgrade)
-	}
-	return all
 }
 
 // Failure is what a run found.
@@ -160,10 +109,16 @@ type Failure struct {
 	// History are the last faults, Logs what the processes wrote last.
 	History []string
 	Logs    map[string]string
+	// Folder has what is left of the run, where it stays.
+	Folder string
 }
 
 func (f *Failure) Error() string {
-	return fmt.Sprintf("seed %d: %v\nfaults:\n%s", f.Seed, f.Err, lines(f.History))
+	s := fmt.Sprintf("seed %d: %v\nfaults:\n%s", f.Seed, f.Err, lines(f.History))
+	if f.Folder != "" {
+		s += "left in " + f.Folder + "\n"
+	}
+	return s
 }
 
 func (f *Failure) Unwrap() error { return f.Err }

@@ -46,9 +46,9 @@ func Controls() []Control {
 var ErrSurvived = errors.New("planted bugs survived")
 
 // RunControls builds the system with each planted bug and runs its scenario,
-// which must fail; the same scenario with a clean build must pass. Only those
-// whose tag contains only are run. It writes a line for each to w.
-func RunControls(ctx context.Context, root, only string, w io.Writer, log func(string, ...any)) error {
+// which must fail; the same scenario with a clean build and the same seed must
+// pass. Only those whose tag contains only are run. It writes a line for each to w.
+func RunControls(ctx context.Context, root, only string, seed uint64, w io.Writer, log func(string, ...any)) error {
 	folder, err := os.MkdirTemp("", "chaos-controls-")
 	if err != nil {
 		return err
@@ -58,12 +58,16 @@ func RunControls(ctx context.Context, root, only string, w io.Writer, log func(s
 	if err != nil {
 		return err
 	}
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	fmt.Fprintf(w, "seed %d, revision %s\n", seed, clean.Revision)
 	var survived []string
 	for _, c := range Controls() {
 		if !strings.Contains(c.Tag, only) {
 			continue
 		}
-		found, err := c.run(ctx, root, clean, log)
+		found, err := c.run(ctx, root, seed, clean, log)
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s: %w", c.Tag, err)
@@ -81,7 +85,7 @@ func RunControls(ctx context.Context, root, only string, w io.Writer, log func(s
 }
 
 // run returns what found the bug, empty if nothing did.
-func (c Control) run(ctx context.Context, root string, clean Binaries, log func(string, ...any)) (string, error) {
+func (c Control) run(ctx context.Context, root string, seed uint64, clean Binaries, log func(string, ...any)) (string, error) {
 	if c.Test[0] != "" {
 		return c.test(ctx, root)
 	}
@@ -96,13 +100,14 @@ func (c Control) run(ctx context.Context, root string, clean Binaries, log func(
 	}
 	cfg := c.Scenario
 	cfg.Log = log
-	cfg.Binaries = clean
-	if _, err := Run(ctx, cfg); err != nil {
-		return "", fmt.Errorf("the scenario fails without the bug: %w", err)
-	}
-	// A healthy system needs a fraction of this.
-	cfg.Binaries, cfg.Patience = broken, 20*time.Second
-	for range 3 {
+	for try := range uint64(3) {
+		cfg.Seed = seed + try
+		cfg.Binaries, cfg.Patience = clean, 0
+		if _, err := Run(ctx, cfg); err != nil {
+			return "", fmt.Errorf("the scenario fails without the bug: %w", err)
+		}
+		// A healthy system needs a fraction of this.
+		cfg.Binaries, cfg.Patience = broken, 20*time.Second
 		_, err := Run(ctx, cfg)
 		var f *Failure
 		if errors.As(err, &f) && ctx.Err() == nil {

@@ -18,18 +18,10 @@ const mostOrphans = 30
 // garbage looks at what the jobs left in the bucket: a manifest that names an
 // object which is gone is a failure, and so are many objects that none names.
 func (r *run) garbage(ctx context.Context) error {
-	if r.cfg.S3 {
-		return nil // the store is asked by the processes only
-	}
-	b, err := blob.Open(ctx, r.cluster.bucket)
-	if err != nil {
-		return err
-	}
-	defer b.Close()
 	there, named := map[string]bool{}, map[string]string{}
 	var manifests []string
 	for _, prefix := range []string{"jobs/", "savepoints/"} {
-		err := b.List(ctx, prefix, func(i blob.Info) error {
+		err := r.bucket.List(ctx, prefix, func(i blob.Info) error {
 			switch {
 			case strings.Contains(i.Key, "/checkpoints/"), strings.HasSuffix(i.Key, "/manifest"):
 				manifests = append(manifests, i.Key)
@@ -43,7 +35,7 @@ func (r *run) garbage(ctx context.Context) error {
 		}
 	}
 	for _, key := range manifests {
-		m, err := manifest.Read(ctx, b, key)
+		m, err := manifest.Read(ctx, r.bucket, key)
 		if err != nil {
 			return fmt.Errorf("garbage: %w", err)
 		}

@@ -191,20 +191,35 @@ func (p *process) workers() []int {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	var pids []int
 	for _, file := range stats {
-		b, err := os.ReadFile(file)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 		if err != nil {
-			continue // ended meanwhile
-		}
-		// pid (name) state parent ...; the name may hold anything.
-		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-		if len(fields) < 2 || fields[0] == "Z" || fields[1] != strconv.Itoa(parent) {
 			continue
 		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+		if of, ok := parentOf(pid); ok && of == parent {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// parentOf is the parent of a process that has not ended.
+func parentOf(pid int) (parent int, ok bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, false
+	}
+	// pid (name) state parent ...; the name may hold anything.
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 2 || fields[0] == "Z" || fields[0] == "X" {
+		return 0, false
+	}
+	parent, err = strconv.Atoi(fields[1])
+	return parent, err == nil
+}
+
+func alive(pid int) bool {
+	_, ok := parentOf(pid)
+	return ok
 }
 
 // tail keeps the last bytes of what a process wrote.

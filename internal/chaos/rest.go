@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,23 +17,41 @@ var web = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{Dis
 
 // get reads one resource of the REST API.
 func get(ctx context.Context, base, path string, out any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/v1"+path, nil)
+	b, err := ask(ctx, http.MethodGet, base, path, nil)
 	if err != nil {
 		return err
 	}
+	return json.Unmarshal(b, out)
+}
+
+// patch asks for a change of a resource.
+func patch(ctx context.Context, base, path string, change any) error {
+	body, err := json.Marshal(change)
+	if err == nil {
+		_, err = ask(ctx, http.MethodPatch, base, path, bytes.NewReader(body))
+	}
+	return err
+}
+
+func ask(ctx context.Context, method, base, path string, body io.Reader) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, base+"/v1"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
 	res, err := web.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("GET %s: %s: %s", path, res.Status, b)
+		return nil, fmt.Errorf("%s %s: %s: %s", method, path, res.Status, b)
 	}
-	return json.Unmarshal(b, out)
+	return b, nil
 }
 
 // jobDetails is what a run reads of a job.

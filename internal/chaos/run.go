@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/blob"
 	"github.com/millrace/millrace/internal/chaos/ledger"
 	"github.com/millrace/millrace/internal/chaos/outlet"
 	"github.com/millrace/millrace/stream/client"
@@ -37,16 +38,20 @@ type run struct {
 	store   *outlet.Store
 	outlet  string // its address
 	client  *client.Client
-	proxy   *proxy   // nil without
-	objects *objects // nil without
+	proxy   *proxy      // nil without
+	objects *objects    // nil without
+	bucket  blob.Bucket // no fault touches it
 	job     string
 	binary  string // that the job runs
-	args    []string
-	width   int // the job's parallelism
+	tiered  bool   // where its state is
+	width   int    // the job's parallelism
 	report  *Report
 	began   time.Time
 	history []string
-	firedAt time.Time // when the failpoint under way did its work
+	kills   int // processes that were ended with SIGKILL
+	// brokenAt is when the fault under way did its work, where that is not when
+	// it was ordered.
+	brokenAt time.Time
 
 	mu struct {
 		sync.Mutex
@@ -65,29 +70,43 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(folder)
 	r := &run{
-		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), report: newReport(cfg), began: time.Now(),
-		binary: cfg.Binaries.Job, width: cfg.Parallelism,
+		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), report: newReport(), began: time.Now(),
+		binary: cfg.Binaries.Job, width: cfg.Parallelism, tiered: cfg.Tiered,
 	}
 	r.mu.news = make(chan struct{})
-	cfg.Log("seed %d", cfg.Seed)
+	cfg.Log("seed %d %s", cfg.Seed, cfg.variant())
 	err = r.run(ctx, folder)
-	r.report.finish(r)
+	if err == nil || cfg.Folder == "" {
+		defer os.RemoveAll(folder)
+	}
+	r.report.finish(r, err)
 	if err != nil {
-		f := &Failure{Seed: cfg.Seed, Err: err, History: r.history[max(0, len(r.history)-12):], Logs: map[string]string{}}
-		for _, p := range r.processes() {
-			f.Logs[p.name] = p.out.String()
-		}
-		logs, _ := filepath.Glob(filepath.Join(folder, "tm*", "logs", "*"))
-		for _, file := range logs {
-			if b, err := os.ReadFile(file); err == nil {
-				f.Logs[file] = string(b[max(0, len(b)-16<<10):])
-			}
-		}
-		return r.report, f
+		return r.report, r.failure(folder, err)
 	}
 	return r.report, nil
+}
+
+// failure collects what was written last, in the folder too where that stays.
+func (r *run) failure(folder string, err error) *Failure {
+	f := &Failure{Seed: r.cfg.Seed, Err: err, History: r.history[max(0, len(r.history)-12):], Logs: map[string]string{}}
+	logs, _ := filepath.Glob(filepath.Join(folder, "tm*", "logs", "*"))
+	for _, file := range logs {
+		if b, err := os.ReadFile(file); err == nil {
+			f.Logs[file] = string(b[max(0, len(b)-16<<10):])
+		}
+	}
+	for _, p := range r.processes() {
+		f.Logs[p.name] = p.out.String()
+		if r.cfg.Folder != "" {
+			_ = os.WriteFile(filepath.Join(folder, p.name+".log"), []byte(f.Logs[p.name]), 0o644)
+		}
+	}
+	if r.cfg.Folder != "" {
+		_ = os.WriteFile(filepath.Join(folder, "failure.log"), []byte(f.Error()), 0o644)
+		f.Folder = folder
+	}
+	return f
 }
 
 // run starts everything, makes faults, and ends everything.
@@ -105,16 +124,21 @@ func (r *run) run(ctx context.Context, folder string) error {
 	r.outlet = l.Addr().String()
 	servers.Go(func() { r.store.Serve(serving, l) })
 	bucket := "file://" + filepath.Join(folder, "bucket")
+	sound := bucket
 	if r.cfg.S3 {
-		if bucket, err = r.serveObjects(serving, &servers); err != nil {
+		if bucket, sound, err = r.serveObjects(serving, &servers); err != nil {
 			return err
 		}
 	}
+	if r.bucket, err = blob.Open(ctx, sound); err != nil {
+		return err
+	}
+	defer r.bucket.Close()
 	r.cluster = newCluster(&r.cfg, folder, bucket)
 	if r.cfg.Proxy {
 		const port = 9999
-		r.proxy = newProxy(append(r.cluster.nodes(), &node{name: "outlet", host: host(99), fixed: map[int]string{port: r.outlet}}))
-		r.outlet = net.JoinHostPort(host(99), strconv.Itoa(port))
+		r.proxy = newProxy(append(r.cluster.nodes(), &node{name: "outlet", host: r.cluster.host(99), fixed: map[int]string{port: r.outlet}}))
+		r.outlet = net.JoinHostPort(r.cluster.host(99), strconv.Itoa(port))
 		servers.Go(func() { r.proxy.run(serving) })
 	}
 
@@ -167,20 +191,29 @@ func (r *run) processes() []*process {
 	return r.cluster.all()
 }
 
-// serveObjects starts the S3 store and returns the bucket's URL.
-func (r *run) serveObjects(ctx context.Context, servers *sync.WaitGroup) (string, error) {
-	var err error
+// serveObjects starts the S3 store and returns the bucket's URL for the processes,
+// and that by which nothing fails.
+func (r *run) serveObjects(ctx context.Context, servers *sync.WaitGroup) (broken, sound string, err error) {
 	if r.objects, err = newObjects(r.cfg.Seed); err != nil {
-		return "", err
+		return "", "", err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for name, value := range credentials {
+		if err := os.Setenv(name, value); err != nil {
+			return "", "", err
+		}
 	}
-	server := &http.Server{Handler: r.objects, ErrorLog: log.New(io.Discard, "", 0)}
-	servers.Go(func() { _ = server.Serve(l) })
-	context.AfterFunc(ctx, func() { _ = server.Close() })
-	return "s3://" + objectsBucket + "/run?insecure=true&region=us-east-1&endpoint=" + l.Addr().String(), nil
+	serve := func(h http.Handler) (url string) {
+		l, listenErr := net.Listen("tcp", "127.0.0.1:0")
+		if listenErr != nil {
+			err = listenErr
+			return ""
+		}
+		server := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
+		servers.Go(func() { _ = server.Serve(l) })
+		context.AfterFunc(ctx, func() { _ = server.Close() })
+		return "s3://" + objectsBucket + "/run?insecure=true&region=us-east-1&endpoint=" + l.Addr().String()
+	}
+	return serve(r.objects), serve(r.objects.backend), err
 }
 
 var errOver = errors.New("the run is over")
@@ -362,6 +395,9 @@ var jobID = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
 func (r *run) submit(ctx context.Context, savepoint string) error {
 	args := []string{"run", "--rest", r.cluster.rest(), "-p", strconv.Itoa(r.width)}
 	args = append(args, r.cfg.Run...)
+	if r.tiered {
+		args = append(args, "-D", "state.backend.type=tiered", "-D", "state.memory=1mb")
+	}
 	if savepoint != "" {
 		args = append(args, "--from", savepoint)
 	}

@@ -27,6 +27,9 @@ type objects struct {
 // objectsBucket is the one bucket of the store.
 const objectsBucket = "chaos"
 
+// credentials of the store, which it does not look at.
+var credentials = map[string]string{"AWS_ACCESS_KEY_ID": "chaos", "AWS_SECRET_ACCESS_KEY": "chaos-secret"}
+
 func newObjects(seed uint64) (*objects, error) {
 	backend := s3mem.New()
 	if err := backend.CreateBucket(objectsBucket); err != nil {
