@@ -33,6 +33,7 @@ type commit struct {
 	at                time.Time
 	epoch, checkpoint uint64
 	rows              []ledger.Row
+	inFlight          bool // the checkpoint holds records too
 }
 
 func newAuditor(c *ledger.Checker) *auditor {
@@ -81,7 +82,7 @@ func (a *auditor) run(ctx context.Context) {
 			c := a.held[0]
 			a.held = a.held[1:]
 			a.since = time.Now()
-			if err := a.checker.Commit(c.rows); err != nil {
+			if err := a.checker.Commit(c.rows, c.inFlight); err != nil {
 				a.fail(fmt.Errorf("checkpoint %d of epoch %d: %w", c.checkpoint, c.epoch, err))
 				return
 			}

@@ -5,7 +5,10 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/millrace/millrace/blob"
 	"github.com/millrace/millrace/checkpoint/manifest"
@@ -56,3 +59,50 @@ func (r *run) garbage(ctx context.Context) error {
 	}
 	return nil
 }
+
+// kindInFlight is that of an operator's entries with records that a barrier has
+// overtaken: docs/formats/inflight.md.
+const kindInFlight = "in-flight"
+
+// inFlight says whether the checkpoint that an attempt commits holds records. It
+// was taken by this attempt, or it is what this one was restored from.
+func (r *run) inFlight(epoch, checkpoint uint64) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	newest, at := uint64(0), ""
+	for _, prefix := range []string{"jobs/", "savepoints/"} {
+		err := r.bucket.List(ctx, prefix, func(i blob.Info) error {
+			m := manifestKey.FindStringSubmatch(i.Key)
+			if m == nil {
+				return nil
+			}
+			of, _ := strconv.ParseUint(m[1], 10, 64)
+			id, _ := strconv.ParseUint(m[2], 10, 64)
+			// One of the same number that is older was never completed.
+			if id == checkpoint && of <= epoch && of >= newest {
+				newest, at = of, i.Key
+			}
+			return nil
+		})
+		if err != nil {
+			return false, fmt.Errorf("look for checkpoint %d of epoch %d: %w", checkpoint, epoch, err)
+		}
+	}
+	if at == "" {
+		return false, fmt.Errorf("commit before completion: checkpoint %d is committed by epoch %d, and has no manifest", checkpoint, epoch)
+	}
+	m, err := manifest.Read(ctx, r.bucket, at)
+	if err != nil {
+		return false, err
+	}
+	for _, o := range m.GetOperators() {
+		for _, e := range o.GetEntries() {
+			if e.GetKind() == kindInFlight {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+var manifestKey = regexp.MustCompile(`^(?:jobs/[^/]+/checkpoints/|savepoints/[0-9a-f]+-)(\d+)-(\d+)(?:/manifest)?$`)

@@ -132,6 +132,7 @@ func (r *Report) add(o *Report) {
 	r.Exits = append(r.Exits, o.Exits...)
 	l, m := &r.Ledger, o.Ledger
 	l.Commits, l.Input, l.Entries, l.Repeats = l.Commits+m.Commits, l.Input+m.Input, l.Entries+m.Entries, l.Repeats+m.Repeats
+	l.InFlight += m.InFlight
 	l.Windows, l.Lates, l.Fired = l.Windows+m.Windows, l.Lates+m.Lates, l.Fired+m.Fired
 	l.AmountIn, l.AmountOut = l.AmountIn+m.AmountIn, l.AmountOut+m.AmountOut
 	c, d := &r.Outlet, o.Outlet
@@ -169,8 +170,8 @@ func (r *Report) Print(w io.Writer) {
 	}
 	t.Flush()
 	l := r.Ledger
-	fmt.Fprintf(w, "\n%v: %d commits checked; %d entries (%d twice in the input), %d windows, %d late, %d timers; %d refused as stale %v, %d commits repeated\n",
-		r.Took.Round(time.Second), l.Commits, l.Entries, l.Repeats, l.Windows, l.Lates, l.Fired, sum(r.Outlet.Refused), r.Outlet.Refused, r.Outlet.Again)
+	fmt.Fprintf(w, "\n%v: %d commits checked, %d with records in flight; %d entries (%d twice in the input), %d windows, %d late, %d timers; %d refused as stale %v, %d commits repeated\n",
+		r.Took.Round(time.Second), l.Commits, l.InFlight, l.Entries, l.Repeats, l.Windows, l.Lates, l.Fired, sum(r.Outlet.Refused), r.Outlet.Refused, r.Outlet.Again)
 	for _, e := range r.Exits {
 		fmt.Fprintln(w, "  "+e)
 	}

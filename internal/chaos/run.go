@@ -229,7 +229,15 @@ func (r *run) visible(b outlet.Batch) {
 		r.audit.fail(err)
 		return
 	}
-	r.took(commit{at: time.Now(), epoch: b.Epoch, checkpoint: b.Checkpoint, rows: rows})
+	c := commit{at: time.Now(), epoch: b.Epoch, checkpoint: b.Checkpoint, rows: rows}
+	if !r.cfg.Stream {
+		// It is the newest: the next one begins after its commit.
+		if c.inFlight, err = r.inFlight(c.epoch, c.checkpoint); err != nil {
+			r.audit.fail(err)
+			return
+		}
+	}
+	r.took(c)
 }
 
 // took passes a commit on to the auditor and to who waits for one.

@@ -23,20 +23,29 @@ import (
 //  8. Late entries were in the input once, and not within Bound of their shard.
 //  9. At the end everything that went in has come out.
 //
+// Where a barrier has overtaken records, these are part of the checkpoint and come
+// out after it, by one path later than by another. Such a commit says nothing of
+// 4 to 8, which are then held to at the next one without.
+//
 // The zero value is not usable. A Checker belongs to one goroutine.
 type Checker struct {
 	script Script
 	shards []shard
 	keys   map[uint64]*account
 	counts Counts
-	// loose: rows come in pieces; held are those that speak of others.
+	// loose: rows come in pieces; held are those that speak of others, as long as
+	// it is not known that nothing is under way.
 	loose bool
 	held  []Row
+	// touched are keys that rows came of since settle.
+	touched map[uint64]bool
 }
 
 // Counts are what a Checker has seen.
 type Counts struct {
-	Commits, Input                          uint64
+	Commits, Input uint64
+	// InFlight are commits of checkpoints that hold records.
+	InFlight                                uint64
 	Entries, Repeats, Windows, Lates, Fired uint64
 	// AmountIn and AmountOut are of the committed prefix.
 	AmountIn, AmountOut int64
@@ -91,7 +100,7 @@ type window struct {
 
 // NewChecker returns a Checker of the job's output for an input of shards.
 func NewChecker(s Script, shards int) *Checker {
-	c := &Checker{script: s, shards: make([]shard, shards), keys: map[uint64]*account{}}
+	c := &Checker{script: s, shards: make([]shard, shards), keys: map[uint64]*account{}, touched: map[uint64]bool{}}
 	for i := range c.shards {
 		c.shards[i].done = map[uint64]bool{}
 	}
@@ -171,10 +180,13 @@ func (c *Checker) account(key uint64) *account {
 }
 
 // Commit takes the rows that one commit made visible, those of one sink subtask
-// in their order.
-func (c *Checker) Commit(rows []Row) error {
+// in their order. With inFlight the checkpoint holds records that a barrier has
+// overtaken.
+func (c *Checker) Commit(rows []Row, inFlight bool) error {
 	c.counts.Commits++
-	touched := map[*account]bool{}
+	if inFlight {
+		c.counts.InFlight++
+	}
 	// Entries first: windows and timers of the same commit speak of them.
 	for _, r := range rows {
 		if r.Kind != Repeat {
@@ -187,20 +199,24 @@ func (c *Checker) Commit(rows []Row) error {
 		case Repeat:
 			err = c.repeat(r)
 		case Window, Late, Timer:
-			if c.loose {
-				c.held = append(c.held, r)
-			}
+			c.held = append(c.held, r)
 		default:
 			err = fmt.Errorf("a row of %v", r.Kind)
 		}
 		if err != nil {
 			return err
 		}
+		c.touched[r.Key] = true
 	}
-	if c.loose {
+	if c.loose || inFlight {
 		return nil
 	}
-	for _, r := range rows {
+	return c.settle()
+}
+
+// settle judges what the rows say of each other, once nothing is under way.
+func (c *Checker) settle() error {
+	for _, r := range c.held {
 		a := c.account(r.Key)
 		var err error
 		switch r.Kind {
@@ -214,13 +230,14 @@ func (c *Checker) Commit(rows []Row) error {
 		if err != nil {
 			return err
 		}
-		touched[a] = true
 	}
-	for a := range touched {
-		if err := a.balance(); err != nil {
-			return err
+	c.held = c.held[:0]
+	for key := range c.touched {
+		if err := c.account(key).balance(); err != nil {
+			return fmt.Errorf("windows: key %d: %w", key, err)
 		}
 	}
+	clear(c.touched)
 	if c.counts.AmountIn != c.counts.AmountOut {
 		return fmt.Errorf("conservation: %d went in and %d came out at commit %d", c.counts.AmountIn, c.counts.AmountOut, c.counts.Commits)
 	}
@@ -365,7 +382,7 @@ func (c *Checker) late(a *account, r Row) error {
 func (a *account) balance() error {
 	for start, w := range a.fired {
 		if w.count+w.late != w.in || w.countSum+w.lateSum != w.inSum {
-			return fmt.Errorf("windows: window %d counted %d entries (sum %d), %d were late (sum %d), the committed input has %d (sum %d)",
+			return fmt.Errorf("window %d counted %d entries (sum %d), %d were late (sum %d), the committed input has %d (sum %d)",
 				start, w.count, w.countSum, w.late, w.lateSum, w.in, w.inSum)
 		}
 		if start < a.last-2*lateBy {
@@ -397,11 +414,8 @@ func (c *Checker) prefix() error {
 
 // End is called when the job has ended with all its input read and time run out.
 func (c *Checker) End() error {
-	if c.loose {
-		c.loose = false
-		if err := c.Commit(c.held); err != nil {
-			return err
-		}
+	if err := c.settle(); err != nil {
+		return err
 	}
 	for key, a := range c.keys {
 		switch {
