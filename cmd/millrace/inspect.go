@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -120,14 +121,21 @@ func (s *savepointInspectCmd) rows(ctx context.Context, c *console, from savepoi
 	default:
 		out = &tableRows{c: c}
 	}
-	more, err := from.rows(ctx, s.Savepoint, s.State, s.Key, s.Limit, out.row)
-	if err := out.end(); err != nil {
+	shown := false
+	more, err := from.rows(ctx, s.Savepoint, s.State, s.Key, s.Limit, func(r *inspect.Row) error {
+		shown = true
+		return out.row(r)
+	})
+	if err != nil && !shown {
 		return err
 	}
-	if err == nil && more {
+	if err := errors.Join(err, out.end()); err != nil {
+		return err
+	}
+	if more {
 		fmt.Fprintf(c.err, "there are more rows than %d (--limit 0 for all)\n", s.Limit)
 	}
-	return err
+	return nil
 }
 
 // rowPrinter prints rows. A row is valid during the call only.

@@ -70,7 +70,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	}
 	body, err := api.post(ctx, "/jars/"+url.PathEscape(jar)+"/run", in, &out)
 	if err != nil {
-		return fmt.Errorf("run %s: %w", r.Command[0], err)
+		return fmt.Errorf("run %s: %w%s", r.Command[0], err, misplaced(args))
 	}
 	if r.json() {
 		c.raw(body)
@@ -81,6 +81,18 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 		return nil
 	}
 	return r.wait(ctx, c, api, out.JobID)
+}
+
+// misplaced is a hint, after an error, at an argument of the job that looks like
+// a flag of run.
+func misplaced(args []string) string {
+	for _, a := range args {
+		switch name, _, _ := strings.Cut(a, "="); name {
+		case "--from", "--allow-unmatched-state", "--detach", "--timeout", "--setting", "-p", "-D", "-d":
+			return fmt.Sprintf("\n  %s after the binary belongs to the job: a flag of `millrace run` comes before it", name)
+		}
+	}
+	return ""
 }
 
 // settingsOf reads KEY=VALUE.

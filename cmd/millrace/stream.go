@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -118,11 +119,14 @@ func plain(err error, what string) error {
 		ErrorMessage() string
 	}
 	var missing *types.ResourceNotFoundException
+	var away *net.OpError
 	switch {
 	case errors.As(err, &missing) && strings.HasPrefix(what, "stream "):
 		return fmt.Errorf("%s does not exist (millrace stream list; millrace stream create NAME)", what)
 	case errors.As(err, &api):
 		return fmt.Errorf("%s: %s: %s", what, api.ErrorCode(), api.ErrorMessage())
+	case errors.As(err, &away) && away.Op == "dial":
+		return fmt.Errorf("%s: no Kinesis API at %s (%w): is `millrace up` running? --kinesis HOST:PORT names another address", what, away.Addr, away.Err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
