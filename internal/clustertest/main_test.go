@@ -23,6 +23,7 @@ var binaries string
 var built = map[string]string{
 	"millrace": "./cmd/millrace",
 	"flights":  "./examples/flights",
+	"archive":  "./examples/archive",
 	"misfit":   "./internal/clustertest/testdata/misfit",
 	"nosdk":    "./internal/clustertest/testdata/nosdk",
 
