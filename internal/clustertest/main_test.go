@@ -19,18 +19,21 @@ import (
 // binaries is the folder of what TestMain builds.
 var binaries string
 
-// built are the binaries, by name, and what each is built from.
-var built = map[string]string{
-	"millrace": "./cmd/millrace",
-	"flights":  "./examples/flights",
-	"archive":  "./examples/archive",
-	"misfit":   "./internal/clustertest/testdata/misfit",
-	"nosdk":    "./internal/clustertest/testdata/nosdk",
-
-	"accounts1": "./internal/clustertest/testdata/accounts/v1",
-	"accounts2": "./internal/clustertest/testdata/accounts/v2",
-	"accounts3": "./internal/clustertest/testdata/accounts/v3",
+// built are the packages of the binaries; each has the name of its folder.
+var built = []string{
+	"./cmd/millrace",
+	"./examples/flights",
+	"./examples/archive",
+	"./internal/clustertest/testdata/misfit",
+	"./internal/clustertest/testdata/nosdk",
+	"./internal/clustertest/testdata/accounts/accounts1",
+	"./internal/clustertest/testdata/accounts/accounts2",
+	"./internal/clustertest/testdata/accounts/accounts3",
 }
+
+// atOnce is how many tests run at a time unless -parallel says otherwise: they
+// wait for others more than they compute.
+const atOnce = "4"
 
 const root = "../.."
 
@@ -44,6 +47,13 @@ func TestMain(m *testing.M) {
 	// For the store of outage_test.go, which asks for some.
 	os.Setenv("AWS_ACCESS_KEY_ID", "test")
 	os.Setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", atOnce); err != nil {
+			panic(err)
+		}
+	}
 	os.Exit(buildAndRun(m))
 }
 
@@ -54,13 +64,12 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(binaries)
-	for name, pkg := range built {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(binaries, name), pkg)
-		cmd.Dir = root
-		if out, err := cmd.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "go build %s: %v\n%s", pkg, err, out)
-			return 1
-		}
+	// One command for all: they have most of what is compiled in common.
+	cmd := exec.Command("go", append([]string{"build", "-o", binaries + "/"}, built...)...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
 	}
 	code := m.Run()
 	if code == 0 {
