@@ -20,6 +20,7 @@ const (
 	codeTaskManagerLost     = "task-manager-lost"
 	codeWorkerExited        = "worker-exited"
 	codeWorkerUnresponsive  = "worker-unresponsive"
+	codeTaskHung            = "task-hung"
 	codeSinkFailed          = "sink-failed"
 	codeGraphInvalid        = "graph-invalid"
 	codeSavepointForeign    = "savepoint-of-another-job"

@@ -612,8 +612,12 @@ func (w *world) work(p *process, epoch uint64) {
 		}
 	}
 	if w.chance(200) {
+		code := "user-function-failed"
+		if w.r.IntN(4) == 0 {
+			code = "task-hung"
+		}
 		w.report(p, epoch, &pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
-			VertexId: "v1", Error: &pb.Error{Code: "user-function-failed", Message: "boom"},
+			VertexId: "v1", Error: &pb.Error{Code: code, Message: "boom"},
 		}}})
 	}
 	w.at(w.now.Add(w.some(120)), 0, func() { w.work(p, epoch) })

@@ -171,6 +171,7 @@ func (m *Master) fail(f failure) {
 	m.observe(AttemptFailed{Epoch: m.epoch, Exception: x, Delay: delay})
 	m.failRescale(f.err)
 	m.stopCheckpoints(f.err)
+	m.killHung(f)
 	m.cancelTasks()
 	if !m.ending.cancelBy.IsZero() {
 		m.cancelNow() // it only waited for a commit, which the failure ended
@@ -185,6 +186,15 @@ func (m *Master) fail(f failure) {
 	m.raise.failed, m.raise.halted = &x, false
 	m.restarts.at = m.now.Add(delay)
 	m.enter(phaseDelaying)
+}
+
+// killHung ends the worker of a task that hangs: told to cancel, it would not end,
+// and everybody would wait for it.
+func (m *Master) killHung(f failure) {
+	if w := f.worker; w != nil && f.err.GetCode() == codeTaskHung && w.state == workerBusy {
+		m.note("worker killed: a task hangs", "worker", w.id)
+		m.stopWorker(w, 0)
+	}
 }
 
 // takenOver says that a shard refused the attempt under way as stale. Epochs are

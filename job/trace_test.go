@@ -137,6 +137,10 @@ func (s *stage) event(f []string) Event {
 		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
 			VertexId: "v2", Subtask: 1, Error: &pb.Error{Code: "user-function-failed", Message: "boom", Operator: "sum"},
 		}}})
+	case "hung":
+		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
+			VertexId: "v2", Subtask: 1, Error: &pb.Error{Code: "task-hung", Message: "it hangs", Operator: "sum"},
+		}}})
 	case "fenced": // at a shard, which the sink's task finds out
 		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
 			VertexId: "v2", Subtask: 1, Error: &pb.Error{Code: "stale-epoch", Message: "fenced", Operator: "out"},
