@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -36,6 +37,8 @@ type place struct {
 //     them.
 //  3. The worker's goroutine never waits here, however long an upload takes:
 //     it must stay able to take the command that cancels the attempt.
+//  4. The upload of a checkpoint that is given up ends: nothing waits, and no
+//     memory is held, for a bucket that does not answer.
 //
 // Its goroutine is the only one that uses the fields below orders.
 type collector struct {
@@ -50,6 +53,17 @@ type collector struct {
 	collecting map[uint64]*collecting
 	floor      uint64
 	merges     merges
+
+	// mu is for what the worker's goroutine does at once, whatever the
+	// collector's waits for.
+	mu struct {
+		sync.Mutex
+		// given are the checkpoints that were given up: those below.
+		given uint64
+		// Of the upload under way; cancel is nil for none.
+		writing uint64
+		cancel  context.CancelFunc
+	}
 }
 
 // collecting is a checkpoint under way.
@@ -155,7 +169,35 @@ func (c *collector) completed(id uint64) {
 }
 
 func (c *collector) aborted(id uint64) {
+	c.interrupt(id)
 	c.order(func(context.Context) { c.forget(id) })
+}
+
+// interrupt ends the upload of a checkpoint, whether it has begun or not.
+func (c *collector) interrupt(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.given = max(c.mu.given, id+1)
+	if c.mu.cancel != nil && c.mu.writing < c.mu.given {
+		c.mu.cancel()
+	}
+}
+
+// uploading is the context of a checkpoint's upload; end frees it.
+func (c *collector) uploading(ctx context.Context, id uint64) (_ context.Context, end context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.writing, c.mu.cancel = id, cancel
+	if id < c.mu.given {
+		cancel()
+	}
+	return ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.mu.cancel = nil
+		cancel()
+	}
 }
 
 // forget drops a checkpoint and what is older.
@@ -190,15 +232,21 @@ func (c *collector) assemble(ctx context.Context, k *collecting) {
 		return
 	}
 	id := k.trigger.GetCheckpointId()
+	upload, end := c.uploading(ctx, id)
+	defer end()
 	err := failpoint.Hit("checkpoint.before-upload")
 	var ack *pb.CheckpointAck
 	if err == nil {
-		ack, err = c.ack(ctx, k)
+		ack, err = c.ack(upload, k)
 	}
 	if err == nil {
 		err = failpoint.Hit("checkpoint.after-upload")
 	}
 	if ctx.Err() != nil {
+		return
+	}
+	if upload.Err() != nil {
+		c.forget(id) // the master has given it up, and asks for no answer
 		return
 	}
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -187,8 +188,14 @@ func (c *collector) beginMerge() {
 	}
 }
 
+// mergeLimit is how long a merge may take: one whose bucket does not answer is
+// given up, and tried again later.
+const mergeLimit = 10 * time.Minute
+
 // merge merges runs, off the collector's goroutine.
 func (c *collector) merge(ctx context.Context, runs []*pb.RunRef, groups keygroup.Range, full bool, object string) (*merged, error) {
+	ctx, cancel := context.WithTimeout(ctx, mergeLimit)
+	defer cancel()
 	m := snapshot.Merger{Opener: c.a.opener(), Scratch: c.a.w.scratch(), Groups: groups.N, First: groups.First, Last: groups.Last}
 	run, err := m.Merge(ctx, runs, snapshot.Run{}, full)
 	if err != nil {
