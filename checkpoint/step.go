@@ -210,6 +210,9 @@ type Kept struct {
 	Manifest *pb.Manifest
 }
 
+// DefaultTimeout is that of a checkpoint whose job sets none.
+const DefaultTimeout = time.Minute
+
 func (c Config) withDefaults() Config {
 	set := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {
@@ -218,7 +221,7 @@ func (c Config) withDefaults() Config {
 	}
 	set(&c.Interval, time.Second)
 	set(&c.MinGap, 100*time.Millisecond)
-	set(&c.Timeout, time.Minute)
+	set(&c.Timeout, DefaultTimeout)
 	set(&c.HaltTimeout, 30*time.Second)
 	set(&c.RetryGap, time.Second)
 	set(&c.MaxRetryGap, 5*time.Second)

@@ -83,7 +83,8 @@ type (
 	}
 
 	// DeleteObjects deletes objects that nothing needs any more: Keys, and
-	// everything under Prefixes. Failures only cost space.
+	// everything under Prefixes. Failures only cost space; the driver of a cluster
+	// tries again.
 	DeleteObjects struct {
 		Keys     []string
 		Prefixes []string

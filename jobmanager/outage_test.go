@@ -98,3 +98,51 @@ func TestTolerableCheckpointFailures(t *testing.T) {
 		l.kill(t)
 	})
 }
+
+// What a bucket does not delete for a while goes later: of a job that goes on, and
+// of one that has ended, for which nobody would look again.
+func TestDeletionsAreRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		memory := blob.NewMemory()
+		bucket := faulty.New(memory, 1)
+		c.bucket = bucket
+		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h := c.join(l, "tm1", 2)
+		jar, job := c.start(h)
+		c.await("a committed checkpoint", func() bool { return h.saw("commit 2") })
+		objects := func(job string) (n int) {
+			_ = memory.List(t.Context(), "jobs/"+job+"/", func(blob.Info) error { n++; return nil })
+			return n
+		}
+		other := c.call("POST", rest1+"/jars/"+jar+"/run", nil, 200)["jobid"].(string)
+		c.state(other, "RUNNING")
+		c.await("checkpoints of the other job", func() bool { return objects(other) > 0 })
+
+		bucket.Set(faulty.Rule{Kind: faulty.Fail, Ops: faulty.Delete | faulty.List, Prefix: "jobs/"})
+		c.call("PATCH", rest1+"/jobs/"+other, nil, 202)
+		c.state(other, "CANCELED")
+		time.Sleep(30 * time.Second)
+		if n := objects(job); n < 20 {
+			t.Fatalf("%d objects after 30 s without deletions: the test shows nothing", n)
+		}
+		if objects(other) == 0 {
+			t.Fatal("the other job's objects are gone")
+		}
+		_, before := bucket.Counts()
+		time.Sleep(30 * time.Second)
+		if _, after := bucket.Counts(); after-before > 200 {
+			t.Errorf("%d deletions were tried in 30 s", after-before)
+		}
+		bucket.Heal()
+		time.Sleep(2 * time.Minute)
+		if n := objects(job); n > 3 {
+			t.Errorf("%d objects of the job are left", n)
+		}
+		if n := objects(other); n > 0 {
+			t.Errorf("%d objects of the job that has ended are left", n)
+		}
+		h.leave()
+		l.kill(t)
+	})
+}

@@ -65,7 +65,7 @@ func (j *Job) act(ctx context.Context, beside *sync.WaitGroup, a job.Action) {
 			j.tell(job.ObjectsListed{Keys: keys})
 		})
 	case job.DeleteObjects:
-		j.d.deletions.put(a)
+		j.d.deletions.put(deletion{DeleteObjects: a, job: j})
 	case job.Answer:
 		j.answer(a.Request, answer{a.Result, a.Err})
 	case job.Observe:

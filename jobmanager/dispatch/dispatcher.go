@@ -54,7 +54,7 @@ type Dispatcher struct {
 	rates   *rates.Store
 	streams *streams
 	// deletions are objects that nothing needs any more.
-	deletions *queue[job.DeleteObjects]
+	deletions *queue[deletion]
 	// binaries holds one token: who changes the set of binaries has it.
 	binaries chan struct{}
 	// fatal ends Run.
@@ -88,7 +88,7 @@ func New(cfg Config) *Dispatcher {
 	cfg.MaxUpload = cmp.Or(cfg.MaxUpload, 512<<20)
 	d := &Dispatcher{
 		cfg: cfg, journal: cfg.Journal, rates: rates.New(),
-		deletions: newQueue[job.DeleteObjects](1 << 16),
+		deletions: newQueue[deletion](1 << 16),
 		binaries:  make(chan struct{}, 1), fatal: make(chan error, 1),
 	}
 	d.mu.jobs = map[string]*Job{}
@@ -204,34 +204,6 @@ func (d *Dispatcher) Slots() (managers []slots.TaskManager, total, free int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.mu.pool.TaskManagers(), d.mu.pool.Total(), d.mu.pool.Free()
-}
-
-// deleteObjects carries out deletions one by one. One that fails costs space
-// only, and is not tried again.
-func (d *Dispatcher) deleteObjects(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-d.deletions.ready:
-		}
-		for _, del := range d.deletions.take() {
-			for _, prefix := range del.Prefixes {
-				err := d.cfg.Bucket.List(ctx, prefix, func(i blob.Info) error {
-					del.Keys = append(del.Keys, i.Key)
-					return nil
-				})
-				if err != nil && ctx.Err() == nil {
-					d.cfg.Log.Warn("objects were not deleted", "prefix", prefix, "error", err)
-				}
-			}
-			for _, key := range del.Keys {
-				if err := d.cfg.Bucket.Delete(ctx, key); err != nil && ctx.Err() == nil {
-					d.cfg.Log.Warn("object was not deleted", "object", key, "error", err)
-				}
-			}
-		}
-	}
 }
 
 // append writes a record for a request. It goes on when the requester leaves:

@@ -2,7 +2,9 @@ package dispatch
 
 import (
 	"context"
+	"time"
 
+	"github.com/millrace/millrace/checkpoint"
 	"github.com/millrace/millrace/checkpoint/manifest"
 	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/job"
@@ -16,10 +18,21 @@ func (j *Job) writeManifest(ctx context.Context, a job.WriteManifest) error {
 	if err := failpoint.Hit("checkpoint.before-manifest"); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, j.manifestLimit())
+	defer cancel()
 	if err := manifest.Write(ctx, j.d.cfg.Bucket, a.Key, a.Manifest); err != nil {
 		return err
 	}
 	return failpoint.Hit("checkpoint.after-manifest")
+}
+
+// manifestLimit is how long a manifest may be written: by then its checkpoint is
+// given up.
+func (j *Job) manifestLimit() time.Duration {
+	if ms := j.Submitted.GetGraph().GetConfig().GetCheckpointTimeoutMs(); ms > 0 {
+		return time.Duration(ms) * time.Millisecond
+	}
+	return checkpoint.DefaultTimeout
 }
 
 // beforeSend is before a command; one that it refuses is lost, as with the link.

@@ -1,0 +1,133 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/job"
+)
+
+// This chapter deletes what nothing needs any more, beside everything else. A
+// deletion that fails is repeated for as long as this leader leads: what another
+// leader finds of a job that goes on, its sweeps delete; what is left of one that
+// has ended, nobody looks for.
+
+// deletion is what a job wants deleted; job is nil where it is a user's wish.
+type deletion struct {
+	job.DeleteObjects
+	job *Job
+}
+
+// Bounds of the repetition: the pause doubles from the first to the longest while
+// deletions fail; one that does not answer is given up after deleteWait. No more
+// keys are remembered than that: those beyond are left behind, and said so.
+const (
+	firstDeleteRetry = time.Second
+	mostDeleteRetry  = 5 * time.Minute
+	deleteWait       = time.Minute
+	maxUndeleted     = 1 << 16
+)
+
+// deleteObjects carries out deletions, one by one, until ctx ends.
+func (d *Dispatcher) deleteObjects(ctx context.Context) {
+	again := alarm{clock: d.cfg.Clock, ring: make(chan struct{}, 1)}
+	defer again.stop()
+	var failed []deletion
+	pause := firstDeleteRetry
+	for {
+		var todo []deletion
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.deletions.ready:
+			todo = d.deletions.take()
+		case <-again.ring:
+			again.rang()
+			todo, failed = failed, nil
+			pause = min(2*pause, mostDeleteRetry)
+		}
+		for _, del := range todo {
+			if left, ok := d.delete(ctx, del); !ok {
+				failed = append(failed, left)
+			}
+		}
+		if failed = d.bounded(failed); len(failed) == 0 {
+			pause = firstDeleteRetry
+			again.stop()
+		} else if again.at.IsZero() {
+			again.set(d.Now().Add(pause), true)
+		}
+	}
+}
+
+// delete carries one deletion out; where that fails, it returns what is left.
+func (d *Dispatcher) delete(ctx context.Context, del deletion) (left deletion, done bool) {
+	if d.taken(del.job) {
+		return deletion{}, true
+	}
+	left.job = del.job
+	var why error
+	keys := slices.Clip(del.Keys)
+	for _, prefix := range del.Prefixes {
+		found, err := d.list(ctx, prefix)
+		if err != nil {
+			why = cmp.Or(why, err)
+			left.Prefixes = append(left.Prefixes, prefix)
+		}
+		keys = append(keys, found...)
+	}
+	for i, key := range keys {
+		err := d.deleteOne(ctx, key)
+		if err == nil {
+			continue
+		}
+		why = cmp.Or(why, err)
+		left.Keys = append(left.Keys, key)
+		if errors.Is(err, context.DeadlineExceeded) { // the others would take as long
+			left.Keys = append(left.Keys, keys[i+1:]...)
+			break
+		}
+	}
+	if why != nil && ctx.Err() == nil {
+		d.cfg.Log.Warn("objects were not deleted; trying again", "objects", len(left.Keys), "prefixes", left.Prefixes, "error", why)
+	}
+	return left, why == nil
+}
+
+// taken says that a later job has the id, and so the objects, of one that has
+// been forgotten.
+func (d *Dispatcher) taken(j *Job) bool {
+	if j == nil {
+		return false
+	}
+	now, err := d.Job(j.ID)
+	return err == nil && now != j
+}
+
+func (d *Dispatcher) list(ctx context.Context, prefix string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, deleteWait)
+	defer cancel()
+	return blob.Keys(ctx, d.cfg.Bucket, prefix)
+}
+
+func (d *Dispatcher) deleteOne(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, deleteWait)
+	defer cancel()
+	return d.cfg.Bucket.Delete(ctx, key)
+}
+
+// bounded forgets what is too much to remember.
+func (d *Dispatcher) bounded(failed []deletion) []deletion {
+	n := 0
+	for i, del := range failed {
+		if n += max(1, len(del.Keys)); n > maxUndeleted {
+			d.cfg.Log.Error("too many objects could not be deleted; the rest is left behind", "remembered", maxUndeleted, "deletions", len(failed)-i)
+			return failed[:i]
+		}
+	}
+	return failed
+}
