@@ -6,9 +6,12 @@
 //	              and what a checkpoint takes, writes and leaves in the bucket
 //	backpressure  how long checkpoints take behind a sink that takes a tenth of
 //	              what the job could give it, with and without windows
-//	recovery      SIGKILL of the worker to the failure noticed, all tasks running,
-//	              the first result at the sink operator, at each size of state
+//	recovery      SIGKILL of worker, task manager and job manager, in turns, to the
+//	              failure noticed, the next attempt, the new worker, all tasks
+//	              running, the first result at the sink, at each size of state
 //	rescale       the time in which no task runs while the parallelism changes
 //
-// Each scenario has a `millrace up` of its own, with a folder in TMPDIR.
+// Each scenario has a cluster of its own, with a folder in TMPDIR: a `millrace up`,
+// for recovery a job manager and a task manager, which are started again as soon as
+// they are killed. Recovery is read from their logs.
 package main

@@ -12,7 +12,30 @@ import (
 	"github.com/millrace/millrace/bench/rig"
 )
 
-// recovery kills workers.
+// faults kill a process, and start again what nothing else does: at once, as a
+// service manager would. The job's worker dies with its task manager.
+var faults = map[string]func(b *bed, worker int) error{
+	"worker": func(_ *bed, worker int) error { return syscall.Kill(worker, syscall.SIGKILL) },
+	"taskmanager": func(b *bed, _ int) error {
+		return again(b.nodes.TaskManager)
+	},
+	"jobmanager": func(b *bed, _ int) error {
+		return again(b.nodes.JobManager)
+	},
+}
+
+func again(n *rig.Node) error {
+	if err := n.Kill(); err != nil {
+		return err
+	}
+	_, err := n.Start()
+	return err
+}
+
+// patience is for one recovery.
+const patience = 2 * time.Minute
+
+// recovery kills processes, each in turn.
 func recovery(ctx context.Context, cfg config, b *bed, r *rig.Report) error {
 	for _, mb := range cfg.megabytes {
 		keys := mb * million / accountBytes
@@ -23,12 +46,16 @@ func recovery(ctx context.Context, cfg config, b *bed, r *rig.Report) error {
 		if err := b.filled(ctx, job, keys); err != nil {
 			return err
 		}
-		for range cfg.kills {
-			// Somewhere between two checkpoints.
+		for i := range cfg.kills * len(cfg.faults) {
+			// Somewhere between two checkpoints, and after one at least.
 			if err := rig.Pause(ctx, 2*time.Second+time.Duration(time.Now().UnixNano()%1000)*time.Millisecond); err != nil {
 				return err
 			}
-			if err := kill(ctx, b, job, fmt.Sprintf("%d MB of state: ", mb), r); err != nil {
+			if err := b.completed(ctx, job); err != nil {
+				return err
+			}
+			fault := cfg.faults[i%len(cfg.faults)]
+			if err := kill(ctx, b, job, fault, fmt.Sprintf("%d MB, %s killed: ", mb, fault), r); err != nil {
 				return err
 			}
 		}
@@ -39,39 +66,52 @@ func recovery(ctx context.Context, cfg config, b *bed, r *rig.Report) error {
 	return nil
 }
 
-func kill(ctx context.Context, b *bed, job, prefix string, r *rig.Report) error {
-	pid, err := b.api.Worker(ctx, job)
+// kill reads from the logs what follows a fault. Phases begin where the one
+// before them ends, the first one and the sum with the signal.
+func kill(ctx context.Context, b *bed, job, fault, prefix string, r *rig.Report) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	worker, err := b.api.Worker(ctx, job)
 	if err != nil {
 		return err
 	}
-	killed := time.Now()
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		return fmt.Errorf("kill worker %d: %w", pid, err)
+	killed := time.Now().Truncate(time.Millisecond) // as the logs have it
+	if err := faults[fault](b, worker); err != nil {
+		return fmt.Errorf("kill %s: %w", fault, err)
 	}
-	for {
-		var all struct {
-			Recoveries []rig.Recovery `json:"recoveries"`
+	logged := func(message string) func(rig.Event) bool {
+		return func(e rig.Event) bool {
+			return e.Message == message && (e.Value("job") == job || e.Value("job") == "")
 		}
-		if err := b.api.Do(ctx, http.MethodGet, "/jobs/"+job+"/recovery", "", nil, &all); err != nil {
-			return err
-		}
-		for _, rec := range all.Recoveries {
-			if rec.Failed < killed.UnixMilli() || rec.FirstOutput == 0 {
-				continue
+	}
+	noticed := "attempt failed"
+	if fault == "jobmanager" {
+		noticed = "job manager leads"
+	}
+	at := killed
+	for _, phase := range []struct{ name, until string }{
+		{"kill to failure noticed", noticed},
+		{"then to attempt started", "attempt started"},
+		{"then to worker there", "worker started"},
+		{"then to state restored, all tasks running", "attempt running"},
+		{"then to first result at the sink", "first output"},
+	} {
+		from := at
+		if phase.until == "worker started" {
+			if fault == "jobmanager" {
+				continue // it has not gone
 			}
-			at := func(ms int64) time.Duration { return time.UnixMilli(ms).Sub(killed.Truncate(time.Millisecond)) }
-			r.Took(prefix+"kill to failure noticed", at(rec.Failed))
-			r.Took(prefix+"kill to all tasks running", at(rec.Restarted))
-			r.Took(prefix+"kill to first result at the sink", at(rec.FirstOutput))
-			return nil
+			from = killed // while the attempt begins
 		}
-		if time.Since(killed) > time.Minute {
-			return fmt.Errorf("job %s has not recovered within a minute: %+v", job, all.Recoveries)
-		}
-		if err := rig.Pause(ctx, 20*time.Millisecond); err != nil {
+		e, err := b.nodes.Logged.Await(ctx, from, prefix+phase.name, logged(phase.until))
+		if err != nil {
 			return err
 		}
+		r.Took(prefix+phase.name, max(e.At.Sub(at), 0))
+		at = e.At
 	}
+	r.Took(prefix+"kill to first result at the sink", at.Sub(killed))
+	return nil
 }
 
 // rescale changes the parallelism of a job with 1 GB of state, down and up.

@@ -25,7 +25,11 @@ func (b *bed) submit(ctx context.Context, cfg config, args ...string) (string, e
 func (b *bed) submitAt(ctx context.Context, cfg config, parallelism int, args ...string) (string, error) {
 	body, err := json.Marshal(map[string]any{
 		"programArgsList": args, "parallelism": parallelism,
-		"flinkConfiguration": map[string]string{"state.backend.type": cfg.backend},
+		"flinkConfiguration": map[string]string{
+			"state.backend.type": cfg.backend,
+			// Each failure is the first in a row: it is restarted from at once.
+			"restart-strategy.exponential-delay.reset-backoff-threshold": "1s",
+		},
 	})
 	if err != nil {
 		return "", err
@@ -65,12 +69,16 @@ func (b *bed) filled(ctx context.Context, job string, keys int) error {
 			return err
 		}
 		if n >= int64(keys) {
-			break
+			return b.completed(ctx, job)
 		}
 		if err := rig.Pause(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}
+}
+
+// completed waits until a checkpoint that begins from now on is complete.
+func (b *bed) completed(ctx context.Context, job string) error {
 	began := time.Now()
 	for {
 		all, err := b.checkpoints(ctx, job)
