@@ -88,6 +88,11 @@ func (l *Log) openStore() error {
 		FormatMajorVersion:          pebble.FormatNewest,
 		Logger:                      pebbleLog{dir: l.dir, log: l.opt.Log, fault: &l.fault},
 	}
+	// Without this Pebble says it by Logger.Fatalf, which does not return: who
+	// reads gets the error, which names the file and the offset in it.
+	opts.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
+		l.opt.Log.Error("shard log is damaged", "file", info.Path, "error", info.Details)
+	}}
 	db, err := pebble.Open(l.dir, opts)
 	if err != nil {
 		return err

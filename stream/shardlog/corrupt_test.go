@@ -1,0 +1,148 @@
+package shardlog
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/millrace/millrace/stream"
+)
+
+// files are those of a folder, by name, with what is in them.
+func files(t *testing.T, fs vfs.FS, dir string) map[string][]byte {
+	t.Helper()
+	names, err := fs.List(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]byte{}
+	for _, name := range names {
+		f, err := fs.Open(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all[name], err = io.ReadAll(f); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+func folderOf(t *testing.T, dir string, all map[string][]byte) vfs.FS {
+	t.Helper()
+	fs := vfs.NewMem()
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range all {
+		f, err := fs.Create(filepath.Join(dir, name), vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write(data); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fs
+}
+
+// everything reads all records of shards; what goes wrong on the way is an
+// error.
+func everything(t *testing.T, fs vfs.FS, dir string, ids ...ID) (out []string, err error) {
+	l, err := Open(dir, Options{FS: fs, CacheBytes: 1 << 20, MemTableBytes: 256 << 10})
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	for _, id := range ids {
+		at := stream.Position{From: stream.FromTrimHorizon}
+		for {
+			a, err := l.Read(t.Context(), id, ReadRequest{At: at, MaxRecords: 100, MaxBytes: 1 << 20})
+			if err != nil {
+				return nil, fmt.Errorf("read %v: %w", id, err)
+			}
+			if a.Records == nil {
+				break
+			}
+			out = append(out, texts(t, a.Records)...)
+			at = stream.Position{From: stream.FromAfterSequence, Sequence: a.Next}
+		}
+	}
+	return out, nil
+}
+
+// One bit of a table of the store flips: the log opens and gives all records, or
+// an error that names the file. It never hangs, and never leaves out a record.
+func TestAFlippedBitOfATableIsNamedOrWithoutEffect(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 4))
+	fs := vfs.NewMem()
+	l, stop := startLog(t, "log", Options{FS: fs, MemTableBytes: 256 << 10})
+	for _, id := range []ID{shard0, shard1} {
+		if err := l.Create(t.Context(), Spec{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 120 {
+		for _, id := range []ID{shard0, shard1} {
+			if _, _, err := l.Append(t.Context(), id, makeBlock(fmt.Sprint(id.Shard, "-", i), fmt.Sprint(rng.Uint64()))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 40 || i == 80 {
+			if err := l.db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	stop()
+	all := files(t, fs, "log")
+	want, err := everything(t, folderOf(t, "log", all), "log", shard0, shard1)
+	if err != nil || len(want) != 480 {
+		t.Fatalf("%d records, %v", len(want), err)
+	}
+	var tables []string
+	for name := range all {
+		if strings.HasSuffix(name, ".sst") {
+			tables = append(tables, name)
+		}
+	}
+	slices.Sort(tables)
+	named := 0
+	for range 300 {
+		name := tables[rng.IntN(len(tables))]
+		whole := all[name]
+		at := rng.IntN(len(whole))
+		all[name] = bytes.Clone(whole)
+		all[name][at] ^= 1 << rng.IntN(8)
+		got, err := everything(t, folderOf(t, "log", all), "log", shard0, shard1)
+		all[name] = whole
+		switch {
+		case err == nil && !slices.Equal(want, got):
+			t.Errorf("seed %d: byte %d of %s: %d records, want %d, and no error", seed, at, name, len(got), len(want))
+		case err != nil && !strings.Contains(err.Error(), strings.TrimSuffix(name, ".sst")):
+			t.Errorf("seed %d: byte %d of %s: the error does not name the file: %v", seed, at, name, err)
+		case err != nil:
+			named++
+		}
+	}
+	t.Logf("%d of 300 were named, the others had no effect", named)
+	if named == 0 {
+		t.Error("no damage was met")
+	}
+}
