@@ -88,7 +88,7 @@ func kill(ctx context.Context, b *bed, job, fault, prefix string, r *rig.Report)
 	if fault == "jobmanager" {
 		noticed = "job manager leads"
 	}
-	at := killed
+	at, started := killed, 0
 	for _, phase := range []struct{ name, until string }{
 		{"kill to failure noticed", noticed},
 		{"then to attempt started", "attempt started"},
@@ -109,8 +109,19 @@ func kill(ctx context.Context, b *bed, job, fault, prefix string, r *rig.Report)
 		}
 		r.Took(prefix+phase.name, max(e.At.Sub(at), 0))
 		at = e.At
+		if pid, err := strconv.Atoi(e.Value("pid")); err == nil {
+			started = pid
+		}
 	}
 	r.Took(prefix+"kill to first result at the sink", at.Sub(killed))
+	if started != 0 {
+		// Other load on the machine disturbs this less than it does the clock.
+		cpu, err := rig.CPUTime(started)
+		if err != nil {
+			return err
+		}
+		r.Took(prefix+"CPU time of the new worker by then", cpu)
+	}
 	return nil
 }
 
