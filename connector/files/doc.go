@@ -34,8 +34,9 @@
 // checkpoints for up to two minutes before a task fails; a part of more than 4 MiB
 // fails with the first error that the bucket's own client does not mend.
 //
-// What is staged by a job that is cancelled for good stays under .staged until
-// somebody removes that folder. A commit that is under way in a process that
+// What is staged by a job that is cancelled for good stays under .staged until a
+// job goes on with its lineage, or somebody removes it: docs/sinks.md says what
+// may go (the ledger may not). A commit that is under way in a process that
 // is stopped for long can not be undone; what is not yet recorded is refused when
 // it goes on, once another attempt has recovered.
 //

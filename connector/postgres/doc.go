@@ -39,7 +39,8 @@
 // Lost connections, restarts and failovers of the server are waited for: up to 20 s in a commit,
 // up to 40 s in staging, then by the job's restart strategy. A commit of which
 // nobody knows how it ended is settled by its record. Staged rows do not expire: there
-// is no time in which a job must recover. If the database itself goes back, to a
+// is no time in which a job must recover; those of a job that is cancelled for good
+// stay until a job goes on with its lineage, or somebody drops their table (docs/sinks.md). If the database itself goes back, to a
 // backup or to a replica that had not received everything, a checkpoint that names what is
 // gone is refused.
 //
