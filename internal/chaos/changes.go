@@ -49,18 +49,7 @@ func (r *run) requestRescale(ctx context.Context, to int) {
 // upgrade stops the job with a savepoint and starts another version of its binary
 // from it, at another parallelism.
 func (r *run) upgrade(ctx context.Context, step Step) (string, func() error, error) {
-	if step.Run != nil {
-		r.cfg.Run = step.Run
-	}
-	if r.cfg.Tiered {
-		r.tiered = r.rng.IntN(2) == 0
-	}
-	to := r.another(step)
-	next := r.cfg.Binaries.Upgraded
-	what := fmt.Sprintf("%d to %d, version 2", r.width, to)
-	if r.binary == next {
-		what = fmt.Sprintf("%d to %d", r.width, to)
-	}
+	what, to := r.version(step)
 	return what, func() error {
 		if _, err := r.settledJob(ctx); err != nil {
 			return err
@@ -72,9 +61,96 @@ func (r *run) upgrade(ctx context.Context, step Step) (string, func() error, err
 		if path == "" {
 			return errors.New("stop printed no savepoint")
 		}
-		r.binary, r.width = next, to
+		r.binary, r.width = r.cfg.Binaries.Upgraded, to
 		return r.submit(ctx, path)
 	}, nil
+}
+
+// version prepares an upgrade.
+func (r *run) version(step Step) (what string, to int) {
+	if step.Run != nil {
+		r.cfg.Run = step.Run
+	}
+	if r.cfg.Tiered {
+		r.tiered = r.rng.IntN(2) == 0
+	}
+	to = r.another(step)
+	what = fmt.Sprintf("%d to %d", r.width, to)
+	if r.binary != r.cfg.Binaries.Upgraded {
+		what += ", version 2"
+	}
+	return what, to
+}
+
+// upgradeAmongKills does the same as upgrade while processes are killed, and what
+// somebody would do to whom the commands fail: look, and try again.
+func (r *run) upgradeAmongKills(ctx context.Context, step Step) (string, func() error, error) {
+	what, to := r.version(step)
+	return what, func() error {
+		if _, err := r.settledJob(ctx); err != nil {
+			return err
+		}
+		moved := make(chan error, 1)
+		go func() { moved <- r.move(ctx, to) }()
+		for n := 1 + r.rng.IntN(4); n > 0; n-- {
+			select {
+			case err := <-moved:
+				return err
+			case <-time.After(r.between(0, 500*time.Millisecond)):
+			}
+			r.killAny()
+			r.brokenAt = time.Now()
+		}
+		err := <-moved
+		if err == nil {
+			err = r.awaitProcesses(ctx)
+		}
+		return err
+	}, nil
+}
+
+// move stops the job and starts the other version, whatever breaks meanwhile.
+func (r *run) move(ctx context.Context, to int) error {
+	old := r.job
+	path := ""
+	err := eventually(ctx, 2*r.cfg.Patience, "the job has stopped with a savepoint", func() (bool, string) {
+		var err error
+		if path, err = r.cluster.command(ctx, "stop", "--rest", r.cluster.rest(), old); err == nil && path != "" {
+			return true, ""
+		}
+		// It may have stopped all the same.
+		d, jobErr := r.cluster.job(ctx, old)
+		if jobErr == nil && d.ended() {
+			path, jobErr = r.cluster.terminalSavepoint(ctx, old)
+			return jobErr == nil, fmt.Sprintf("%v, %v", d, jobErr)
+		}
+		return false, fmt.Sprintf("%v; %v, %v", err, d, jobErr)
+	})
+	if err != nil {
+		return err
+	}
+	r.binary, r.width = r.cfg.Binaries.Upgraded, to
+	return eventually(ctx, 2*r.cfg.Patience, "the job has started from "+path, func() (bool, string) {
+		err := r.submit(ctx, path)
+		if err == nil {
+			return true, ""
+		}
+		// It may have started all the same; a second one would be a fork, with output
+		// of its own. Only a job manager that answers knows.
+		var jobs []string
+		if findErr := eventually(ctx, r.cfg.Patience, "the job manager answers", func() (bool, string) {
+			var askErr error
+			jobs, askErr = r.cluster.alive(ctx)
+			return askErr == nil, fmt.Sprint(askErr)
+		}); findErr != nil {
+			return false, findErr.Error()
+		}
+		if len(jobs) == 1 {
+			r.job = jobs[0]
+			return true, ""
+		}
+		return false, fmt.Sprintf("%v; jobs %v", err, jobs)
+	})
 }
 
 // another is a parallelism to change to.

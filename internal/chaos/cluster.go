@@ -38,6 +38,10 @@ type cluster struct {
 	}
 }
 
+// workerHang is how long a worker may stand still: some stops of workers are
+// longer, some shorter.
+const workerHang = 3 * time.Second
+
 func newCluster(cfg *Config, dir, bucket string) *cluster {
 	c := &cluster{cfg: cfg, dir: dir, points: filepath.Join(dir, "points"), bucket: bucket, network: network()}
 	c.mu.rest, c.mu.join = "127.0.0.1:0", "127.0.0.1:0"
@@ -57,7 +61,7 @@ func newCluster(cfg *Config, dir, bucket string) *cluster {
 		c.tms = append(c.tms, c.process(fmt.Sprintf("task manager %d", i+1), func() []string {
 			_, join := c.addresses()
 			return append([]string{"taskmanager", "--data", filepath.Join(dir, fmt.Sprintf("tm%d", i+1)), "--join", join,
-				"--kinesis", "127.0.0.1:0", "--slots", strconv.Itoa(cfg.Slots), "--log-level", "info"}, c.advertise(i+1)...)
+				"--kinesis", "127.0.0.1:0", "--slots", strconv.Itoa(cfg.Slots), "--worker-hang", workerHang.String(), "--log-level", "info"}, c.advertise(i+1)...)
 		}, func(map[string]string) {}))
 	}
 	return c
@@ -159,6 +163,46 @@ func (c *cluster) command(ctx context.Context, args ...string) (string, error) {
 func (c *cluster) job(ctx context.Context, id string) (d jobDetails, err error) {
 	err = get(ctx, c.rest(), "/jobs/"+id, &d)
 	return d, err
+}
+
+// alive are the jobs that have not ended.
+func (c *cluster) alive(ctx context.Context) ([]string, error) {
+	var all struct {
+		Jobs []struct {
+			ID    string `json:"jid"`
+			State string `json:"state"`
+		} `json:"jobs"`
+	}
+	if err := get(ctx, c.rest(), "/jobs/overview", &all); err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, j := range all.Jobs {
+		if !(jobDetails{State: j.State}).ended() {
+			ids = append(ids, j.ID)
+		}
+	}
+	return ids, nil
+}
+
+// terminalSavepoint is the one that a job has ended with.
+func (c *cluster) terminalSavepoint(ctx context.Context, job string) (string, error) {
+	var all struct {
+		Savepoints []struct {
+			Job      string `json:"job-id"`
+			Path     string `json:"path"`
+			Terminal bool   `json:"terminal"`
+		} `json:"savepoints"`
+	}
+	if err := get(ctx, c.rest(), "/savepoints", &all); err != nil {
+		return "", err
+	}
+	for _, s := range all.Savepoints {
+		if s.Job == job && s.Terminal {
+			return s.Path, nil
+		}
+	}
+	return "", fmt.Errorf("job %s has ended without a savepoint", job)
 }
 
 // awaitTaskManagers waits until all are attached.

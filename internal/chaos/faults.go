@@ -66,6 +66,7 @@ func (r *run) fault(ctx context.Context, n int, step Step) error {
 			return fmt.Errorf("fault %d, %s: heal: %w", n, k, err)
 		}
 	}
+	healed := time.Now()
 	if !r.brokenAt.IsZero() {
 		at = r.brokenAt // armed is not yet broken, and the last kill of several counts
 	}
@@ -78,6 +79,9 @@ func (r *run) fault(ctx context.Context, n int, step Step) error {
 		return fmt.Errorf("fault %d, %s: %w", n, k, err)
 	}
 	recovered, again, err := r.recovered(ctx, at, epoch)
+	if resumed, ok := r.resumed(healed); ok {
+		m.Resumed = append(m.Resumed, resumed)
+	}
 	if err != nil {
 		return fmt.Errorf("fault %d, %s: %w", n, k, err)
 	}
@@ -129,6 +133,18 @@ func (r *run) recovered(ctx context.Context, at time.Time, epoch uint64) (took t
 		}
 	}
 	return 0, false, nil
+}
+
+// resumed is the time from a moment to the first commit after it.
+func (r *run) resumed(at time.Time) (time.Duration, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.mu.since {
+		if c.at.After(at) {
+			return c.at.Sub(at), true
+		}
+	}
+	return 0, false
 }
 
 // detected is the time from a fault to the exception that it caused.

@@ -19,6 +19,7 @@ const (
 	KillTaskManager Kind = "kill task manager"
 	KillJobManager  Kind = "kill job manager"
 	KillSeveral     Kind = "kills in a row"
+	KillAll         Kind = "kill everything"
 	StopWorker      Kind = "stop worker"
 	StopTaskManager Kind = "stop task manager"
 	StopHost        Kind = "stop task manager and worker"
@@ -35,6 +36,7 @@ const (
 	Starve          Kind = "cpu starved"
 	Rescale         Kind = "rescale"
 	Upgrade         Kind = "upgrade"
+	UpgradeKilled   Kind = "upgrade among kills"
 )
 
 // Step is one fault of a plan.
@@ -42,9 +44,9 @@ type Step struct {
 	Kind Kind
 	// Points to arm, for the kinds at failpoints.
 	Points string
-	// To is a parallelism, for Rescale and Upgrade.
+	// To is a parallelism, for Rescale and upgrades.
 	To int
-	// Run replaces the arguments of `millrace run` from an Upgrade on.
+	// Run replaces the arguments of `millrace run` from an upgrade on.
 	Run []string
 }
 
@@ -60,9 +62,11 @@ type recipe struct {
 	make func(r *run, ctx context.Context, step Step) (what string, heal func() error, err error)
 }
 
-func withPoints(c *Config) bool { return c.Binaries.Failpoints }
-func withS3(c *Config) bool     { return c.S3 }
-func withProxy(c *Config) bool  { return c.Proxy }
+func withPoints(c *Config) bool   { return c.Binaries.Failpoints }
+func withRescale(c *Config) bool  { return c.Binaries.Rescale }
+func withVersions(c *Config) bool { return c.Binaries.Upgraded != "" }
+func withS3(c *Config) bool       { return c.S3 }
+func withProxy(c *Config) bool    { return c.Proxy }
 
 // recipes are all kinds. A new one needs a line here.
 var recipes = []recipe{
@@ -70,6 +74,7 @@ var recipes = []recipe{
 	{KillTaskManager, 2, 4, nil, (*run).killTaskManager},
 	{KillJobManager, 2, 2, nil, (*run).killJobManager},
 	{KillSeveral, 2, 8, nil, (*run).killSeveral},
+	{KillAll, 1, 1, nil, (*run).killAll},
 	{StopWorker, 1, 0, nil, (*run).stopWorker},
 	{StopTaskManager, 1, 0, nil, (*run).stopTaskManager},
 	{StopHost, 1, 0, nil, (*run).stopHost},
@@ -84,8 +89,9 @@ var recipes = []recipe{
 	{CutLinks, 1, 1, withProxy, (*run).cutLinks},
 	{OneWay, 1, 0, withProxy, (*run).oneWay},
 	{Starve, 1, 0, nil, (*run).starve},
-	{Rescale, 2, 1, func(c *Config) bool { return c.Binaries.Rescale }, (*run).rescale},
-	{Upgrade, 1, 1, func(c *Config) bool { return c.Binaries.Upgraded != "" }, (*run).upgrade},
+	{Rescale, 2, 1, withRescale, (*run).rescale},
+	{Upgrade, 1, 1, withVersions, (*run).upgrade},
+	{UpgradeKilled, 1, 2, withVersions, (*run).upgradeAmongKills},
 }
 
 // recipeOf finds the recipe of a kind.

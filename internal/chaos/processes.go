@@ -83,22 +83,7 @@ func (r *run) killSeveral(ctx context.Context, _ Step) (string, func() error, er
 		r.requestRescale(ctx, to)
 	}
 	for n := 2 + r.rng.IntN(4); n > 0; n-- {
-		switch at := r.rng.IntN(8); {
-		case at == 0:
-			r.kill(r.cluster.jm)
-			names = append(names, "jm")
-		case at < 4:
-			i := r.rng.IntN(len(r.cluster.tms))
-			r.kill(r.cluster.tms[i])
-			names = append(names, fmt.Sprintf("tm%d", i+1))
-		default:
-			pid, err := r.worker(ctx, r.taskManager())
-			if err != nil {
-				return "", nil, err
-			}
-			r.killPID(pid)
-			names = append(names, fmt.Sprint(pid))
-		}
+		names = append(names, r.killAny())
 		r.brokenAt = time.Now()
 		if n > 1 {
 			if err := r.pause(ctx, r.between(0, 400*time.Millisecond)); err != nil {
@@ -107,6 +92,40 @@ func (r *run) killSeveral(ctx context.Context, _ Step) (string, func() error, er
 		}
 	}
 	return strings.Join(names, ", "), func() error { return r.awaitProcesses(ctx) }, nil
+}
+
+// killAll kills every process, as a machine does that stops.
+func (r *run) killAll(ctx context.Context, _ Step) (string, func() error, error) {
+	before := r.kills
+	var workers []int
+	for _, tm := range r.cluster.tms {
+		workers = append(workers, tm.workers()...)
+	}
+	for _, pid := range workers {
+		r.killPID(pid)
+	}
+	for _, p := range r.cluster.all() {
+		r.kill(p)
+	}
+	return fmt.Sprintf("%d processes", r.kills-before), func() error { return r.awaitProcesses(ctx) }, nil
+}
+
+// killAny kills a process of any kind that there is, and says which.
+func (r *run) killAny() string {
+	at := r.rng.IntN(8)
+	if at == 0 {
+		r.kill(r.cluster.jm)
+		return "jm"
+	}
+	i := r.rng.IntN(len(r.cluster.tms))
+	tm := r.cluster.tms[i]
+	if workers := tm.workers(); at >= 4 && len(workers) > 0 {
+		pid := workers[r.rng.IntN(len(workers))]
+		r.killPID(pid)
+		return fmt.Sprint(pid)
+	}
+	r.kill(tm)
+	return fmt.Sprintf("tm%d", i+1)
 }
 
 // awaitProcesses waits until every process of the run is ready.

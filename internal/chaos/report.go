@@ -57,6 +57,9 @@ type Measurement struct {
 	// recover. Of several kills the last one counts.
 	Detected  []time.Duration `json:"detected"`
 	Recovered []time.Duration `json:"recovered"`
+	// Resumed is from the end of the fault, when all processes run and nothing is
+	// broken any more, to the next commit.
+	Resumed []time.Duration `json:"resumed"`
 }
 
 func newReport() *Report {
@@ -123,6 +126,7 @@ func (r *Report) add(o *Report) {
 		to.Kills += m.Kills
 		to.Detected = append(to.Detected, m.Detected...)
 		to.Recovered = append(to.Recovered, m.Recovered...)
+		to.Resumed = append(to.Resumed, m.Resumed...)
 	}
 	for name, n := range o.Fired {
 		r.Fired[name] += n
@@ -148,11 +152,14 @@ func (r *Report) add(o *Report) {
 // Print writes the report as tables.
 func (r *Report) Print(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "FAULT\tCOUNT\tKILLS\tDETECTED\tp50\tp99\tRECOVERED\tp50\tp99")
+	fmt.Fprintln(t, "FAULT\tCOUNT\tKILLS\tDETECTED\tp50\tp99\tRECOVERED\tp50\tp99\tRESUMED\tp50\tp99")
 	for _, k := range slices.Sorted(maps.Keys(r.Faults)) {
 		m := r.Faults[k]
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\t%s\t%d\t%s\t%s\n", k, m.Count, m.Kills, len(m.Detected), quantile(m.Detected, 0.5), quantile(m.Detected, 0.99),
-			len(m.Recovered), quantile(m.Recovered, 0.5), quantile(m.Recovered, 0.99))
+		fmt.Fprintf(t, "%s\t%d\t%d", k, m.Count, m.Kills)
+		for _, all := range [][]time.Duration{m.Detected, m.Recovered, m.Resumed} {
+			fmt.Fprintf(t, "\t%d\t%s\t%s", len(all), quantile(all, 0.5), quantile(all, 0.99))
+		}
+		fmt.Fprintln(t)
 	}
 	faults, kills := r.made()
 	fmt.Fprintf(t, "all\t%d\t%d\n\n", faults, kills)
