@@ -23,18 +23,24 @@ import (
 // cluster is a job manager and some task managers, processes of their own that
 // are started again on the same folders whenever they end.
 type cluster struct {
-	cfg     *Config
-	dir     string
-	bucket  string
-	points  string // the file of failpoints
-	jm      *process
-	tms     []*process
+	cfg    *Config
+	dir    string
+	bucket string
+	points string   // the file of failpoints
+	jm     *process // that leads
+	tms    []*process
+	// seats are the addresses that a job manager can be joined at: one stands at
+	// one of them, its successor at the other.
+	seats   [2]string
 	network string // of what the proxy listens at: see host
 
 	mu struct {
 		sync.Mutex
-		rest, join string
-		shards     []string // shard sockets that were known last
+		rest   string   // of the job manager that leads
+		shards []string // shard sockets that were known last
+		// managers are the processes of job managers: the one that leads, and one
+		// that was replaced and may still be there.
+		managers []*process
 	}
 }
 
@@ -42,29 +48,43 @@ type cluster struct {
 // longer, some shorter.
 const workerHang = 3 * time.Second
 
-func newCluster(cfg *Config, dir, bucket string) *cluster {
+func newCluster(cfg *Config, dir, bucket string) (*cluster, error) {
 	c := &cluster{cfg: cfg, dir: dir, points: filepath.Join(dir, "points"), bucket: bucket, network: network()}
-	c.mu.rest, c.mu.join = "127.0.0.1:0", "127.0.0.1:0"
-	c.jm = c.process("job manager", func() []string {
-		rest, join := c.addresses()
-		return append([]string{"jobmanager", "--data", filepath.Join(dir, "jm"), "--bucket", c.bucket,
-			"--rest", strings.TrimPrefix(rest, "http://"), "--bind", join, "--log-level", "info"}, c.advertise(0)...)
-	}, func(ready map[string]string) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.mu.rest, c.mu.join = ready["rest"], ready["join"]
-		if _, port, err := net.SplitHostPort(c.mu.join); err == nil {
-			c.mu.join = net.JoinHostPort("127.0.0.1", port) // not where it is advertised
+	for i := range c.seats {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
 		}
-	})
+		c.seats[i] = l.Addr().String()
+		l.Close()
+	}
+	c.jm = c.manager(0)
 	for i := range cfg.TaskManagers {
 		c.tms = append(c.tms, c.process(fmt.Sprintf("task manager %d", i+1), func() []string {
-			_, join := c.addresses()
-			return append([]string{"taskmanager", "--data", filepath.Join(dir, fmt.Sprintf("tm%d", i+1)), "--join", join,
+			return append([]string{"taskmanager", "--data", filepath.Join(dir, fmt.Sprintf("tm%d", i+1)), "--join", c.seats[0] + "," + c.seats[1],
 				"--kinesis", "127.0.0.1:0", "--slots", strconv.Itoa(cfg.Slots), "--worker-hang", workerHang.String(), "--log-level", "info"}, c.advertise(i+1)...)
 		}, func(map[string]string) {}))
 	}
-	return c
+	return c, nil
+}
+
+// manager makes a job manager at a seat, which leads once it is ready.
+func (c *cluster) manager(seat int) *process {
+	rest := "127.0.0.1:0"
+	p := c.process("job manager", func() []string {
+		return append([]string{"jobmanager", "--data", filepath.Join(c.dir, fmt.Sprintf("jm%d", seat+1)), "--bucket", c.bucket,
+			"--rest", rest, "--bind", c.seats[seat], "--log-level", "info"}, c.advertise(0)...)
+	}, func(ready map[string]string) {
+		rest = strings.TrimPrefix(ready["rest"], "http://")
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.mu.rest = ready["rest"]
+	})
+	p.seat = seat
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.managers = append(c.mu.managers, p)
+	return p
 }
 
 func (c *cluster) process(name string, args func() []string, ready func(map[string]string)) *process {
@@ -77,15 +97,10 @@ func (c *cluster) process(name string, args func() []string, ready func(map[stri
 	return &process{name: name, bin: c.cfg.Binaries.Millrace, args: args, env: env, dir: c.dir, patience: c.cfg.Patience, out: &tail{}, onReady: ready}
 }
 
-func (c *cluster) addresses() (rest, join string) {
+func (c *cluster) rest() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mu.rest, c.mu.join
-}
-
-func (c *cluster) rest() string {
-	rest, _ := c.addresses()
-	return rest
+	return c.mu.rest
 }
 
 // clusters counts those of this process.
@@ -108,20 +123,29 @@ func (c *cluster) advertise(i int) []string {
 	return []string{"--advertise", c.host(i)}
 }
 
-// nodes are the processes as the proxy sees them.
+// nodes are the processes as the proxy sees them; all job managers are one.
 func (c *cluster) nodes() []*node {
-	var all []*node
-	for i, p := range c.all() {
-		all = append(all, &node{name: p.name, host: c.host(i), pids: func() []int {
+	pids := func(all ...*process) (pids []int) {
+		for _, p := range all {
 			if pid := p.pid(); pid != 0 {
-				return append(p.workers(), pid)
+				pids = append(append(pids, p.workers()...), pid)
 			}
-			return nil
-		}})
+		}
+		return pids
+	}
+	all := []*node{{name: c.jm.name, host: c.host(0), pids: func() []int {
+		c.mu.Lock()
+		managers := slices.Clone(c.mu.managers)
+		c.mu.Unlock()
+		return pids(managers...)
+	}}}
+	for i, p := range c.tms {
+		all = append(all, &node{name: p.name, host: c.host(i + 1), pids: func() []int { return pids(p) }})
 	}
 	return all
 }
 
+// all are the processes that the run keeps running.
 func (c *cluster) all() []*process { return append([]*process{c.jm}, c.tms...) }
 
 // shardSockets are the shard sockets of the task managers that are attached, or

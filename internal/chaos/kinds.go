@@ -24,6 +24,7 @@ const (
 	StopTaskManager Kind = "stop task manager"
 	StopHost        Kind = "stop task manager and worker"
 	StopJobManager  Kind = "stop job manager"
+	Replace         Kind = "job manager replaced"
 	FailpointKill   Kind = "kill at failpoint"
 	FailpointStop   Kind = "stop at failpoint"
 	FailpointError  Kind = "error at failpoint"
@@ -79,6 +80,7 @@ var recipes = []recipe{
 	{StopTaskManager, 1, 0, nil, (*run).stopTaskManager},
 	{StopHost, 1, 0, nil, (*run).stopHost},
 	{StopJobManager, 1, 0, nil, (*run).stopJobManager},
+	{Replace, 2, 0, nil, (*run).replaceJobManager},
 	{FailpointKill, 4, 8, withPoints, (*run).killAtPoint},
 	{FailpointStop, 1, 0, withPoints, (*run).stopAtPoint},
 	{FailpointError, 1, 0, withPoints, (*run).failAtPoint},

@@ -32,6 +32,7 @@ type process struct {
 	out      *tail
 	// onReady is told what the line "ready key=value ..." says.
 	onReady func(map[string]string)
+	seat    int // of a job manager
 
 	mu struct {
 		sync.Mutex
@@ -39,12 +40,14 @@ type process struct {
 		ready  chan struct{} // closed once this start is ready
 		starts int
 		exits  []string // ends that no signal of ours explains
+		// retired says that it is not started again.
+		retired bool
 	}
 }
 
 // run keeps the process running until ctx ends; then it is killed.
 func (p *process) run(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !p.retired() {
 		began := time.Now()
 		if err := p.once(ctx); err != nil {
 			return err
@@ -85,7 +88,7 @@ func (p *process) once(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mu.cmd = nil
-	if s, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ctx.Err() == nil && (!ok || !s.Signaled()) {
+	if s, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ctx.Err() == nil && !p.mu.retired && (!ok || !s.Signaled()) {
 		p.mu.exits = append(p.mu.exits, fmt.Sprintf("%s ended by itself: %v", p.name, err))
 	}
 	return nil
@@ -180,6 +183,19 @@ func (p *process) exits() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.mu.exits)
+}
+
+// retire has the process not be started again when it ends.
+func (p *process) retire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.retired = true
+}
+
+func (p *process) retired() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.retired
 }
 
 // workers are the ids of the processes that p started itself.

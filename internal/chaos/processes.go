@@ -161,6 +161,29 @@ func (r *run) stopJobManager(ctx context.Context, _ Step) (string, func() error,
 	return r.stop(ctx, "", r.cluster.jm.pid())
 }
 
+// replaceJobManager has another job manager take over while the one that leads
+// stands still. When it goes on it believes to lead: it must find out, and end.
+func (r *run) replaceJobManager(ctx context.Context, _ Step) (string, func() error, error) {
+	old := r.cluster.jm
+	old.retire()
+	old.signal(syscall.SIGSTOP)
+	next := r.cluster.manager(1 - old.seat)
+	r.cluster.jm = next
+	r.start(next)
+	return fmt.Sprintf("seat %d by %d", old.seat+1, next.seat+1), func() error {
+		if err := next.awaitReady(ctx); err != nil {
+			return err
+		}
+		if err := r.pause(ctx, r.between(0, stopFor)); err != nil {
+			return err
+		}
+		old.signal(syscall.SIGCONT)
+		return eventually(ctx, r.cfg.Patience, "a job manager that was replaced steps down", func() (bool, string) {
+			return old.pid() == 0, fmt.Sprintf("it wrote last: %s", old.out)
+		})
+	}, nil
+}
+
 // stop stops processes for longer than it takes to give them up, and then lets
 // them go on.
 func (r *run) stop(ctx context.Context, what string, pids ...int) (string, func() error, error) {

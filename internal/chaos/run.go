@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -48,7 +49,8 @@ type run struct {
 	report  *Report
 	began   time.Time
 	history []string
-	kills   int // processes that were ended with SIGKILL
+	start   func(*process) // and keep running
+	kills   int            // processes that were ended with SIGKILL
 	// brokenAt is when the fault under way did its work, where that is not when
 	// it was ordered.
 	brokenAt time.Time
@@ -134,7 +136,9 @@ func (r *run) run(ctx context.Context, folder string) error {
 		return err
 	}
 	defer r.bucket.Close()
-	r.cluster = newCluster(&r.cfg, folder, bucket)
+	if r.cluster, err = newCluster(&r.cfg, folder, bucket); err != nil {
+		return err
+	}
 	if r.cfg.Proxy {
 		const port = 9999
 		r.proxy = newProxy(append(r.cluster.nodes(), &node{name: "outlet", host: r.cluster.host(99), fixed: map[int]string{port: r.outlet}}))
@@ -144,7 +148,8 @@ func (r *run) run(ctx context.Context, folder string) error {
 
 	running, stop := context.WithCancelCause(ctx)
 	g, running := errgroup.WithContext(running)
-	g.Go(func() error { return r.cluster.jm.run(running) })
+	r.start = func(p *process) { g.Go(func() error { return p.run(running) }) }
+	r.start(r.cluster.jm)
 	checker := ledger.NewChecker(r.script(), r.cfg.Shards)
 	if r.cfg.Stream {
 		checker.Loosen()
@@ -188,7 +193,9 @@ func (r *run) processes() []*process {
 	if r.cluster == nil {
 		return nil
 	}
-	return r.cluster.all()
+	r.cluster.mu.Lock()
+	defer r.cluster.mu.Unlock()
+	return append(slices.Clone(r.cluster.mu.managers), r.cluster.tms...)
 }
 
 // serveObjects starts the S3 store and returns the bucket's URL for the processes,
@@ -271,7 +278,7 @@ func (r *run) drive(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	for _, p := range r.cluster.tms {
-		g.Go(func() error { return p.run(ctx) })
+		r.start(p)
 	}
 	for _, p := range r.cluster.tms {
 		if err := p.awaitReady(ctx); err != nil {
