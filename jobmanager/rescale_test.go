@@ -103,7 +103,12 @@ func TestRescaleUpAndDown(t *testing.T) {
 		for id := range both(1) {
 			body[id] = map[string]any{"parallelism": map[string]any{"lowerBound": 1, "upperBound": 1}}
 		}
-		c.call("PUT", rest1+"/jobs/"+job+"/resource-requirements", body, 200)
+		requirements := rest1 + "/jobs/" + job + "/resource-requirements"
+		crossed := map[string]any{sinkVertex: map[string]any{"parallelism": map[string]any{"lowerBound": 3, "upperBound": 2}}}
+		if got := c.call("PUT", requirements, crossed, 400); got["code"] != "parallelism-invalid" {
+			t.Errorf("a lower bound above the upper one: %v", got)
+		}
+		c.call("PUT", requirements, body, 200)
 		c.await("one subtask each", func() bool { return cmp.Equal(both(1), c.upper(job)) })
 		c.await("a worker less", func() bool { _, a := h1.worker(); _, b := h2.worker(); return (a == "") != (b == "") })
 		c.await("free slots", func() bool { return c.call("GET", rest1+"/overview", nil, 200)["slots-available"] == 3.0 })
@@ -230,6 +235,46 @@ func TestRescaleRefused(t *testing.T) {
 			t.Errorf("nothing to change: %v", op)
 		}
 		h.leave()
+		l.kill(t)
+	})
+}
+
+// Lower bounds are kept, under another leader too, and are waited for.
+func TestLowerBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h := c.join(l, "tm1", 2)
+		_, job := c.start(h)
+		url := rest1 + "/jobs/" + job + "/resource-requirements"
+		put := func(lower, upper int) {
+			c.call("PUT", url, map[string]any{sinkVertex: map[string]any{"parallelism": map[string]any{"lowerBound": lower, "upperBound": upper}}}, 200)
+		}
+		bounds := func() any { return c.call("GET", url, nil, 200)[sinkVertex].(map[string]any)["parallelism"] }
+		is := func(lower, upper float64) bool {
+			return cmp.Equal(bounds(), any(map[string]any{"lowerBound": lower, "upperBound": upper}))
+		}
+		put(2, 8) // between them lies what there is
+		c.await("two subtasks", func() bool { return is(2, 2) })
+		l.kill(t)
+		<-h.done
+		l = c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h = c.join(l, "tm1", 2)
+		c.state(job, "RUNNING")
+		if !is(2, 2) {
+			t.Errorf("bounds under another leader: %v", bounds())
+		}
+		put(3, 8)
+		time.Sleep(10 * time.Second)
+		if !is(2, 2) {
+			t.Errorf("bounds while there are too few slots: %v", bounds())
+		}
+		second := c.join(l, "tm2", 2)
+		c.await("three subtasks", func() bool { return is(3, 3) })
+		put(-1, 1)
+		c.await("one subtask", func() bool { return is(1, 1) })
+		h.leave()
+		second.leave()
 		l.kill(t)
 	})
 }

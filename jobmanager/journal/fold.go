@@ -42,6 +42,10 @@ func Apply(s *pb.JournalSnapshot, n uint64, r *pb.JournalRecord) {
 		if j := Job(s, b.JobStopping.GetJobId()); j != nil {
 			j.Stopping = clone(b.JobStopping)
 		}
+	case *pb.JournalRecord_JobRequirements:
+		if j := Job(s, b.JobRequirements.GetJobId()); j != nil {
+			j.LowerBounds = clone(b.JobRequirements).GetLowerBounds()
+		}
 	case *pb.JournalRecord_JobEnded:
 		if j := Job(s, b.JobEnded.GetJobId()); j != nil {
 			j.Ended = clone(b.JobEnded)

@@ -21,22 +21,30 @@ type bounds struct {
 	} `json:"parallelism"`
 }
 
-// requirements are the parallelism in force: a job has no other bounds than 1
-// and its key groups.
+// requirements are the parallelism in force, as upper bounds, and the lower ones
+// that were set; a rescale to less goes before those.
 func (s *Server) requirements(r *http.Request) (any, error) {
 	v, err := s.view(r)
 	if err != nil {
 		return nil, err
 	}
-	o := obj{}
+	o, lower := obj{}, s.d.LowerBounds(v.ID)
 	for _, g := range v.Graph.GetVertices() {
-		o[g.GetId()] = obj{"parallelism": obj{"lowerBound": 1, "upperBound": g.GetParallelism()}}
+		o[g.GetId()] = obj{"parallelism": obj{"lowerBound": max(1, min(lower[g.GetId()], g.GetParallelism())), "upperBound": g.GetParallelism()}}
 	}
 	return o, nil
 }
 
-// setRequirements rescales a job towards the upper bounds, as far as there are
-// slots now. It answers as Flink does, once the request is taken; what becomes
+// lower is the lower bound; -1 is Flink's word for none.
+func (b bounds) lower() int {
+	if b.Parallelism.Lower == -1 {
+		return 1
+	}
+	return b.Parallelism.Lower
+}
+
+// setRequirements keeps the bounds and rescales a job towards the upper ones, as
+// far as there are slots now; for those that the lower ones need it waits. It answers as Flink does, once the request is taken; what becomes
 // of it is among the job's recoveries.
 func (s *Server) setRequirements(r *http.Request) (any, error) {
 	v, err := s.view(r)
@@ -57,6 +65,16 @@ func (s *Server) setRequirements(r *http.Request) (any, error) {
 	if err := rescalable(v, job.RescaleRequested{Vertices: target}); err != nil {
 		return nil, err
 	}
+	lower := s.d.LowerBounds(v.ID)
+	if lower == nil {
+		lower = map[string]uint32{}
+	}
+	for id, b := range body {
+		lower[id] = uint32(b.lower())
+	}
+	if err := s.d.Require(r.Context(), v.ID, lower); err != nil {
+		return nil, err
+	}
 	if _, err := s.triggers.start("rescale", v.ID, "", rescale(v.Job, 0, target)); err != nil {
 		return nil, err
 	}
@@ -74,10 +92,7 @@ func (s *Server) within(v view, body map[string]bounds) (map[string]int, error) 
 	target := map[string]int{}
 	for _, id := range slices.Sorted(maps.Keys(body)) {
 		b := body[id].Parallelism
-		if b.Lower == -1 {
-			b.Lower = 1 // Flink's word for none
-		}
-		if b.Lower < 1 || b.Upper < b.Lower {
+		if b.Lower = body[id].lower(); b.Lower < 1 || b.Upper < b.Lower {
 			return nil, api.Errorf(api.ParallelismInvalid, "vertex %s: parallelism from %d to %d: the lower bound is at least 1, and the upper at least the lower", id, b.Lower, b.Upper)
 		}
 		target[id] = max(b.Lower, min(b.Upper, slots))

@@ -41,6 +41,7 @@ type JournalRecord struct {
 	//	*JournalRecord_SavepointDisposed
 	//	*JournalRecord_JobForgotten
 	//	*JournalRecord_JobStopping
+	//	*JournalRecord_JobRequirements
 	Body          isJournalRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -194,6 +195,15 @@ func (x *JournalRecord) GetJobStopping() *JobStopping {
 	return nil
 }
 
+func (x *JournalRecord) GetJobRequirements() *JobRequirements {
+	if x != nil {
+		if x, ok := x.Body.(*JournalRecord_JobRequirements); ok {
+			return x.JobRequirements
+		}
+	}
+	return nil
+}
+
 type isJournalRecord_Body interface {
 	isJournalRecord_Body()
 }
@@ -238,6 +248,10 @@ type JournalRecord_JobStopping struct {
 	JobStopping *JobStopping `protobuf:"bytes,13,opt,name=job_stopping,json=jobStopping,proto3,oneof"`
 }
 
+type JournalRecord_JobRequirements struct {
+	JobRequirements *JobRequirements `protobuf:"bytes,14,opt,name=job_requirements,json=jobRequirements,proto3,oneof"`
+}
+
 func (*JournalRecord_Leader) isJournalRecord_Body() {}
 
 func (*JournalRecord_JobSubmitted) isJournalRecord_Body() {}
@@ -257,6 +271,8 @@ func (*JournalRecord_SavepointDisposed) isJournalRecord_Body() {}
 func (*JournalRecord_JobForgotten) isJournalRecord_Body() {}
 
 func (*JournalRecord_JobStopping) isJournalRecord_Body() {}
+
+func (*JournalRecord_JobRequirements) isJournalRecord_Body() {}
 
 // JournalSnapshot is the fold of all records up to and including one.
 type JournalSnapshot struct {
@@ -858,6 +874,60 @@ func (x *JobDraining) GetPositions() []*DrainPosition {
 	return nil
 }
 
+// JobRequirements are the least parallelism of vertices by id, in place of what
+// was said before. What is not named has none but 1.
+type JobRequirements struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	LowerBounds   map[string]uint32      `protobuf:"bytes,2,rep,name=lower_bounds,json=lowerBounds,proto3" json:"lower_bounds,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobRequirements) Reset() {
+	*x = JobRequirements{}
+	mi := &file_millrace_v1_journal_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobRequirements) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobRequirements) ProtoMessage() {}
+
+func (x *JobRequirements) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_journal_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobRequirements.ProtoReflect.Descriptor instead.
+func (*JobRequirements) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *JobRequirements) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *JobRequirements) GetLowerBounds() map[string]uint32 {
+	if x != nil {
+		return x.LowerBounds
+	}
+	return nil
+}
+
 // JobStopping records that a stop or cancel was asked for.
 type JobStopping struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -872,7 +942,7 @@ type JobStopping struct {
 
 func (x *JobStopping) Reset() {
 	*x = JobStopping{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[8]
+	mi := &file_millrace_v1_journal_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +954,7 @@ func (x *JobStopping) String() string {
 func (*JobStopping) ProtoMessage() {}
 
 func (x *JobStopping) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[8]
+	mi := &file_millrace_v1_journal_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +967,7 @@ func (x *JobStopping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStopping.ProtoReflect.Descriptor instead.
 func (*JobStopping) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{8}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JobStopping) GetJobId() string {
@@ -933,7 +1003,7 @@ type JobEnded struct {
 
 func (x *JobEnded) Reset() {
 	*x = JobEnded{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[9]
+	mi := &file_millrace_v1_journal_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1015,7 @@ func (x *JobEnded) String() string {
 func (*JobEnded) ProtoMessage() {}
 
 func (x *JobEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[9]
+	mi := &file_millrace_v1_journal_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1028,7 @@ func (x *JobEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEnded.ProtoReflect.Descriptor instead.
 func (*JobEnded) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{9}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobEnded) GetJobId() string {
@@ -998,7 +1068,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[10]
+	mi := &file_millrace_v1_journal_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1080,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[10]
+	mi := &file_millrace_v1_journal_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1093,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobForgotten) GetJobId() string {
@@ -1042,7 +1112,7 @@ type CatalogChanged struct {
 
 func (x *CatalogChanged) Reset() {
 	*x = CatalogChanged{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[11]
+	mi := &file_millrace_v1_journal_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1124,7 @@ func (x *CatalogChanged) String() string {
 func (*CatalogChanged) ProtoMessage() {}
 
 func (x *CatalogChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[11]
+	mi := &file_millrace_v1_journal_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1137,7 @@ func (x *CatalogChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogChanged.ProtoReflect.Descriptor instead.
 func (*CatalogChanged) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CatalogChanged) GetCatalog() *Catalog {
@@ -1086,7 +1156,7 @@ type SavepointDisposed struct {
 
 func (x *SavepointDisposed) Reset() {
 	*x = SavepointDisposed{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[12]
+	mi := &file_millrace_v1_journal_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1168,7 @@ func (x *SavepointDisposed) String() string {
 func (*SavepointDisposed) ProtoMessage() {}
 
 func (x *SavepointDisposed) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[12]
+	mi := &file_millrace_v1_journal_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1181,7 @@ func (x *SavepointDisposed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SavepointDisposed.ProtoReflect.Descriptor instead.
 func (*SavepointDisposed) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SavepointDisposed) GetManifest() string {
@@ -1137,14 +1207,15 @@ type JobRecord struct {
 	// Parallelism of every vertex by id where it is not the submitted graph's.
 	Parallelism map[string]uint32 `protobuf:"bytes,10,rep,name=parallelism,proto3" json:"parallelism,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Attempts that came of a change of parallelism; they are no restarts.
-	Rescales      uint64 `protobuf:"varint,11,opt,name=rescales,proto3" json:"rescales,omitempty"`
+	Rescales      uint64            `protobuf:"varint,11,opt,name=rescales,proto3" json:"rescales,omitempty"`
+	LowerBounds   map[string]uint32 `protobuf:"bytes,12,rep,name=lower_bounds,json=lowerBounds,proto3" json:"lower_bounds,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobRecord) Reset() {
 	*x = JobRecord{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[13]
+	mi := &file_millrace_v1_journal_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1227,7 @@ func (x *JobRecord) String() string {
 func (*JobRecord) ProtoMessage() {}
 
 func (x *JobRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[13]
+	mi := &file_millrace_v1_journal_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1240,7 @@ func (x *JobRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRecord.ProtoReflect.Descriptor instead.
 func (*JobRecord) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{13}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobRecord) GetSubmitted() *JobSubmitted {
@@ -1249,11 +1320,18 @@ func (x *JobRecord) GetRescales() uint64 {
 	return 0
 }
 
+func (x *JobRecord) GetLowerBounds() map[string]uint32 {
+	if x != nil {
+		return x.LowerBounds
+	}
+	return nil
+}
+
 var File_millrace_v1_journal_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\n" +
-	"\x19millrace/v1/journal.proto\x12\vmillrace.v1\x1a\x17millrace/v1/graph.proto\x1a\x18millrace/v1/stream.proto\x1a\x18millrace/v1/worker.proto\"\xf0\x05\n" +
+	"\x19millrace/v1/journal.proto\x12\vmillrace.v1\x1a\x17millrace/v1/graph.proto\x1a\x18millrace/v1/stream.proto\x1a\x18millrace/v1/worker.proto\"\xbb\x06\n" +
 	"\rJournalRecord\x12!\n" +
 	"\fleader_epoch\x18\x01 \x01(\x04R\vleaderEpoch\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12\x13\n" +
@@ -1269,7 +1347,8 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	" \x01(\v2\x1b.millrace.v1.CatalogChangedH\x00R\x0ecatalogChanged\x12O\n" +
 	"\x12savepoint_disposed\x18\v \x01(\v2\x1e.millrace.v1.SavepointDisposedH\x00R\x11savepointDisposed\x12@\n" +
 	"\rjob_forgotten\x18\f \x01(\v2\x19.millrace.v1.JobForgottenH\x00R\fjobForgotten\x12=\n" +
-	"\fjob_stopping\x18\r \x01(\v2\x18.millrace.v1.JobStoppingH\x00R\vjobStoppingB\x06\n" +
+	"\fjob_stopping\x18\r \x01(\v2\x18.millrace.v1.JobStoppingH\x00R\vjobStopping\x12I\n" +
+	"\x10job_requirements\x18\x0e \x01(\v2\x1c.millrace.v1.JobRequirementsH\x00R\x0fjobRequirementsB\x06\n" +
 	"\x04body\"\x8d\x02\n" +
 	"\x0fJournalSnapshot\x12\x1f\n" +
 	"\vlast_record\x18\x01 \x01(\x04R\n" +
@@ -1334,7 +1413,13 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\adrained\x18\b \x01(\bR\adrained\"^\n" +
 	"\vJobDraining\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x128\n" +
-	"\tpositions\x18\x02 \x03(\v2\x1a.millrace.v1.DrainPositionR\tpositions\"g\n" +
+	"\tpositions\x18\x02 \x03(\v2\x1a.millrace.v1.DrainPositionR\tpositions\"\xba\x01\n" +
+	"\x0fJobRequirements\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12P\n" +
+	"\flower_bounds\x18\x02 \x03(\v2-.millrace.v1.JobRequirements.LowerBoundsEntryR\vlowerBounds\x1a>\n" +
+	"\x10LowerBoundsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"g\n" +
 	"\vJobStopping\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x10\n" +
 	"\x03how\x18\x02 \x01(\tR\x03how\x12/\n" +
@@ -1349,7 +1434,7 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\x0eCatalogChanged\x12.\n" +
 	"\acatalog\x18\x01 \x01(\v2\x14.millrace.v1.CatalogR\acatalog\"/\n" +
 	"\x11SavepointDisposed\x12\x1a\n" +
-	"\bmanifest\x18\x01 \x01(\tR\bmanifest\"\xd5\x04\n" +
+	"\bmanifest\x18\x01 \x01(\tR\bmanifest\"\xe1\x05\n" +
 	"\tJobRecord\x127\n" +
 	"\tsubmitted\x18\x01 \x01(\v2\x19.millrace.v1.JobSubmittedR\tsubmitted\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x123\n" +
@@ -1362,8 +1447,12 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\bfailures\x18\t \x03(\v2\x17.millrace.v1.JobFailureR\bfailures\x12I\n" +
 	"\vparallelism\x18\n" +
 	" \x03(\v2'.millrace.v1.JobRecord.ParallelismEntryR\vparallelism\x12\x1a\n" +
-	"\brescales\x18\v \x01(\x04R\brescales\x1a>\n" +
+	"\brescales\x18\v \x01(\x04R\brescales\x12J\n" +
+	"\flower_bounds\x18\f \x03(\v2'.millrace.v1.JobRecord.LowerBoundsEntryR\vlowerBounds\x1a>\n" +
 	"\x10ParallelismEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\x1a>\n" +
+	"\x10LowerBoundsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01B3Z1github.com/millrace/millrace/proto/millrace/v1;pbb\x06proto3"
 
@@ -1379,7 +1468,7 @@ func file_millrace_v1_journal_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_journal_proto_rawDescData
 }
 
-var file_millrace_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_millrace_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_millrace_v1_journal_proto_goTypes = []any{
 	(*JournalRecord)(nil),     // 0: millrace.v1.JournalRecord
 	(*JournalSnapshot)(nil),   // 1: millrace.v1.JournalSnapshot
@@ -1389,20 +1478,23 @@ var file_millrace_v1_journal_proto_goTypes = []any{
 	(*JobFailure)(nil),        // 5: millrace.v1.JobFailure
 	(*CheckpointDone)(nil),    // 6: millrace.v1.CheckpointDone
 	(*JobDraining)(nil),       // 7: millrace.v1.JobDraining
-	(*JobStopping)(nil),       // 8: millrace.v1.JobStopping
-	(*JobEnded)(nil),          // 9: millrace.v1.JobEnded
-	(*JobForgotten)(nil),      // 10: millrace.v1.JobForgotten
-	(*CatalogChanged)(nil),    // 11: millrace.v1.CatalogChanged
-	(*SavepointDisposed)(nil), // 12: millrace.v1.SavepointDisposed
-	(*JobRecord)(nil),         // 13: millrace.v1.JobRecord
-	nil,                       // 14: millrace.v1.JobSubmitted.SettingsEntry
-	nil,                       // 15: millrace.v1.JobSubmitted.ParallelismEntry
-	nil,                       // 16: millrace.v1.JobAttempt.ParallelismEntry
-	nil,                       // 17: millrace.v1.JobRecord.ParallelismEntry
-	(*Catalog)(nil),           // 18: millrace.v1.Catalog
-	(*JobGraph)(nil),          // 19: millrace.v1.JobGraph
-	(*Error)(nil),             // 20: millrace.v1.Error
-	(*DrainPosition)(nil),     // 21: millrace.v1.DrainPosition
+	(*JobRequirements)(nil),   // 8: millrace.v1.JobRequirements
+	(*JobStopping)(nil),       // 9: millrace.v1.JobStopping
+	(*JobEnded)(nil),          // 10: millrace.v1.JobEnded
+	(*JobForgotten)(nil),      // 11: millrace.v1.JobForgotten
+	(*CatalogChanged)(nil),    // 12: millrace.v1.CatalogChanged
+	(*SavepointDisposed)(nil), // 13: millrace.v1.SavepointDisposed
+	(*JobRecord)(nil),         // 14: millrace.v1.JobRecord
+	nil,                       // 15: millrace.v1.JobSubmitted.SettingsEntry
+	nil,                       // 16: millrace.v1.JobSubmitted.ParallelismEntry
+	nil,                       // 17: millrace.v1.JobAttempt.ParallelismEntry
+	nil,                       // 18: millrace.v1.JobRequirements.LowerBoundsEntry
+	nil,                       // 19: millrace.v1.JobRecord.ParallelismEntry
+	nil,                       // 20: millrace.v1.JobRecord.LowerBoundsEntry
+	(*Catalog)(nil),           // 21: millrace.v1.Catalog
+	(*JobGraph)(nil),          // 22: millrace.v1.JobGraph
+	(*Error)(nil),             // 23: millrace.v1.Error
+	(*DrainPosition)(nil),     // 24: millrace.v1.DrainPosition
 }
 var file_millrace_v1_journal_proto_depIdxs = []int32{
 	2,  // 0: millrace.v1.JournalRecord.leader:type_name -> millrace.v1.LeaderElected
@@ -1410,36 +1502,39 @@ var file_millrace_v1_journal_proto_depIdxs = []int32{
 	4,  // 2: millrace.v1.JournalRecord.job_attempt:type_name -> millrace.v1.JobAttempt
 	6,  // 3: millrace.v1.JournalRecord.checkpoint_done:type_name -> millrace.v1.CheckpointDone
 	7,  // 4: millrace.v1.JournalRecord.job_draining:type_name -> millrace.v1.JobDraining
-	9,  // 5: millrace.v1.JournalRecord.job_ended:type_name -> millrace.v1.JobEnded
-	11, // 6: millrace.v1.JournalRecord.catalog_changed:type_name -> millrace.v1.CatalogChanged
-	12, // 7: millrace.v1.JournalRecord.savepoint_disposed:type_name -> millrace.v1.SavepointDisposed
-	10, // 8: millrace.v1.JournalRecord.job_forgotten:type_name -> millrace.v1.JobForgotten
-	8,  // 9: millrace.v1.JournalRecord.job_stopping:type_name -> millrace.v1.JobStopping
-	13, // 10: millrace.v1.JournalSnapshot.jobs:type_name -> millrace.v1.JobRecord
-	18, // 11: millrace.v1.JournalSnapshot.catalog:type_name -> millrace.v1.Catalog
-	6,  // 12: millrace.v1.JournalSnapshot.savepoints:type_name -> millrace.v1.CheckpointDone
-	19, // 13: millrace.v1.JobSubmitted.graph:type_name -> millrace.v1.JobGraph
-	14, // 14: millrace.v1.JobSubmitted.settings:type_name -> millrace.v1.JobSubmitted.SettingsEntry
-	15, // 15: millrace.v1.JobSubmitted.parallelism:type_name -> millrace.v1.JobSubmitted.ParallelismEntry
-	20, // 16: millrace.v1.JobAttempt.cause:type_name -> millrace.v1.Error
-	16, // 17: millrace.v1.JobAttempt.parallelism:type_name -> millrace.v1.JobAttempt.ParallelismEntry
-	20, // 18: millrace.v1.JobFailure.error:type_name -> millrace.v1.Error
-	21, // 19: millrace.v1.JobDraining.positions:type_name -> millrace.v1.DrainPosition
-	20, // 20: millrace.v1.JobEnded.error:type_name -> millrace.v1.Error
-	18, // 21: millrace.v1.CatalogChanged.catalog:type_name -> millrace.v1.Catalog
-	3,  // 22: millrace.v1.JobRecord.submitted:type_name -> millrace.v1.JobSubmitted
-	6,  // 23: millrace.v1.JobRecord.latest:type_name -> millrace.v1.CheckpointDone
-	6,  // 24: millrace.v1.JobRecord.retained:type_name -> millrace.v1.CheckpointDone
-	21, // 25: millrace.v1.JobRecord.drain:type_name -> millrace.v1.DrainPosition
-	9,  // 26: millrace.v1.JobRecord.ended:type_name -> millrace.v1.JobEnded
-	8,  // 27: millrace.v1.JobRecord.stopping:type_name -> millrace.v1.JobStopping
-	5,  // 28: millrace.v1.JobRecord.failures:type_name -> millrace.v1.JobFailure
-	17, // 29: millrace.v1.JobRecord.parallelism:type_name -> millrace.v1.JobRecord.ParallelismEntry
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	10, // 5: millrace.v1.JournalRecord.job_ended:type_name -> millrace.v1.JobEnded
+	12, // 6: millrace.v1.JournalRecord.catalog_changed:type_name -> millrace.v1.CatalogChanged
+	13, // 7: millrace.v1.JournalRecord.savepoint_disposed:type_name -> millrace.v1.SavepointDisposed
+	11, // 8: millrace.v1.JournalRecord.job_forgotten:type_name -> millrace.v1.JobForgotten
+	9,  // 9: millrace.v1.JournalRecord.job_stopping:type_name -> millrace.v1.JobStopping
+	8,  // 10: millrace.v1.JournalRecord.job_requirements:type_name -> millrace.v1.JobRequirements
+	14, // 11: millrace.v1.JournalSnapshot.jobs:type_name -> millrace.v1.JobRecord
+	21, // 12: millrace.v1.JournalSnapshot.catalog:type_name -> millrace.v1.Catalog
+	6,  // 13: millrace.v1.JournalSnapshot.savepoints:type_name -> millrace.v1.CheckpointDone
+	22, // 14: millrace.v1.JobSubmitted.graph:type_name -> millrace.v1.JobGraph
+	15, // 15: millrace.v1.JobSubmitted.settings:type_name -> millrace.v1.JobSubmitted.SettingsEntry
+	16, // 16: millrace.v1.JobSubmitted.parallelism:type_name -> millrace.v1.JobSubmitted.ParallelismEntry
+	23, // 17: millrace.v1.JobAttempt.cause:type_name -> millrace.v1.Error
+	17, // 18: millrace.v1.JobAttempt.parallelism:type_name -> millrace.v1.JobAttempt.ParallelismEntry
+	23, // 19: millrace.v1.JobFailure.error:type_name -> millrace.v1.Error
+	24, // 20: millrace.v1.JobDraining.positions:type_name -> millrace.v1.DrainPosition
+	18, // 21: millrace.v1.JobRequirements.lower_bounds:type_name -> millrace.v1.JobRequirements.LowerBoundsEntry
+	23, // 22: millrace.v1.JobEnded.error:type_name -> millrace.v1.Error
+	21, // 23: millrace.v1.CatalogChanged.catalog:type_name -> millrace.v1.Catalog
+	3,  // 24: millrace.v1.JobRecord.submitted:type_name -> millrace.v1.JobSubmitted
+	6,  // 25: millrace.v1.JobRecord.latest:type_name -> millrace.v1.CheckpointDone
+	6,  // 26: millrace.v1.JobRecord.retained:type_name -> millrace.v1.CheckpointDone
+	24, // 27: millrace.v1.JobRecord.drain:type_name -> millrace.v1.DrainPosition
+	10, // 28: millrace.v1.JobRecord.ended:type_name -> millrace.v1.JobEnded
+	9,  // 29: millrace.v1.JobRecord.stopping:type_name -> millrace.v1.JobStopping
+	5,  // 30: millrace.v1.JobRecord.failures:type_name -> millrace.v1.JobFailure
+	19, // 31: millrace.v1.JobRecord.parallelism:type_name -> millrace.v1.JobRecord.ParallelismEntry
+	20, // 32: millrace.v1.JobRecord.lower_bounds:type_name -> millrace.v1.JobRecord.LowerBoundsEntry
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_journal_proto_init() }
@@ -1461,6 +1556,7 @@ func file_millrace_v1_journal_proto_init() {
 		(*JournalRecord_SavepointDisposed)(nil),
 		(*JournalRecord_JobForgotten)(nil),
 		(*JournalRecord_JobStopping)(nil),
+		(*JournalRecord_JobRequirements)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1468,7 +1564,7 @@ func file_millrace_v1_journal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_journal_proto_rawDesc), len(file_millrace_v1_journal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
