@@ -16,10 +16,11 @@ func (r *run) rescale(ctx context.Context, step Step) (string, func() error, err
 	what := fmt.Sprintf("%d to %d", r.width, to)
 	return what, func() error {
 		end := time.Now().Add(r.cfg.Patience)
-		for {
+		for tries := 1; ; tries++ {
 			if _, err := r.settledJob(ctx); err != nil {
 				return err
 			}
+			r.brokenAt = time.Now()
 			_, err := r.cluster.command(ctx, "rescale", "--rest", r.cluster.rest(), r.job, "--parallelism", fmt.Sprint(to))
 			if err == nil {
 				r.width = to
@@ -28,8 +29,10 @@ func (r *run) rescale(ctx context.Context, step Step) (string, func() error, err
 			if time.Now().After(end) {
 				return err
 			}
-			r.cfg.Log("    %v", err)
-			if err := r.pause(ctx, 100*time.Millisecond); err != nil {
+			if tries == 1 {
+				r.cfg.Log("    %v", err)
+			}
+			if err := r.pause(ctx, 200*time.Millisecond); err != nil {
 				return err
 			}
 		}
@@ -54,6 +57,7 @@ func (r *run) upgrade(ctx context.Context, step Step) (string, func() error, err
 		if _, err := r.settledJob(ctx); err != nil {
 			return err
 		}
+		r.brokenAt = time.Now()
 		path, err := r.cluster.command(ctx, "stop", "--rest", r.cluster.rest(), r.job)
 		if err != nil {
 			return err
