@@ -146,3 +146,59 @@ func TestAFlippedBitOfATableIsNamedOrWithoutEffect(t *testing.T) {
 		t.Error("no damage was met")
 	}
 }
+
+// One bit of the newest write-ahead log flips. What is left out then is at most the
+// last batch, which has none behind it.
+func TestAFlippedBitOfTheWriteAheadLogIsNamed(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 5))
+	fs := vfs.NewMem()
+	l, stop := startLog(t, "log", Options{FS: fs})
+	if err := l.Create(t.Context(), Spec{ID: shard0}); err != nil {
+		t.Fatal(err)
+	}
+	if rng.IntN(2) == 0 { // only the logs after a store's first have offsets in their chunks
+		stop()
+		l, stop = startLog(t, "log", Options{FS: fs})
+	}
+	for i := range 300 {
+		text := strings.Repeat(fmt.Sprint(i, "-"), 1+rng.IntN(60))
+		if _, _, err := l.Append(t.Context(), shard0, makeBlock(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := files(t, fs, "log") // as after a crash
+	stop()
+	want, err := everything(t, folderOf(t, "log", all), "log", shard0)
+	if err != nil || len(want) != 300 {
+		t.Fatalf("%d records, %v", len(want), err)
+	}
+	newest := ""
+	for name := range all {
+		if strings.HasSuffix(name, ".log") {
+			newest = max(newest, name)
+		}
+	}
+	whole := all[newest]
+	end := len(bytes.TrimRight(whole, "\x00"))
+	named := 0
+	for range 150 {
+		at := rng.IntN(end)
+		all[newest] = bytes.Clone(whole)
+		all[newest][at] ^= 1 << rng.IntN(8)
+		got, err := everything(t, folderOf(t, "log", all), "log", shard0)
+		switch {
+		case err == nil && (len(got) < len(want)-1 || !slices.Equal(want[:len(got)], got)):
+			t.Errorf("seed %d: byte %d of %s (%d): %d records, want %d, and no error", seed, at, newest, end, len(got), len(want))
+		case err != nil && (!strings.Contains(err.Error(), newest) || !strings.Contains(err.Error(), "offset")):
+			t.Errorf("seed %d: byte %d of %s: the error does not name file and offset: %v", seed, at, newest, err)
+		case err != nil:
+			named++
+		}
+	}
+	t.Logf("%d of 150 were named, in %d bytes", named, end)
+	if end < walBlock || named < 145 {
+		t.Errorf("%d of 150 were named, in %d bytes", named, end)
+	}
+}

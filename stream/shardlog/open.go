@@ -93,6 +93,9 @@ func (l *Log) openStore() error {
 	opts.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
 		l.opt.Log.Error("shard log is damaged", "file", info.Path, "error", info.Details)
 	}}
+	if err := checkWALs(l.opt.FS, l.dir); err != nil {
+		return err
+	}
 	db, err := pebble.Open(l.dir, opts)
 	if err != nil {
 		return err
