@@ -1889,9 +1889,11 @@ func (x *StreamReply) GetCatalogVersion() uint64 {
 // CatalogApplied says that the task manager has opened (and dropped) its
 // shards as of this version.
 type CatalogApplied struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Error         *Error                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Error   *Error                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// Shards that this version has the task manager seal: they are.
+	Sealed        []*SealedShard `protobuf:"bytes,3,rep,name=sealed,proto3" json:"sealed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1936,6 +1938,13 @@ func (x *CatalogApplied) GetVersion() uint64 {
 func (x *CatalogApplied) GetError() *Error {
 	if x != nil {
 		return x.Error
+	}
+	return nil
+}
+
+func (x *CatalogApplied) GetSealed() []*SealedShard {
+	if x != nil {
+		return x.Sealed
 	}
 	return nil
 }
@@ -2083,10 +2092,11 @@ const file_millrace_v1_control_proto_rawDesc = "" +
 	"\vStreamReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12(\n" +
 	"\x05error\x18\x02 \x01(\v2\x12.millrace.v1.ErrorR\x05error\x12'\n" +
-	"\x0fcatalog_version\x18\x03 \x01(\x04R\x0ecatalogVersion\"T\n" +
+	"\x0fcatalog_version\x18\x03 \x01(\x04R\x0ecatalogVersion\"\x86\x01\n" +
 	"\x0eCatalogApplied\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12(\n" +
-	"\x05error\x18\x02 \x01(\v2\x12.millrace.v1.ErrorR\x05error2X\n" +
+	"\x05error\x18\x02 \x01(\v2\x12.millrace.v1.ErrorR\x05error\x120\n" +
+	"\x06sealed\x18\x03 \x03(\v2\x18.millrace.v1.SealedShardR\x06sealed2X\n" +
 	"\aControl\x12M\n" +
 	"\x06Attach\x12\x1f.millrace.v1.TaskManagerMessage\x1a\x1e.millrace.v1.JobManagerMessage(\x010\x01B3Z1github.com/millrace/millrace/proto/millrace/v1;pbb\x06proto3"
 
@@ -2136,6 +2146,7 @@ var file_millrace_v1_control_proto_goTypes = []any{
 	(*WorkerReport)(nil),         // 29: millrace.v1.WorkerReport
 	(*PlanResult)(nil),           // 30: millrace.v1.PlanResult
 	(*StreamCommand)(nil),        // 31: millrace.v1.StreamCommand
+	(*SealedShard)(nil),          // 32: millrace.v1.SealedShard
 }
 var file_millrace_v1_control_proto_depIdxs = []int32{
 	2,  // 0: millrace.v1.TaskManagerMessage.register:type_name -> millrace.v1.Register
@@ -2173,13 +2184,14 @@ var file_millrace_v1_control_proto_depIdxs = []int32{
 	31, // 32: millrace.v1.StreamCall.command:type_name -> millrace.v1.StreamCommand
 	27, // 33: millrace.v1.StreamReply.error:type_name -> millrace.v1.Error
 	27, // 34: millrace.v1.CatalogApplied.error:type_name -> millrace.v1.Error
-	0,  // 35: millrace.v1.Control.Attach:input_type -> millrace.v1.TaskManagerMessage
-	1,  // 36: millrace.v1.Control.Attach:output_type -> millrace.v1.JobManagerMessage
-	36, // [36:37] is the sub-list for method output_type
-	35, // [35:36] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	32, // 35: millrace.v1.CatalogApplied.sealed:type_name -> millrace.v1.SealedShard
+	0,  // 36: millrace.v1.Control.Attach:input_type -> millrace.v1.TaskManagerMessage
+	1,  // 37: millrace.v1.Control.Attach:output_type -> millrace.v1.JobManagerMessage
+	37, // [37:38] is the sub-list for method output_type
+	36, // [36:37] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_control_proto_init() }

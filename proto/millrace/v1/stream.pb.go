@@ -76,6 +76,61 @@ func (Stream_Status) EnumDescriptor() ([]byte, []int) {
 	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{0, 0}
 }
 
+type Shard_Change int32
+
+const (
+	Shard_CHANGE_UNSPECIFIED Shard_Change = 0
+	// A child: its host opens it, nothing is written to it yet.
+	Shard_CHANGE_OPENING Shard_Change = 1
+	// A parent: its host is to seal it.
+	Shard_CHANGE_SEALING Shard_Change = 2
+	// A parent: its host has sealed it.
+	Shard_CHANGE_SEALED Shard_Change = 3
+)
+
+// Enum value maps for Shard_Change.
+var (
+	Shard_Change_name = map[int32]string{
+		0: "CHANGE_UNSPECIFIED",
+		1: "CHANGE_OPENING",
+		2: "CHANGE_SEALING",
+		3: "CHANGE_SEALED",
+	}
+	Shard_Change_value = map[string]int32{
+		"CHANGE_UNSPECIFIED": 0,
+		"CHANGE_OPENING":     1,
+		"CHANGE_SEALING":     2,
+		"CHANGE_SEALED":      3,
+	}
+)
+
+func (x Shard_Change) Enum() *Shard_Change {
+	p := new(Shard_Change)
+	*p = x
+	return p
+}
+
+func (x Shard_Change) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Shard_Change) Descriptor() protoreflect.EnumDescriptor {
+	return file_millrace_v1_stream_proto_enumTypes[1].Descriptor()
+}
+
+func (Shard_Change) Type() protoreflect.EnumType {
+	return &file_millrace_v1_stream_proto_enumTypes[1]
+}
+
+func (x Shard_Change) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Shard_Change.Descriptor instead.
+func (Shard_Change) EnumDescriptor() ([]byte, []int) {
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{1, 0}
+}
+
 // Stream is the durable description of a stream: what the journal keeps.
 type Stream struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -212,11 +267,17 @@ type Shard struct {
 	// Parents of a split or merge, as indexes plus one; 0 means none.
 	Parent         uint32 `protobuf:"varint,7,opt,name=parent,proto3" json:"parent,omitempty"`
 	AdjacentParent uint32 `protobuf:"varint,8,opt,name=adjacent_parent,json=adjacentParent,proto3" json:"adjacent_parent,omitempty"`
-	// Set once the shard is closed.
-	Closed         bool   `protobuf:"varint,9,opt,name=closed,proto3" json:"closed,omitempty"`
+	// Set once the shard is closed: its children take what comes.
+	Closed bool `protobuf:"varint,9,opt,name=closed,proto3" json:"closed,omitempty"`
+	// The last record that the shard will ever have; its start if it has none.
+	// Set once the shard is sealed.
 	EndingSequence []byte `protobuf:"bytes,10,opt,name=ending_sequence,json=endingSequence,proto3" json:"ending_sequence,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What a split or merge under way makes of the shard.
+	Change Shard_Change `protobuf:"varint,11,opt,name=change,proto3,enum=millrace.v1.Shard_Change" json:"change,omitempty"`
+	// When the host was known to have sealed the shard.
+	ClosedMs      int64 `protobuf:"varint,12,opt,name=closed_ms,json=closedMs,proto3" json:"closed_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Shard) Reset() {
@@ -319,6 +380,20 @@ func (x *Shard) GetEndingSequence() []byte {
 	return nil
 }
 
+func (x *Shard) GetChange() Shard_Change {
+	if x != nil {
+		return x.Change
+	}
+	return Shard_CHANGE_UNSPECIFIED
+}
+
+func (x *Shard) GetClosedMs() int64 {
+	if x != nil {
+		return x.ClosedMs
+	}
+	return 0
+}
+
 // Catalog is the whole shard map as one version.
 type Catalog struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -389,6 +464,75 @@ func (x *Catalog) GetLastGeneration() uint64 {
 	return 0
 }
 
+// SealedShard is what the host of a shard says once it has sealed it.
+type SealedShard struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Generation     uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Shard          uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	OwnerEpoch     uint64                 `protobuf:"varint,3,opt,name=owner_epoch,json=ownerEpoch,proto3" json:"owner_epoch,omitempty"`
+	EndingSequence []byte                 `protobuf:"bytes,4,opt,name=ending_sequence,json=endingSequence,proto3" json:"ending_sequence,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SealedShard) Reset() {
+	*x = SealedShard{}
+	mi := &file_millrace_v1_stream_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedShard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedShard) ProtoMessage() {}
+
+func (x *SealedShard) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_stream_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedShard.ProtoReflect.Descriptor instead.
+func (*SealedShard) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SealedShard) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *SealedShard) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *SealedShard) GetOwnerEpoch() uint64 {
+	if x != nil {
+		return x.OwnerEpoch
+	}
+	return 0
+}
+
+func (x *SealedShard) GetEndingSequence() []byte {
+	if x != nil {
+		return x.EndingSequence
+	}
+	return nil
+}
+
 type ShardHost struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -400,7 +544,7 @@ type ShardHost struct {
 
 func (x *ShardHost) Reset() {
 	*x = ShardHost{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[3]
+	mi := &file_millrace_v1_stream_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +556,7 @@ func (x *ShardHost) String() string {
 func (*ShardHost) ProtoMessage() {}
 
 func (x *ShardHost) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[3]
+	mi := &file_millrace_v1_stream_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +569,7 @@ func (x *ShardHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardHost.ProtoReflect.Descriptor instead.
 func (*ShardHost) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{3}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ShardHost) GetId() string {
@@ -452,6 +596,9 @@ type StreamCommand struct {
 	//	*StreamCommand_SetRetention
 	//	*StreamCommand_Tag
 	//	*StreamCommand_Untag
+	//	*StreamCommand_Split
+	//	*StreamCommand_Merge
+	//	*StreamCommand_Scale
 	Body          isStreamCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -459,7 +606,7 @@ type StreamCommand struct {
 
 func (x *StreamCommand) Reset() {
 	*x = StreamCommand{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[4]
+	mi := &file_millrace_v1_stream_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +618,7 @@ func (x *StreamCommand) String() string {
 func (*StreamCommand) ProtoMessage() {}
 
 func (x *StreamCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[4]
+	mi := &file_millrace_v1_stream_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +631,7 @@ func (x *StreamCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamCommand.ProtoReflect.Descriptor instead.
 func (*StreamCommand) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{4}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StreamCommand) GetBody() isStreamCommand_Body {
@@ -539,6 +686,33 @@ func (x *StreamCommand) GetUntag() *UntagStream {
 	return nil
 }
 
+func (x *StreamCommand) GetSplit() *SplitShard {
+	if x != nil {
+		if x, ok := x.Body.(*StreamCommand_Split); ok {
+			return x.Split
+		}
+	}
+	return nil
+}
+
+func (x *StreamCommand) GetMerge() *MergeShards {
+	if x != nil {
+		if x, ok := x.Body.(*StreamCommand_Merge); ok {
+			return x.Merge
+		}
+	}
+	return nil
+}
+
+func (x *StreamCommand) GetScale() *ScaleStream {
+	if x != nil {
+		if x, ok := x.Body.(*StreamCommand_Scale); ok {
+			return x.Scale
+		}
+	}
+	return nil
+}
+
 type isStreamCommand_Body interface {
 	isStreamCommand_Body()
 }
@@ -563,6 +737,18 @@ type StreamCommand_Untag struct {
 	Untag *UntagStream `protobuf:"bytes,5,opt,name=untag,proto3,oneof"`
 }
 
+type StreamCommand_Split struct {
+	Split *SplitShard `protobuf:"bytes,6,opt,name=split,proto3,oneof"`
+}
+
+type StreamCommand_Merge struct {
+	Merge *MergeShards `protobuf:"bytes,7,opt,name=merge,proto3,oneof"`
+}
+
+type StreamCommand_Scale struct {
+	Scale *ScaleStream `protobuf:"bytes,8,opt,name=scale,proto3,oneof"`
+}
+
 func (*StreamCommand_Create) isStreamCommand_Body() {}
 
 func (*StreamCommand_Delete) isStreamCommand_Body() {}
@@ -572,6 +758,12 @@ func (*StreamCommand_SetRetention) isStreamCommand_Body() {}
 func (*StreamCommand_Tag) isStreamCommand_Body() {}
 
 func (*StreamCommand_Untag) isStreamCommand_Body() {}
+
+func (*StreamCommand_Split) isStreamCommand_Body() {}
+
+func (*StreamCommand_Merge) isStreamCommand_Body() {}
+
+func (*StreamCommand_Scale) isStreamCommand_Body() {}
 
 type CreateStream struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -584,7 +776,7 @@ type CreateStream struct {
 
 func (x *CreateStream) Reset() {
 	*x = CreateStream{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[5]
+	mi := &file_millrace_v1_stream_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +788,7 @@ func (x *CreateStream) String() string {
 func (*CreateStream) ProtoMessage() {}
 
 func (x *CreateStream) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[5]
+	mi := &file_millrace_v1_stream_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +801,7 @@ func (x *CreateStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateStream.ProtoReflect.Descriptor instead.
 func (*CreateStream) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{5}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateStream) GetName() string {
@@ -642,7 +834,7 @@ type DeleteStream struct {
 
 func (x *DeleteStream) Reset() {
 	*x = DeleteStream{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[6]
+	mi := &file_millrace_v1_stream_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -654,7 +846,7 @@ func (x *DeleteStream) String() string {
 func (*DeleteStream) ProtoMessage() {}
 
 func (x *DeleteStream) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[6]
+	mi := &file_millrace_v1_stream_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -667,7 +859,7 @@ func (x *DeleteStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteStream.ProtoReflect.Descriptor instead.
 func (*DeleteStream) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{6}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DeleteStream) GetName() string {
@@ -689,7 +881,7 @@ type SetRetention struct {
 
 func (x *SetRetention) Reset() {
 	*x = SetRetention{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[7]
+	mi := &file_millrace_v1_stream_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +893,7 @@ func (x *SetRetention) String() string {
 func (*SetRetention) ProtoMessage() {}
 
 func (x *SetRetention) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[7]
+	mi := &file_millrace_v1_stream_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +906,7 @@ func (x *SetRetention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRetention.ProtoReflect.Descriptor instead.
 func (*SetRetention) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{7}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SetRetention) GetName() string {
@@ -738,6 +930,183 @@ func (x *SetRetention) GetIncrease() bool {
 	return false
 }
 
+// SplitShard makes two shards of one, in two steps: see package catalog.
+type SplitShard struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Shard uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	// First hash key of the upper child, as 16 big-endian bytes.
+	StartingHash  []byte `protobuf:"bytes,3,opt,name=starting_hash,json=startingHash,proto3" json:"starting_hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitShard) Reset() {
+	*x = SplitShard{}
+	mi := &file_millrace_v1_stream_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitShard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitShard) ProtoMessage() {}
+
+func (x *SplitShard) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_stream_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitShard.ProtoReflect.Descriptor instead.
+func (*SplitShard) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SplitShard) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SplitShard) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *SplitShard) GetStartingHash() []byte {
+	if x != nil {
+		return x.StartingHash
+	}
+	return nil
+}
+
+// MergeShards makes one shard of two whose hash ranges meet.
+type MergeShards struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Adjacent      uint32                 `protobuf:"varint,3,opt,name=adjacent,proto3" json:"adjacent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MergeShards) Reset() {
+	*x = MergeShards{}
+	mi := &file_millrace_v1_stream_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergeShards) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergeShards) ProtoMessage() {}
+
+func (x *MergeShards) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_stream_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergeShards.ProtoReflect.Descriptor instead.
+func (*MergeShards) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *MergeShards) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MergeShards) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *MergeShards) GetAdjacent() uint32 {
+	if x != nil {
+		return x.Adjacent
+	}
+	return 0
+}
+
+// ScaleStream splits the widest shards in half, or merges neighbours, until
+// there are so many open ones: between half and twice as many as now.
+type ScaleStream struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Shards        uint32                 `protobuf:"varint,2,opt,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScaleStream) Reset() {
+	*x = ScaleStream{}
+	mi := &file_millrace_v1_stream_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleStream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleStream) ProtoMessage() {}
+
+func (x *ScaleStream) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_stream_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleStream.ProtoReflect.Descriptor instead.
+func (*ScaleStream) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ScaleStream) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ScaleStream) GetShards() uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
 type TagStream struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -748,7 +1117,7 @@ type TagStream struct {
 
 func (x *TagStream) Reset() {
 	*x = TagStream{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[8]
+	mi := &file_millrace_v1_stream_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +1129,7 @@ func (x *TagStream) String() string {
 func (*TagStream) ProtoMessage() {}
 
 func (x *TagStream) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[8]
+	mi := &file_millrace_v1_stream_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +1142,7 @@ func (x *TagStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagStream.ProtoReflect.Descriptor instead.
 func (*TagStream) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{8}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TagStream) GetName() string {
@@ -800,7 +1169,7 @@ type UntagStream struct {
 
 func (x *UntagStream) Reset() {
 	*x = UntagStream{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[9]
+	mi := &file_millrace_v1_stream_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1181,7 @@ func (x *UntagStream) String() string {
 func (*UntagStream) ProtoMessage() {}
 
 func (x *UntagStream) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[9]
+	mi := &file_millrace_v1_stream_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1194,7 @@ func (x *UntagStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UntagStream.ProtoReflect.Descriptor instead.
 func (*UntagStream) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{9}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UntagStream) GetName() string {
@@ -865,7 +1234,7 @@ type ShardRequest struct {
 
 func (x *ShardRequest) Reset() {
 	*x = ShardRequest{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[10]
+	mi := &file_millrace_v1_stream_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +1246,7 @@ func (x *ShardRequest) String() string {
 func (*ShardRequest) ProtoMessage() {}
 
 func (x *ShardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[10]
+	mi := &file_millrace_v1_stream_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +1259,7 @@ func (x *ShardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardRequest.ProtoReflect.Descriptor instead.
 func (*ShardRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ShardRequest) GetId() uint64 {
@@ -1066,7 +1435,7 @@ type ShardResponse struct {
 
 func (x *ShardResponse) Reset() {
 	*x = ShardResponse{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[11]
+	mi := &file_millrace_v1_stream_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1447,7 @@ func (x *ShardResponse) String() string {
 func (*ShardResponse) ProtoMessage() {}
 
 func (x *ShardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[11]
+	mi := &file_millrace_v1_stream_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1460,7 @@ func (x *ShardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardResponse.ProtoReflect.Descriptor instead.
 func (*ShardResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ShardResponse) GetId() uint64 {
@@ -1237,7 +1606,7 @@ type ShardRef struct {
 
 func (x *ShardRef) Reset() {
 	*x = ShardRef{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[12]
+	mi := &file_millrace_v1_stream_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1618,7 @@ func (x *ShardRef) String() string {
 func (*ShardRef) ProtoMessage() {}
 
 func (x *ShardRef) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[12]
+	mi := &file_millrace_v1_stream_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1631,7 @@ func (x *ShardRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardRef.ProtoReflect.Descriptor instead.
 func (*ShardRef) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ShardRef) GetStream() string {
@@ -1304,7 +1673,7 @@ type ShardDescribe struct {
 
 func (x *ShardDescribe) Reset() {
 	*x = ShardDescribe{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[13]
+	mi := &file_millrace_v1_stream_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1685,7 @@ func (x *ShardDescribe) String() string {
 func (*ShardDescribe) ProtoMessage() {}
 
 func (x *ShardDescribe) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[13]
+	mi := &file_millrace_v1_stream_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1698,7 @@ func (x *ShardDescribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardDescribe.ProtoReflect.Descriptor instead.
 func (*ShardDescribe) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{13}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ShardDescribe) GetStream() string {
@@ -1348,7 +1717,7 @@ type ShardCancel struct {
 
 func (x *ShardCancel) Reset() {
 	*x = ShardCancel{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[14]
+	mi := &file_millrace_v1_stream_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1729,7 @@ func (x *ShardCancel) String() string {
 func (*ShardCancel) ProtoMessage() {}
 
 func (x *ShardCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[14]
+	mi := &file_millrace_v1_stream_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1742,7 @@ func (x *ShardCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardCancel.ProtoReflect.Descriptor instead.
 func (*ShardCancel) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{14}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ShardCancel) GetRequest() uint64 {
@@ -1402,7 +1771,7 @@ type ShardRead struct {
 
 func (x *ShardRead) Reset() {
 	*x = ShardRead{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[15]
+	mi := &file_millrace_v1_stream_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1783,7 @@ func (x *ShardRead) String() string {
 func (*ShardRead) ProtoMessage() {}
 
 func (x *ShardRead) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[15]
+	mi := &file_millrace_v1_stream_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1796,7 @@ func (x *ShardRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardRead.ProtoReflect.Descriptor instead.
 func (*ShardRead) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{15}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ShardRead) GetShard() *ShardRef {
@@ -1496,7 +1865,7 @@ type ShardReadResult struct {
 
 func (x *ShardReadResult) Reset() {
 	*x = ShardReadResult{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[16]
+	mi := &file_millrace_v1_stream_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1877,7 @@ func (x *ShardReadResult) String() string {
 func (*ShardReadResult) ProtoMessage() {}
 
 func (x *ShardReadResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[16]
+	mi := &file_millrace_v1_stream_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1890,7 @@ func (x *ShardReadResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardReadResult.ProtoReflect.Descriptor instead.
 func (*ShardReadResult) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{16}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ShardReadResult) GetRecords() uint32 {
@@ -1576,7 +1945,7 @@ type ShardAppend struct {
 
 func (x *ShardAppend) Reset() {
 	*x = ShardAppend{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[17]
+	mi := &file_millrace_v1_stream_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1957,7 @@ func (x *ShardAppend) String() string {
 func (*ShardAppend) ProtoMessage() {}
 
 func (x *ShardAppend) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[17]
+	mi := &file_millrace_v1_stream_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1970,7 @@ func (x *ShardAppend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardAppend.ProtoReflect.Descriptor instead.
 func (*ShardAppend) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{17}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ShardAppend) GetShard() *ShardRef {
@@ -1628,7 +1997,7 @@ type ShardAppendResult struct {
 
 func (x *ShardAppendResult) Reset() {
 	*x = ShardAppendResult{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[18]
+	mi := &file_millrace_v1_stream_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +2009,7 @@ func (x *ShardAppendResult) String() string {
 func (*ShardAppendResult) ProtoMessage() {}
 
 func (x *ShardAppendResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[18]
+	mi := &file_millrace_v1_stream_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +2022,7 @@ func (x *ShardAppendResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardAppendResult.ProtoReflect.Descriptor instead.
 func (*ShardAppendResult) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{18}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ShardAppendResult) GetFirstSequence() []byte {
@@ -1683,7 +2052,7 @@ type Transaction struct {
 
 func (x *Transaction) Reset() {
 	*x = Transaction{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[19]
+	mi := &file_millrace_v1_stream_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +2064,7 @@ func (x *Transaction) String() string {
 func (*Transaction) ProtoMessage() {}
 
 func (x *Transaction) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[19]
+	mi := &file_millrace_v1_stream_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +2077,7 @@ func (x *Transaction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transaction.ProtoReflect.Descriptor instead.
 func (*Transaction) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Transaction) GetLineage() string {
@@ -1754,7 +2123,7 @@ type ShardStage struct {
 
 func (x *ShardStage) Reset() {
 	*x = ShardStage{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[20]
+	mi := &file_millrace_v1_stream_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +2135,7 @@ func (x *ShardStage) String() string {
 func (*ShardStage) ProtoMessage() {}
 
 func (x *ShardStage) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[20]
+	mi := &file_millrace_v1_stream_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +2148,7 @@ func (x *ShardStage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStage.ProtoReflect.Descriptor instead.
 func (*ShardStage) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ShardStage) GetShard() *ShardRef {
@@ -1825,7 +2194,7 @@ type ShardStageResult struct {
 
 func (x *ShardStageResult) Reset() {
 	*x = ShardStageResult{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[21]
+	mi := &file_millrace_v1_stream_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +2206,7 @@ func (x *ShardStageResult) String() string {
 func (*ShardStageResult) ProtoMessage() {}
 
 func (x *ShardStageResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[21]
+	mi := &file_millrace_v1_stream_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +2219,7 @@ func (x *ShardStageResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStageResult.ProtoReflect.Descriptor instead.
 func (*ShardStageResult) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{25}
 }
 
 // ShardCommit makes the staged blocks of a transaction readable, all at once.
@@ -1866,7 +2235,7 @@ type ShardCommit struct {
 
 func (x *ShardCommit) Reset() {
 	*x = ShardCommit{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[22]
+	mi := &file_millrace_v1_stream_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +2247,7 @@ func (x *ShardCommit) String() string {
 func (*ShardCommit) ProtoMessage() {}
 
 func (x *ShardCommit) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[22]
+	mi := &file_millrace_v1_stream_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +2260,7 @@ func (x *ShardCommit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardCommit.ProtoReflect.Descriptor instead.
 func (*ShardCommit) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ShardCommit) GetShard() *ShardRef {
@@ -1926,7 +2295,7 @@ type StagedCount struct {
 
 func (x *StagedCount) Reset() {
 	*x = StagedCount{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[23]
+	mi := &file_millrace_v1_stream_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2307,7 @@ func (x *StagedCount) String() string {
 func (*StagedCount) ProtoMessage() {}
 
 func (x *StagedCount) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[23]
+	mi := &file_millrace_v1_stream_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2320,7 @@ func (x *StagedCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedCount.ProtoReflect.Descriptor instead.
 func (*StagedCount) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StagedCount) GetSubtask() uint32 {
@@ -1986,7 +2355,7 @@ type ShardCommitResult struct {
 
 func (x *ShardCommitResult) Reset() {
 	*x = ShardCommitResult{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[24]
+	mi := &file_millrace_v1_stream_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2367,7 @@ func (x *ShardCommitResult) String() string {
 func (*ShardCommitResult) ProtoMessage() {}
 
 func (x *ShardCommitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[24]
+	mi := &file_millrace_v1_stream_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2380,7 @@ func (x *ShardCommitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardCommitResult.ProtoReflect.Descriptor instead.
 func (*ShardCommitResult) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{24}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ShardCommitResult) GetAlready() bool {
@@ -2043,7 +2412,7 @@ type ShardFence struct {
 
 func (x *ShardFence) Reset() {
 	*x = ShardFence{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[25]
+	mi := &file_millrace_v1_stream_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2424,7 @@ func (x *ShardFence) String() string {
 func (*ShardFence) ProtoMessage() {}
 
 func (x *ShardFence) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[25]
+	mi := &file_millrace_v1_stream_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2437,7 @@ func (x *ShardFence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardFence.ProtoReflect.Descriptor instead.
 func (*ShardFence) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{25}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ShardFence) GetShard() *ShardRef {
@@ -2115,7 +2484,7 @@ type ShardFenceResult struct {
 
 func (x *ShardFenceResult) Reset() {
 	*x = ShardFenceResult{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[26]
+	mi := &file_millrace_v1_stream_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2496,7 @@ func (x *ShardFenceResult) String() string {
 func (*ShardFenceResult) ProtoMessage() {}
 
 func (x *ShardFenceResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[26]
+	mi := &file_millrace_v1_stream_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2509,7 @@ func (x *ShardFenceResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardFenceResult.ProtoReflect.Descriptor instead.
 func (*ShardFenceResult) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{26}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ShardFenceResult) GetAbortedBlocks() uint64 {
@@ -2159,7 +2528,7 @@ type ShardTip struct {
 
 func (x *ShardTip) Reset() {
 	*x = ShardTip{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[27]
+	mi := &file_millrace_v1_stream_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2540,7 @@ func (x *ShardTip) String() string {
 func (*ShardTip) ProtoMessage() {}
 
 func (x *ShardTip) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[27]
+	mi := &file_millrace_v1_stream_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2553,7 @@ func (x *ShardTip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardTip.ProtoReflect.Descriptor instead.
 func (*ShardTip) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{27}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ShardTip) GetShard() *ShardRef {
@@ -2204,7 +2573,7 @@ type ShardTipResult struct {
 
 func (x *ShardTipResult) Reset() {
 	*x = ShardTipResult{}
-	mi := &file_millrace_v1_stream_proto_msgTypes[28]
+	mi := &file_millrace_v1_stream_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2585,7 @@ func (x *ShardTipResult) String() string {
 func (*ShardTipResult) ProtoMessage() {}
 
 func (x *ShardTipResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_stream_proto_msgTypes[28]
+	mi := &file_millrace_v1_stream_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2598,7 @@ func (x *ShardTipResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardTipResult.ProtoReflect.Descriptor instead.
 func (*ShardTipResult) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{28}
+	return file_millrace_v1_stream_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ShardTipResult) GetTip() []byte {
@@ -2269,7 +2638,7 @@ const file_millrace_v1_stream_proto_rawDesc = "" +
 	"\x0fSTATUS_CREATING\x10\x01\x12\x11\n" +
 	"\rSTATUS_ACTIVE\x10\x02\x12\x13\n" +
 	"\x0fSTATUS_DELETING\x10\x03\x12\x13\n" +
-	"\x0fSTATUS_UPDATING\x10\x04\"\xb1\x02\n" +
+	"\x0fSTATUS_UPDATING\x10\x04\"\xde\x03\n" +
 	"\x05Shard\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x1d\n" +
 	"\n" +
@@ -2284,21 +2653,39 @@ const file_millrace_v1_stream_proto_rawDesc = "" +
 	"\x0fadjacent_parent\x18\b \x01(\rR\x0eadjacentParent\x12\x16\n" +
 	"\x06closed\x18\t \x01(\bR\x06closed\x12'\n" +
 	"\x0fending_sequence\x18\n" +
-	" \x01(\fR\x0eendingSequence\"\xa9\x01\n" +
+	" \x01(\fR\x0eendingSequence\x121\n" +
+	"\x06change\x18\v \x01(\x0e2\x19.millrace.v1.Shard.ChangeR\x06change\x12\x1b\n" +
+	"\tclosed_ms\x18\f \x01(\x03R\bclosedMs\"[\n" +
+	"\x06Change\x12\x16\n" +
+	"\x12CHANGE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eCHANGE_OPENING\x10\x01\x12\x12\n" +
+	"\x0eCHANGE_SEALING\x10\x02\x12\x11\n" +
+	"\rCHANGE_SEALED\x10\x03\"\xa9\x01\n" +
 	"\aCatalog\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12-\n" +
 	"\astreams\x18\x02 \x03(\v2\x13.millrace.v1.StreamR\astreams\x12,\n" +
 	"\x05hosts\x18\x03 \x03(\v2\x16.millrace.v1.ShardHostR\x05hosts\x12'\n" +
-	"\x0flast_generation\x18\x04 \x01(\x04R\x0elastGeneration\"5\n" +
+	"\x0flast_generation\x18\x04 \x01(\x04R\x0elastGeneration\"\x8d\x01\n" +
+	"\vSealedShard\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x1f\n" +
+	"\vowner_epoch\x18\x03 \x01(\x04R\n" +
+	"ownerEpoch\x12'\n" +
+	"\x0fending_sequence\x18\x04 \x01(\fR\x0eendingSequence\"5\n" +
 	"\tShardHost\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xa1\x02\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xb6\x03\n" +
 	"\rStreamCommand\x123\n" +
 	"\x06create\x18\x01 \x01(\v2\x19.millrace.v1.CreateStreamH\x00R\x06create\x123\n" +
 	"\x06delete\x18\x02 \x01(\v2\x19.millrace.v1.DeleteStreamH\x00R\x06delete\x12@\n" +
 	"\rset_retention\x18\x03 \x01(\v2\x19.millrace.v1.SetRetentionH\x00R\fsetRetention\x12*\n" +
 	"\x03tag\x18\x04 \x01(\v2\x16.millrace.v1.TagStreamH\x00R\x03tag\x120\n" +
-	"\x05untag\x18\x05 \x01(\v2\x18.millrace.v1.UntagStreamH\x00R\x05untagB\x06\n" +
+	"\x05untag\x18\x05 \x01(\v2\x18.millrace.v1.UntagStreamH\x00R\x05untag\x12/\n" +
+	"\x05split\x18\x06 \x01(\v2\x17.millrace.v1.SplitShardH\x00R\x05split\x120\n" +
+	"\x05merge\x18\a \x01(\v2\x18.millrace.v1.MergeShardsH\x00R\x05merge\x120\n" +
+	"\x05scale\x18\b \x01(\v2\x18.millrace.v1.ScaleStreamH\x00R\x05scaleB\x06\n" +
 	"\x04body\"\xac\x01\n" +
 	"\fCreateStream\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -2312,7 +2699,19 @@ const file_millrace_v1_stream_proto_rawDesc = "" +
 	"\fSetRetention\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05hours\x18\x02 \x01(\rR\x05hours\x12\x1a\n" +
-	"\bincrease\x18\x03 \x01(\bR\bincrease\"\x8e\x01\n" +
+	"\bincrease\x18\x03 \x01(\bR\bincrease\"[\n" +
+	"\n" +
+	"SplitShard\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12#\n" +
+	"\rstarting_hash\x18\x03 \x01(\fR\fstartingHash\"S\n" +
+	"\vMergeShards\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x1a\n" +
+	"\badjacent\x18\x03 \x01(\rR\badjacent\"9\n" +
+	"\vScaleStream\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06shards\x18\x02 \x01(\rR\x06shards\"\x8e\x01\n" +
 	"\tTagStream\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x04tags\x18\x02 \x03(\v2 .millrace.v1.TagStream.TagsEntryR\x04tags\x1a7\n" +
@@ -2433,89 +2832,98 @@ func file_millrace_v1_stream_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_stream_proto_rawDescData
 }
 
-var file_millrace_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millrace_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_millrace_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_millrace_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_millrace_v1_stream_proto_goTypes = []any{
 	(Stream_Status)(0),        // 0: millrace.v1.Stream.Status
-	(*Stream)(nil),            // 1: millrace.v1.Stream
-	(*Shard)(nil),             // 2: millrace.v1.Shard
-	(*Catalog)(nil),           // 3: millrace.v1.Catalog
-	(*ShardHost)(nil),         // 4: millrace.v1.ShardHost
-	(*StreamCommand)(nil),     // 5: millrace.v1.StreamCommand
-	(*CreateStream)(nil),      // 6: millrace.v1.CreateStream
-	(*DeleteStream)(nil),      // 7: millrace.v1.DeleteStream
-	(*SetRetention)(nil),      // 8: millrace.v1.SetRetention
-	(*TagStream)(nil),         // 9: millrace.v1.TagStream
-	(*UntagStream)(nil),       // 10: millrace.v1.UntagStream
-	(*ShardRequest)(nil),      // 11: millrace.v1.ShardRequest
-	(*ShardResponse)(nil),     // 12: millrace.v1.ShardResponse
-	(*ShardRef)(nil),          // 13: millrace.v1.ShardRef
-	(*ShardDescribe)(nil),     // 14: millrace.v1.ShardDescribe
-	(*ShardCancel)(nil),       // 15: millrace.v1.ShardCancel
-	(*ShardRead)(nil),         // 16: millrace.v1.ShardRead
-	(*ShardReadResult)(nil),   // 17: millrace.v1.ShardReadResult
-	(*ShardAppend)(nil),       // 18: millrace.v1.ShardAppend
-	(*ShardAppendResult)(nil), // 19: millrace.v1.ShardAppendResult
-	(*Transaction)(nil),       // 20: millrace.v1.Transaction
-	(*ShardStage)(nil),        // 21: millrace.v1.ShardStage
-	(*ShardStageResult)(nil),  // 22: millrace.v1.ShardStageResult
-	(*ShardCommit)(nil),       // 23: millrace.v1.ShardCommit
-	(*StagedCount)(nil),       // 24: millrace.v1.StagedCount
-	(*ShardCommitResult)(nil), // 25: millrace.v1.ShardCommitResult
-	(*ShardFence)(nil),        // 26: millrace.v1.ShardFence
-	(*ShardFenceResult)(nil),  // 27: millrace.v1.ShardFenceResult
-	(*ShardTip)(nil),          // 28: millrace.v1.ShardTip
-	(*ShardTipResult)(nil),    // 29: millrace.v1.ShardTipResult
-	nil,                       // 30: millrace.v1.Stream.TagsEntry
-	nil,                       // 31: millrace.v1.CreateStream.TagsEntry
-	nil,                       // 32: millrace.v1.TagStream.TagsEntry
-	(*Error)(nil),             // 33: millrace.v1.Error
+	(Shard_Change)(0),         // 1: millrace.v1.Shard.Change
+	(*Stream)(nil),            // 2: millrace.v1.Stream
+	(*Shard)(nil),             // 3: millrace.v1.Shard
+	(*Catalog)(nil),           // 4: millrace.v1.Catalog
+	(*SealedShard)(nil),       // 5: millrace.v1.SealedShard
+	(*ShardHost)(nil),         // 6: millrace.v1.ShardHost
+	(*StreamCommand)(nil),     // 7: millrace.v1.StreamCommand
+	(*CreateStream)(nil),      // 8: millrace.v1.CreateStream
+	(*DeleteStream)(nil),      // 9: millrace.v1.DeleteStream
+	(*SetRetention)(nil),      // 10: millrace.v1.SetRetention
+	(*SplitShard)(nil),        // 11: millrace.v1.SplitShard
+	(*MergeShards)(nil),       // 12: millrace.v1.MergeShards
+	(*ScaleStream)(nil),       // 13: millrace.v1.ScaleStream
+	(*TagStream)(nil),         // 14: millrace.v1.TagStream
+	(*UntagStream)(nil),       // 15: millrace.v1.UntagStream
+	(*ShardRequest)(nil),      // 16: millrace.v1.ShardRequest
+	(*ShardResponse)(nil),     // 17: millrace.v1.ShardResponse
+	(*ShardRef)(nil),          // 18: millrace.v1.ShardRef
+	(*ShardDescribe)(nil),     // 19: millrace.v1.ShardDescribe
+	(*ShardCancel)(nil),       // 20: millrace.v1.ShardCancel
+	(*ShardRead)(nil),         // 21: millrace.v1.ShardRead
+	(*ShardReadResult)(nil),   // 22: millrace.v1.ShardReadResult
+	(*ShardAppend)(nil),       // 23: millrace.v1.ShardAppend
+	(*ShardAppendResult)(nil), // 24: millrace.v1.ShardAppendResult
+	(*Transaction)(nil),       // 25: millrace.v1.Transaction
+	(*ShardStage)(nil),        // 26: millrace.v1.ShardStage
+	(*ShardStageResult)(nil),  // 27: millrace.v1.ShardStageResult
+	(*ShardCommit)(nil),       // 28: millrace.v1.ShardCommit
+	(*StagedCount)(nil),       // 29: millrace.v1.StagedCount
+	(*ShardCommitResult)(nil), // 30: millrace.v1.ShardCommitResult
+	(*ShardFence)(nil),        // 31: millrace.v1.ShardFence
+	(*ShardFenceResult)(nil),  // 32: millrace.v1.ShardFenceResult
+	(*ShardTip)(nil),          // 33: millrace.v1.ShardTip
+	(*ShardTipResult)(nil),    // 34: millrace.v1.ShardTipResult
+	nil,                       // 35: millrace.v1.Stream.TagsEntry
+	nil,                       // 36: millrace.v1.CreateStream.TagsEntry
+	nil,                       // 37: millrace.v1.TagStream.TagsEntry
+	(*Error)(nil),             // 38: millrace.v1.Error
 }
 var file_millrace_v1_stream_proto_depIdxs = []int32{
-	30, // 0: millrace.v1.Stream.tags:type_name -> millrace.v1.Stream.TagsEntry
-	2,  // 1: millrace.v1.Stream.shards:type_name -> millrace.v1.Shard
+	35, // 0: millrace.v1.Stream.tags:type_name -> millrace.v1.Stream.TagsEntry
+	3,  // 1: millrace.v1.Stream.shards:type_name -> millrace.v1.Shard
 	0,  // 2: millrace.v1.Stream.status:type_name -> millrace.v1.Stream.Status
-	1,  // 3: millrace.v1.Catalog.streams:type_name -> millrace.v1.Stream
-	4,  // 4: millrace.v1.Catalog.hosts:type_name -> millrace.v1.ShardHost
-	6,  // 5: millrace.v1.StreamCommand.create:type_name -> millrace.v1.CreateStream
-	7,  // 6: millrace.v1.StreamCommand.delete:type_name -> millrace.v1.DeleteStream
-	8,  // 7: millrace.v1.StreamCommand.set_retention:type_name -> millrace.v1.SetRetention
-	9,  // 8: millrace.v1.StreamCommand.tag:type_name -> millrace.v1.TagStream
-	10, // 9: millrace.v1.StreamCommand.untag:type_name -> millrace.v1.UntagStream
-	31, // 10: millrace.v1.CreateStream.tags:type_name -> millrace.v1.CreateStream.TagsEntry
-	32, // 11: millrace.v1.TagStream.tags:type_name -> millrace.v1.TagStream.TagsEntry
-	14, // 12: millrace.v1.ShardRequest.describe:type_name -> millrace.v1.ShardDescribe
-	16, // 13: millrace.v1.ShardRequest.read:type_name -> millrace.v1.ShardRead
-	18, // 14: millrace.v1.ShardRequest.append:type_name -> millrace.v1.ShardAppend
-	21, // 15: millrace.v1.ShardRequest.stage:type_name -> millrace.v1.ShardStage
-	23, // 16: millrace.v1.ShardRequest.commit:type_name -> millrace.v1.ShardCommit
-	26, // 17: millrace.v1.ShardRequest.fence:type_name -> millrace.v1.ShardFence
-	28, // 18: millrace.v1.ShardRequest.tip:type_name -> millrace.v1.ShardTip
-	5,  // 19: millrace.v1.ShardRequest.command:type_name -> millrace.v1.StreamCommand
-	15, // 20: millrace.v1.ShardRequest.cancel:type_name -> millrace.v1.ShardCancel
-	33, // 21: millrace.v1.ShardResponse.error:type_name -> millrace.v1.Error
-	3,  // 22: millrace.v1.ShardResponse.catalog:type_name -> millrace.v1.Catalog
-	17, // 23: millrace.v1.ShardResponse.read:type_name -> millrace.v1.ShardReadResult
-	19, // 24: millrace.v1.ShardResponse.append:type_name -> millrace.v1.ShardAppendResult
-	22, // 25: millrace.v1.ShardResponse.stage:type_name -> millrace.v1.ShardStageResult
-	25, // 26: millrace.v1.ShardResponse.commit:type_name -> millrace.v1.ShardCommitResult
-	27, // 27: millrace.v1.ShardResponse.fence:type_name -> millrace.v1.ShardFenceResult
-	29, // 28: millrace.v1.ShardResponse.tip:type_name -> millrace.v1.ShardTipResult
-	13, // 29: millrace.v1.ShardRead.shard:type_name -> millrace.v1.ShardRef
-	13, // 30: millrace.v1.ShardAppend.shard:type_name -> millrace.v1.ShardRef
-	13, // 31: millrace.v1.ShardStage.shard:type_name -> millrace.v1.ShardRef
-	20, // 32: millrace.v1.ShardStage.transaction:type_name -> millrace.v1.Transaction
-	13, // 33: millrace.v1.ShardCommit.shard:type_name -> millrace.v1.ShardRef
-	20, // 34: millrace.v1.ShardCommit.transaction:type_name -> millrace.v1.Transaction
-	24, // 35: millrace.v1.ShardCommit.staged:type_name -> millrace.v1.StagedCount
-	13, // 36: millrace.v1.ShardFence.shard:type_name -> millrace.v1.ShardRef
-	20, // 37: millrace.v1.ShardFence.keep:type_name -> millrace.v1.Transaction
-	13, // 38: millrace.v1.ShardTip.shard:type_name -> millrace.v1.ShardRef
-	39, // [39:39] is the sub-list for method output_type
-	39, // [39:39] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	1,  // 3: millrace.v1.Shard.change:type_name -> millrace.v1.Shard.Change
+	2,  // 4: millrace.v1.Catalog.streams:type_name -> millrace.v1.Stream
+	6,  // 5: millrace.v1.Catalog.hosts:type_name -> millrace.v1.ShardHost
+	8,  // 6: millrace.v1.StreamCommand.create:type_name -> millrace.v1.CreateStream
+	9,  // 7: millrace.v1.StreamCommand.delete:type_name -> millrace.v1.DeleteStream
+	10, // 8: millrace.v1.StreamCommand.set_retention:type_name -> millrace.v1.SetRetention
+	14, // 9: millrace.v1.StreamCommand.tag:type_name -> millrace.v1.TagStream
+	15, // 10: millrace.v1.StreamCommand.untag:type_name -> millrace.v1.UntagStream
+	11, // 11: millrace.v1.StreamCommand.split:type_name -> millrace.v1.SplitShard
+	12, // 12: millrace.v1.StreamCommand.merge:type_name -> millrace.v1.MergeShards
+	13, // 13: millrace.v1.StreamCommand.scale:type_name -> millrace.v1.ScaleStream
+	36, // 14: millrace.v1.CreateStream.tags:type_name -> millrace.v1.CreateStream.TagsEntry
+	37, // 15: millrace.v1.TagStream.tags:type_name -> millrace.v1.TagStream.TagsEntry
+	19, // 16: millrace.v1.ShardRequest.describe:type_name -> millrace.v1.ShardDescribe
+	21, // 17: millrace.v1.ShardRequest.read:type_name -> millrace.v1.ShardRead
+	23, // 18: millrace.v1.ShardRequest.append:type_name -> millrace.v1.ShardAppend
+	26, // 19: millrace.v1.ShardRequest.stage:type_name -> millrace.v1.ShardStage
+	28, // 20: millrace.v1.ShardRequest.commit:type_name -> millrace.v1.ShardCommit
+	31, // 21: millrace.v1.ShardRequest.fence:type_name -> millrace.v1.ShardFence
+	33, // 22: millrace.v1.ShardRequest.tip:type_name -> millrace.v1.ShardTip
+	7,  // 23: millrace.v1.ShardRequest.command:type_name -> millrace.v1.StreamCommand
+	20, // 24: millrace.v1.ShardRequest.cancel:type_name -> millrace.v1.ShardCancel
+	38, // 25: millrace.v1.ShardResponse.error:type_name -> millrace.v1.Error
+	4,  // 26: millrace.v1.ShardResponse.catalog:type_name -> millrace.v1.Catalog
+	22, // 27: millrace.v1.ShardResponse.read:type_name -> millrace.v1.ShardReadResult
+	24, // 28: millrace.v1.ShardResponse.append:type_name -> millrace.v1.ShardAppendResult
+	27, // 29: millrace.v1.ShardResponse.stage:type_name -> millrace.v1.ShardStageResult
+	30, // 30: millrace.v1.ShardResponse.commit:type_name -> millrace.v1.ShardCommitResult
+	32, // 31: millrace.v1.ShardResponse.fence:type_name -> millrace.v1.ShardFenceResult
+	34, // 32: millrace.v1.ShardResponse.tip:type_name -> millrace.v1.ShardTipResult
+	18, // 33: millrace.v1.ShardRead.shard:type_name -> millrace.v1.ShardRef
+	18, // 34: millrace.v1.ShardAppend.shard:type_name -> millrace.v1.ShardRef
+	18, // 35: millrace.v1.ShardStage.shard:type_name -> millrace.v1.ShardRef
+	25, // 36: millrace.v1.ShardStage.transaction:type_name -> millrace.v1.Transaction
+	18, // 37: millrace.v1.ShardCommit.shard:type_name -> millrace.v1.ShardRef
+	25, // 38: millrace.v1.ShardCommit.transaction:type_name -> millrace.v1.Transaction
+	29, // 39: millrace.v1.ShardCommit.staged:type_name -> millrace.v1.StagedCount
+	18, // 40: millrace.v1.ShardFence.shard:type_name -> millrace.v1.ShardRef
+	25, // 41: millrace.v1.ShardFence.keep:type_name -> millrace.v1.Transaction
+	18, // 42: millrace.v1.ShardTip.shard:type_name -> millrace.v1.ShardRef
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_stream_proto_init() }
@@ -2524,14 +2932,17 @@ func file_millrace_v1_stream_proto_init() {
 		return
 	}
 	file_millrace_v1_graph_proto_init()
-	file_millrace_v1_stream_proto_msgTypes[4].OneofWrappers = []any{
+	file_millrace_v1_stream_proto_msgTypes[5].OneofWrappers = []any{
 		(*StreamCommand_Create)(nil),
 		(*StreamCommand_Delete)(nil),
 		(*StreamCommand_SetRetention)(nil),
 		(*StreamCommand_Tag)(nil),
 		(*StreamCommand_Untag)(nil),
+		(*StreamCommand_Split)(nil),
+		(*StreamCommand_Merge)(nil),
+		(*StreamCommand_Scale)(nil),
 	}
-	file_millrace_v1_stream_proto_msgTypes[10].OneofWrappers = []any{
+	file_millrace_v1_stream_proto_msgTypes[14].OneofWrappers = []any{
 		(*ShardRequest_Describe)(nil),
 		(*ShardRequest_Read)(nil),
 		(*ShardRequest_Append)(nil),
@@ -2542,7 +2953,7 @@ func file_millrace_v1_stream_proto_init() {
 		(*ShardRequest_Command)(nil),
 		(*ShardRequest_Cancel)(nil),
 	}
-	file_millrace_v1_stream_proto_msgTypes[11].OneofWrappers = []any{
+	file_millrace_v1_stream_proto_msgTypes[15].OneofWrappers = []any{
 		(*ShardResponse_Catalog)(nil),
 		(*ShardResponse_Read)(nil),
 		(*ShardResponse_Append)(nil),
@@ -2556,8 +2967,8 @@ func file_millrace_v1_stream_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_stream_proto_rawDesc), len(file_millrace_v1_stream_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   32,
+			NumEnums:      2,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1171,10 +1171,13 @@ func (x *AssignSplits) GetSplits() []*SplitAssignment {
 }
 
 type SplitAssignment struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Uid           string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
-	Subtask       uint32                 `protobuf:"varint,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
-	Splits        []*Split               `protobuf:"bytes,3,rep,name=splits,proto3" json:"splits,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Uid     string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	Subtask uint32                 `protobuf:"varint,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	Splits  []*Split               `protobuf:"bytes,3,rep,name=splits,proto3" json:"splits,omitempty"`
+	// Finished splits of the subtask whose followers are assigned, here or
+	// elsewhere: they do not hold event time any more.
+	Released      []string `protobuf:"bytes,4,rep,name=released,proto3" json:"released,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1230,6 +1233,13 @@ func (x *SplitAssignment) GetSplits() []*Split {
 	return nil
 }
 
+func (x *SplitAssignment) GetReleased() []string {
+	if x != nil {
+		return x.Released
+	}
+	return nil
+}
+
 // Split is a part of a source that is read independently: a shard, a file.
 type Split struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1239,7 +1249,12 @@ type Split struct {
 	Position []byte `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
 	Finished bool   `protobuf:"varint,4,opt,name=finished,proto3" json:"finished,omitempty"`
 	// Watermark of the split, in ms; math.MinInt64 for none yet.
-	Watermark     int64 `protobuf:"varint,5,opt,name=watermark,proto3" json:"watermark,omitempty"`
+	Watermark int64 `protobuf:"varint,5,opt,name=watermark,proto3" json:"watermark,omitempty"`
+	// Finished, with others that follow and are not assigned: until they are, the
+	// split holds event time at its watermark.
+	Followed bool `protobuf:"varint,6,opt,name=followed,proto3" json:"followed,omitempty"`
+	// Ids of the splits that this one follows.
+	Parents       []string `protobuf:"bytes,7,rep,name=parents,proto3" json:"parents,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1307,6 +1322,20 @@ func (x *Split) GetWatermark() int64 {
 		return x.Watermark
 	}
 	return 0
+}
+
+func (x *Split) GetFollowed() bool {
+	if x != nil {
+		return x.Followed
+	}
+	return false
+}
+
+func (x *Split) GetParents() []string {
+	if x != nil {
+		return x.Parents
+	}
+	return nil
 }
 
 // Enumerate asks the worker of subtask 0 of a source to list its splits and
@@ -3543,17 +3572,20 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"\x06splits\x18\x01 \x03(\v2\x1c.millrace.v1.SplitAssignmentR\x06splits\x120\n" +
 	"\x05drain\x18\x02 \x03(\v2\x1a.millrace.v1.DrainPositionR\x05drain\"D\n" +
 	"\fAssignSplits\x124\n" +
-	"\x06splits\x18\x01 \x03(\v2\x1c.millrace.v1.SplitAssignmentR\x06splits\"i\n" +
+	"\x06splits\x18\x01 \x03(\v2\x1c.millrace.v1.SplitAssignmentR\x06splits\"\x85\x01\n" +
 	"\x0fSplitAssignment\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x18\n" +
 	"\asubtask\x18\x02 \x01(\rR\asubtask\x12*\n" +
-	"\x06splits\x18\x03 \x03(\v2\x12.millrace.v1.SplitR\x06splits\"\x87\x01\n" +
+	"\x06splits\x18\x03 \x03(\v2\x12.millrace.v1.SplitR\x06splits\x12\x1a\n" +
+	"\breleased\x18\x04 \x03(\tR\breleased\"\xbd\x01\n" +
 	"\x05Split\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\x12\x1a\n" +
 	"\bposition\x18\x03 \x01(\fR\bposition\x12\x1a\n" +
 	"\bfinished\x18\x04 \x01(\bR\bfinished\x12\x1c\n" +
-	"\twatermark\x18\x05 \x01(\x03R\twatermark\"\x7f\n" +
+	"\twatermark\x18\x05 \x01(\x03R\twatermark\x12\x1a\n" +
+	"\bfollowed\x18\x06 \x01(\bR\bfollowed\x12\x18\n" +
+	"\aparents\x18\a \x03(\tR\aparents\"\x7f\n" +
 	"\tEnumerate\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12 \n" +
 	"\vparallelism\x18\x02 \x01(\rR\vparallelism\x12(\n" +
