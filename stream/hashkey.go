@@ -54,6 +54,17 @@ func (h HashKey) String() string { return new(big.Int).SetBytes(h[:]).String() }
 // Compare orders hash keys as numbers.
 func (h HashKey) Compare(o HashKey) int { return bytes.Compare(h[:], o[:]) }
 
+// Previous is the hash key before h, which must not be the first of all.
+func (h HashKey) Previous() HashKey {
+	for i := len(h) - 1; i >= 0; i-- {
+		h[i]--
+		if h[i] != 0xff {
+			break
+		}
+	}
+	return h
+}
+
 // HashRange is a part of the hash space, both ends inclusive.
 type HashRange struct {
 	First, Last HashKey

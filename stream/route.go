@@ -9,11 +9,12 @@ import (
 
 // RouteOf builds the router of a stream's open shards, which it also returns,
 // in the order of their ranges: the order of the places that the router
-// answers.
+// answers. While a split or merge is under way the parents count as open and the
+// children do not.
 func RouteOf(s *pb.Stream) (*Router, []*pb.Shard, error) {
 	var open []*pb.Shard
 	for _, sh := range s.GetShards() {
-		if !sh.GetClosed() {
+		if !sh.GetClosed() && sh.GetChange() != pb.Shard_CHANGE_OPENING {
 			open = append(open, sh)
 		}
 	}

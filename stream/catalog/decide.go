@@ -31,6 +31,12 @@ func Decide(cat *pb.Catalog, cmd *pb.StreamCommand, now time.Time) (*pb.Catalog,
 		err = tag(next, body.Tag)
 	case *pb.StreamCommand_Untag:
 		err = untag(next, body.Untag)
+	case *pb.StreamCommand_Split:
+		err = split(next, body.Split, now)
+	case *pb.StreamCommand_Merge:
+		err = merge(next, body.Merge, now)
+	case *pb.StreamCommand_Scale:
+		err = scale(next, body.Scale, now)
 	default:
 		err = stream.Errorf(stream.InvalidArgument, "stream command of a kind that this job manager does not know: upgrade it")
 	}

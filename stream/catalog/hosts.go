@@ -28,8 +28,9 @@ func SetHost(cat *pb.Catalog, id, address string) *pb.Catalog {
 }
 
 // Settle finishes what the hosts have applied: created streams become ACTIVE,
-// deleted ones go, and streams whose creation waits for a host that went away
-// are placed anew. applied maps live task managers to the catalog version that
+// deleted ones go, split and merged shards give way to their children, and
+// streams whose creation waits for a host that went away are placed anew, as are
+// children that wait for one. applied maps live task managers to the catalog version that
 // they reported last. It returns nil where nothing is to change.
 func Settle(cat *pb.Catalog, applied map[string]uint64) *pb.Catalog {
 	next := successor(cat)
@@ -46,6 +47,8 @@ func Settle(cat *pb.Catalog, applied map[string]uint64) *pb.Catalog {
 				s.Status, s.ChangedVersion = pb.Stream_STATUS_ACTIVE, next.GetVersion()
 				changed = true
 			}
+		case pb.Stream_STATUS_UPDATING:
+			changed = settleUpdate(next, s, applied) || changed
 		case pb.Stream_STATUS_DELETING:
 			if ownersApplied(s, applied, next) {
 				changed = true
@@ -80,18 +83,26 @@ func ownersAway(cat *pb.Catalog, s *pb.Stream) bool {
 	return slices.ContainsFunc(s.GetShards(), func(sh *pb.Shard) bool { return !live(cat, sh.GetOwner()) })
 }
 
+// ending says that a shard takes no more records, or is about to.
+func ending(sh *pb.Shard) bool {
+	return sh.GetClosed() || sh.GetChange() == pb.Shard_CHANGE_SEALING || sh.GetChange() == pb.Shard_CHANGE_SEALED
+}
+
 func live(cat *pb.Catalog, id string) bool {
 	return slices.ContainsFunc(cat.GetHosts(), func(h *pb.ShardHost) bool { return h.GetId() == id && h.GetAddress() != "" })
 }
 
-// place gives each shard of a stream that has no host, or one that is away, to
-// the live host with the fewest shards of that stream, then of all streams,
-// then the first by id. It changes nothing where there is no host.
+// place gives each shard of a stream that holds nothing yet, and has no host or
+// one that is away, to the live host with the fewest open shards of that stream,
+// then of all streams, then the first by id. It changes nothing where there is
+// no host.
 func place(cat *pb.Catalog, s *pb.Stream) error {
 	load, own := make(map[string]int), make(map[string]int)
 	for _, other := range cat.GetStreams() {
 		for _, sh := range other.GetShards() {
-			load[sh.GetOwner()]++
+			if !ending(sh) {
+				load[sh.GetOwner()]++
+			}
 		}
 	}
 	var hosts []string
@@ -105,7 +116,11 @@ func place(cat *pb.Catalog, s *pb.Stream) error {
 	}
 	slices.Sort(hosts)
 	for _, sh := range s.GetShards() {
-		if sh.GetOwner() != "" && slices.Contains(hosts, sh.GetOwner()) {
+		if ending(sh) {
+			continue
+		}
+		holds := s.GetStatus() == pb.Stream_STATUS_UPDATING && sh.GetChange() != pb.Shard_CHANGE_OPENING
+		if holds || sh.GetOwner() != "" && slices.Contains(hosts, sh.GetOwner()) {
 			own[sh.GetOwner()]++
 			continue
 		}
