@@ -81,6 +81,9 @@ func (l *Log) newAppend(id ID, records block.Block) (*Appended, *op) {
 			if s.dropped {
 				return notHere(id)
 			}
+			if s.sealed {
+				return closed(id)
+			}
 			first, arrival := s.next, max(s.arrival, l.opt.Clock.Now().UnixMilli())
 			if err := records.Assign(id.sequence(first), arrival); err != nil {
 				return err

@@ -15,6 +15,9 @@
 //  4. After Fence, nothing of (lineage, sink) below its epoch gets in, save the
 //     commit of a transaction that the fence kept.
 //  5. Retention hides records in order from the oldest on; none comes back.
+//  6. A shard that is sealed takes no record after that, also across a power
+//     loss; what it acknowledged before is its content for good. A transaction that
+//     was staged in it can still be taken out, to be committed elsewhere.
 //
 // # Who calls
 //

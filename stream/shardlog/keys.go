@@ -25,6 +25,7 @@ func (id ID) sequence(place uint64) stream.Sequence {
 const (
 	keyFormat      = '!' // format version of the store
 	keyCommitted   = 'c' // + shard, last place: a transaction in the log
+	keySealed      = 'e' // + shard: it takes no more records
 	keySink        = 'k' // + shard, sink: fence and commits of (lineage, sink)
 	keyShard       = 'm' // + shard: the shard exists
 	keyRecords     = 'r' // + shard, last place, entry kind: a block of the log
@@ -33,7 +34,7 @@ const (
 )
 
 // shardKinds are the keys that begin with a shard.
-var shardKinds = [...]byte{keyCommitted, keySink, keyShard, keyRecords, keyStaged, keyUncommitted}
+var shardKinds = [...]byte{keyCommitted, keySealed, keySink, keyShard, keyRecords, keyStaged, keyUncommitted}
 
 // An entry of the log holds its records, or says where they were staged. The
 // kind is the last byte of its key.

@@ -16,8 +16,11 @@ import (
 )
 
 const (
-	formatMagic   = "MRSL"
+	formatMagic = "MRSL"
+	// A log in which a shard was sealed has version 2: a program that knows
+	// only 1 would go on writing to it.
 	formatVersion = 1
+	formatSealed  = 2
 
 	defaultCacheBytes    = 16 << 20
 	defaultMemTableBytes = 16 << 20
@@ -113,7 +116,7 @@ func (l *Log) openStore() error {
 func (l *Log) checkFormat() error {
 	value, closer, err := l.db.Get([]byte{keyFormat})
 	if errors.Is(err, pebble.ErrNotFound) {
-		return l.db.Set([]byte{keyFormat}, binary.LittleEndian.AppendUint16([]byte(formatMagic), formatVersion), pebble.Sync)
+		return l.db.Set([]byte{keyFormat}, formatMark(formatVersion), pebble.Sync)
 	}
 	if err != nil {
 		return err
@@ -122,10 +125,14 @@ func (l *Log) checkFormat() error {
 	if len(value) != len(formatMagic)+2 || string(value[:len(formatMagic)]) != formatMagic {
 		return stream.Errorf(stream.Corrupt, "its format mark is %q", value)
 	}
-	if v := binary.LittleEndian.Uint16(value[len(formatMagic):]); v != formatVersion {
-		return stream.Errorf(stream.InvalidArgument, "it has format version %d, this program knows %d: use the version that wrote it", v, formatVersion)
+	if v := binary.LittleEndian.Uint16(value[len(formatMagic):]); v != formatVersion && v != formatSealed {
+		return stream.Errorf(stream.InvalidArgument, "it has format version %d, this program knows %d and %d: use the version that wrote it", v, formatVersion, formatSealed)
 	}
 	return nil
+}
+
+func formatMark(version uint16) []byte {
+	return binary.LittleEndian.AppendUint16([]byte(formatMagic), version)
 }
 
 // recover builds the state of every shard from its keys.
@@ -146,6 +153,24 @@ func (l *Log) recover() error {
 		l.mu.shards[id] = newShard(id, m)
 	}
 	if err := metas.close(); err != nil {
+		return err
+	}
+	sealed, err := l.scan(keySealed, nil)
+	if err != nil {
+		return err
+	}
+	for sealed.next() {
+		id, err := idOfKey(sealed.key)
+		if err == nil && l.mu.shards[id] == nil {
+			err = stream.Errorf(stream.Corrupt, "shard %v is sealed and is not there", id)
+		}
+		if err != nil {
+			return errors.Join(err, sealed.close())
+		}
+		s := l.mu.shards[id]
+		s.sealed, s.mu.sealed = true, true
+	}
+	if err := sealed.close(); err != nil {
 		return err
 	}
 	for _, s := range l.mu.shards {

@@ -33,9 +33,12 @@ type ReadAnswer struct {
 	MillisBehind int64
 	// Skipped counts records before the first one that retention removed.
 	Skipped uint64
+	// End says that the shard is closed and Next its last record.
+	End bool
 }
 
-// Read returns the records from a position on, in order. At the tip it waits.
+// Read returns the records from a position on, in order. At the tip it waits,
+// unless the shard has ended there.
 func (l *Log) Read(ctx context.Context, id ID, r ReadRequest) (ReadAnswer, error) {
 	place, skipped, err := l.start(id, r.At)
 	if err != nil {
@@ -49,7 +52,7 @@ func (l *Log) Read(ctx context.Context, id ID, r ReadRequest) (ReadAnswer, error
 	}
 	for {
 		a, err := l.readAt(id, place, r)
-		if err != nil || len(a.Records) > 0 || timer == nil {
+		if err != nil || len(a.Records) > 0 || a.End || timer == nil {
 			a.Skipped += skipped
 			return a, err
 		}
@@ -62,7 +65,7 @@ func (l *Log) Read(ctx context.Context, id ID, r ReadRequest) (ReadAnswer, error
 		if err != nil {
 			return ReadAnswer{}, err
 		}
-		if _, tip, err := s.bounds(); err != nil || tip < place {
+		if _, tip, err := s.bounds(); err != nil || tip < place && !s.finished() {
 			// The time is up.
 			a.Skipped += skipped
 			return a, err
@@ -130,6 +133,7 @@ func (l *Log) readAt(id ID, place uint64, r ReadRequest) (a ReadAnswer, err erro
 	}
 	defer release()
 	for {
+		finished := s.finished() // before the bounds: those of a finished shard are its last
 		trim, tip, err := s.bounds()
 		if err != nil {
 			return ReadAnswer{}, err
@@ -141,12 +145,14 @@ func (l *Log) readAt(id ID, place uint64, r ReadRequest) (a ReadAnswer, err erro
 		}
 		a.Next, a.Tip = id.sequence(place-1), id.sequence(tip)
 		if place > tip {
+			a.End = finished
 			return a, nil
 		}
 		err = l.fill(&a, id, place, tip, r)
 		if errors.Is(err, errTrimmed) {
 			continue
 		}
+		a.End = finished && a.Next == a.Tip
 		return a, err
 	}
 }

@@ -23,6 +23,7 @@ type shard struct {
 	// arrival of the newest record: the next one's is not below it.
 	arrival  int64
 	dropped  bool
+	sealed   bool
 	trimmed  shardMeta
 	sinks    map[sinkName]*sinkState
 	nextSink uint32
@@ -33,8 +34,10 @@ type shard struct {
 		trim      uint64 // first readable place
 		retention time.Duration
 		gone      bool
+		sealed    bool // durably: tip is the last record ever
+		ended     bool // and readers are told so
 		waiting   int
-		moved     chan struct{} // closed when tip, trim or gone changes
+		moved     chan struct{} // closed when tip, trim, gone or ended changes
 	}
 }
 
@@ -80,12 +83,19 @@ func (s *shard) bounds() (trim, tip uint64, err error) {
 	return s.mu.trim, s.mu.tip, nil
 }
 
-// await waits until the tip is at a place or above, the shard is gone, or the
-// timer fires: all no error.
+// finished says that readers may be told that the tip is the end.
+func (s *shard) finished() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.ended
+}
+
+// await waits until the tip is at a place or above, the shard is gone or
+// finished, or the timer fires: all no error.
 func (s *shard) await(ctx context.Context, place uint64, timer <-chan time.Time) error {
 	for {
 		s.mu.Lock()
-		if s.mu.gone || s.mu.tip >= place {
+		if s.mu.gone || s.mu.ended || s.mu.tip >= place {
 			s.mu.Unlock()
 			return nil
 		}
@@ -121,20 +131,30 @@ type Spec struct {
 	ID ID
 	// Retention hides records older than that; 0 keeps all.
 	Retention time.Duration
+	// Sealed closes the shard for good: from then on it takes no records, and its
+	// tip is fixed.
+	Sealed bool
+	// Ended tells the readers of a sealed shard when they have read all of it: its
+	// children are there. Before that they wait at the tip.
+	Ended bool
 }
 
-// Create makes the log hold these shards, new ones empty, and takes over their
-// retention; a shortened one has hidden what it hides when Create returns.
-// Shards that are not named are left alone.
+// Create makes the log hold these shards, new ones empty, seals those that are
+// to be, and takes over their retention; a shortened one has hidden what it hides
+// when Create returns. Shards that are not named are left alone, and none is ever
+// opened again.
 func (l *Log) Create(ctx context.Context, specs ...Spec) error {
 	err := l.do(ctx, &op{
 		bytes: 64 * len(specs), grows: true,
 		prepare: func(b *pebble.Batch) error {
 			for _, spec := range specs {
-				if l.has(spec.ID) {
-					continue
+				s := l.held(spec.ID)
+				if s == nil {
+					if err := b.Set(shardKey(keyShard, spec.ID), shardMeta{trim: 1}.encode(), nil); err != nil {
+						return err
+					}
 				}
-				if err := b.Set(shardKey(keyShard, spec.ID), shardMeta{trim: 1}.encode(), nil); err != nil {
+				if err := seal(b, s, spec); err != nil {
 					return err
 				}
 			}
@@ -148,10 +168,42 @@ func (l *Log) Create(ctx context.Context, specs ...Spec) error {
 	return l.trimShards(ctx, specs)
 }
 
-func (l *Log) has(id ID) bool {
+// seal is the last write to a shard's own entries: what the committer prepares
+// after it is refused, what it prepared before is in the same batch or an earlier
+// one. s is nil for a new shard.
+func seal(b *pebble.Batch, s *shard, spec Spec) error {
+	if !spec.Sealed || s != nil && s.sealed {
+		return nil
+	}
+	if s != nil {
+		s.sealed = true
+	}
+	if err := b.Set([]byte{keyFormat}, formatMark(formatSealed), nil); err != nil {
+		return err
+	}
+	return b.Set(shardKey(keySealed, spec.ID), nil, nil)
+}
+
+func (l *Log) held(id ID) *shard {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.mu.shards[id] != nil
+	return l.mu.shards[id]
+}
+
+// Sealed says whether a shard is sealed, and then which record is its last.
+func (l *Log) Sealed(id ID) (end stream.Sequence, sealed bool, err error) {
+	s, release, err := l.shard(id)
+	if err != nil {
+		return stream.Sequence{}, false, err
+	}
+	release()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return id.sequence(s.mu.tip), s.mu.sealed, nil
+}
+
+func closed(id ID) error {
+	return stream.Errorf(stream.Closed, "%s of stream generation %d is closed: it was split or merged, and its children take what is of its range", stream.ShardName(id.Shard), id.Generation)
 }
 
 func (l *Log) open(specs []Spec) {
@@ -166,8 +218,14 @@ func (l *Log) open(specs []Spec) {
 			s = newShard(spec.ID, shardMeta{trim: 1})
 			l.mu.shards[spec.ID] = s
 		}
+		s.sealed = s.sealed || spec.Sealed
 		s.mu.Lock()
 		s.mu.retention = spec.Retention
+		s.mu.sealed = s.sealed
+		if ended := s.sealed && spec.Ended; ended && !s.mu.ended {
+			s.mu.ended = true
+			s.movedLocked()
+		}
 		s.mu.Unlock()
 	}
 }

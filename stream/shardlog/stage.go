@@ -117,6 +117,9 @@ func (s *shard) stage(b *pebble.Batch, name sinkName, te txEpoch, at blockID, re
 	if _, done, old := st.meta.find(te.epoch, te.checkpoint); done || old {
 		return stream.Errorf(stream.InvalidArgument, "transaction %d/%d of sink %s is committed: nothing can be added to it", te.epoch, te.checkpoint, name.sink)
 	}
+	if s.sealed {
+		return closed(s.id)
+	}
 	blocks := st.open[te]
 	if blocks == nil {
 		blocks = make(map[blockID]staged)
@@ -147,7 +150,8 @@ func (st *sinkState) stale(epoch uint64) error {
 // and block. It refuses unless what is staged is what counts name. Repeated,
 // it answers already, with the number of records of the first time, or is refused
 // if counts name another number; commits of long ago are answered so too, with 0
-// records.
+// records. In a sealed shard nothing can become visible: the error is of kind
+// Closed, and Staged and Moved are the way.
 func (l *Log) Commit(ctx context.Context, id ID, tx *pb.Transaction, counts []*pb.StagedCount) (records uint64, already bool, err error) {
 	s, release, err := l.shard(id)
 	if err != nil {
@@ -163,7 +167,7 @@ func (l *Log) Commit(ctx context.Context, id ID, tx *pb.Transaction, counts []*p
 	o := &op{
 		bytes: 1024,
 		prepare: func(b *pebble.Batch) (err error) {
-			done, err = s.commit(b, name, te, counts, l.opt.Clock.Now().UnixMilli())
+			done, err = s.commit(b, name, te, counts, l.opt.Clock.Now().UnixMilli(), false)
 			tip = s.next - 1
 			return err
 		},
@@ -190,7 +194,7 @@ type committed struct {
 	already bool
 }
 
-func (s *shard) commit(b *pebble.Batch, name sinkName, te txEpoch, counts []*pb.StagedCount, now int64) (committed, error) {
+func (s *shard) commit(b *pebble.Batch, name sinkName, te txEpoch, counts []*pb.StagedCount, now int64, moved bool) (committed, error) {
 	if s.dropped {
 		return committed{}, notHere(s.id)
 	}
@@ -215,7 +219,12 @@ func (s *shard) commit(b *pebble.Batch, name sinkName, te txEpoch, counts []*pb.
 	if err != nil {
 		return committed{}, err
 	}
-	if records > 0 {
+	switch {
+	case moved:
+		order = nil // nothing of it stays here
+	case records > 0 && s.sealed:
+		return committed{}, closed(s.id)
+	case records > 0:
 		if err := s.link(b, st, te, order, now); err != nil {
 			return committed{}, err
 		}
