@@ -89,8 +89,11 @@ func (t *TaskManager) applyCatalogs(ctx context.Context) error {
 			t.config.Log.Error("catalog not applied, trying again", "version", next.GetVersion(), "error", err)
 		}
 		if err == nil || failed != next {
-			t.up(&pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_CatalogApplied{
-				CatalogApplied: &pb.CatalogApplied{Version: next.GetVersion(), Error: stream.ToProto(err)}}})
+			applied := &pb.CatalogApplied{Version: next.GetVersion(), Error: stream.ToProto(err)}
+			if err == nil {
+				applied.Sealed = t.shards.broker.Sealed()
+			}
+			t.up(&pb.TaskManagerMessage{Body: &pb.TaskManagerMessage_CatalogApplied{CatalogApplied: applied}})
 		}
 		if failed = next; err == nil {
 			failed = nil

@@ -134,7 +134,9 @@ func (s *streams) handle(ctx context.Context, ev any) {
 		}
 		if _, attached := s.applied[ev.id]; attached {
 			s.applied[ev.id] = ev.at.GetVersion()
-			s.settle(ctx)
+			if s.commit(ctx, catalog.Sealed(s.current.Load(), ev.id, ev.at.GetSealed(), s.d.Now())) == nil {
+				s.settle(ctx)
+			}
 		}
 	case *streamCall:
 		s.decide(ctx, ev)

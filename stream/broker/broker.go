@@ -80,7 +80,8 @@ func New(cfg Config) *Broker {
 func (b *Broker) Close() error { return b.client.Close() }
 
 // SetCatalog takes over a version of the catalog: when it returns, new shards
-// of this host can be written and deleted ones are gone. An older version than
+// of this host can be written, those to be sealed are (see Sealed), and deleted
+// ones are gone. An older version than
 // the last one is left alone. After an error the old version holds; the same
 // one may be set again.
 func (b *Broker) SetCatalog(ctx context.Context, cat *pb.Catalog) error {
@@ -105,6 +106,8 @@ func (b *Broker) SetCatalog(ctx context.Context, cat *pb.Catalog) error {
 				specs = append(specs, shardlog.Spec{
 					ID:        shardlog.ID{Generation: s.GetGeneration(), Shard: sh.GetIndex()},
 					Retention: time.Duration(s.GetRetentionHours()) * time.Hour,
+					Sealed:    sh.GetClosed() || sh.GetChange() == pb.Shard_CHANGE_SEALING || sh.GetChange() == pb.Shard_CHANGE_SEALED,
+					Ended:     sh.GetClosed(),
 				})
 			}
 		}
@@ -124,10 +127,18 @@ func (b *Broker) SetCatalog(ctx context.Context, cat *pb.Catalog) error {
 
 // Await waits until the catalog has reached a version, or ctx ends.
 func (b *Broker) Await(ctx context.Context, version uint64) error {
+	err := b.await(ctx, func(v *view) bool { return v != nil && v.catalog.GetVersion() >= version || version == 0 })
+	if err != nil {
+		return stream.Errorf(stream.Unavailable, "wait for version %d of the catalog: %w", version, err)
+	}
+	return nil
+}
+
+// await waits until the view, nil before the first, is as wanted.
+func (b *Broker) await(ctx context.Context, wanted func(*view) bool) error {
 	for {
 		b.mu.Lock()
-		v := b.view.Load()
-		if v != nil && v.catalog.GetVersion() >= version || version == 0 {
+		if wanted(b.view.Load()) {
 			b.mu.Unlock()
 			return nil
 		}
@@ -139,9 +150,29 @@ func (b *Broker) Await(ctx context.Context, version uint64) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return stream.Errorf(stream.Unavailable, "wait for version %d of the catalog: %w", version, ctx.Err())
+			return ctx.Err()
 		}
 	}
+}
+
+// Sealed is what this host has to report of the catalog that it has taken over:
+// the shards that it was to seal, each with its last record.
+func (b *Broker) Sealed() []*pb.SealedShard {
+	var out []*pb.SealedShard
+	for _, s := range b.Current().GetStreams() {
+		for _, sh := range s.GetShards() {
+			if sh.GetOwner() != b.cfg.ID || sh.GetChange() != pb.Shard_CHANGE_SEALING {
+				continue
+			}
+			end, sealed, err := b.cfg.Log.Sealed(shardlog.ID{Generation: s.GetGeneration(), Shard: sh.GetIndex()})
+			if err == nil && sealed {
+				out = append(out, &pb.SealedShard{
+					Generation: s.GetGeneration(), Shard: sh.GetIndex(), OwnerEpoch: sh.GetOwnerEpoch(), EndingSequence: end[:],
+				})
+			}
+		}
+	}
+	return out
 }
 
 // dropDeleted drops what the catalog has deleted. What it never knew stays: it

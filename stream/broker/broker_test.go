@@ -88,7 +88,14 @@ func (c *cluster) set(cat *pb.Catalog) {
 				applied[id] = cat.GetVersion()
 			}
 		}
-		cat = catalog.Settle(cat, applied)
+		next := catalog.Settle(cat, applied)
+		for id, h := range c.hosts {
+			if sealed := catalog.Sealed(cat, id, h.broker.Sealed(), time.Now()); sealed != nil {
+				next = sealed
+				break
+			}
+		}
+		cat = next
 	}
 }
 

@@ -22,7 +22,8 @@ type part struct {
 
 // Put implements stream.Service. The entries of one shard are one block: they
 // are in the log together or not at all. An entry that is refused takes the
-// later ones of its shard with it, so that their order holds.
+// later ones of its shard with it, so that their order holds. Entries of a shard
+// that is being split or merged wait for its children.
 func (b *Broker) Put(ctx context.Context, name string, entries []stream.Entry) ([]stream.PutResult, error) {
 	s, err := b.writable(name)
 	if err != nil {
@@ -39,8 +40,41 @@ func (b *Broker) Put(ctx context.Context, name string, entries []stream.Entry) (
 		return nil, stream.Errorf(stream.InvalidArgument, "put of %d bytes: at most %d are allowed", size, stream.MaxPutBytes)
 	}
 	results := make([]stream.PutResult, len(entries))
+	todo := make([]int, len(entries))
+	for i := range todo {
+		todo[i] = i
+	}
+	for {
+		b.put(ctx, s, entries, todo, results)
+		todo = todo[:0]
+		var closed []uint32
+		for i := range results {
+			if results[i].Err != nil && stream.KindOf(results[i].Err) == stream.Closed {
+				todo = append(todo, i)
+				closed = append(closed, results[i].Shard)
+			}
+		}
+		if len(todo) == 0 {
+			return results, nil
+		}
+		// What a closed shard refused is in no shard.
+		err := b.awaitClosed(ctx, name, s.GetGeneration(), closed)
+		if err == nil {
+			s, err = b.writable(name)
+		}
+		if err != nil {
+			for _, i := range todo {
+				results[i].Err = err
+			}
+			return results, nil
+		}
+	}
+}
+
+// put tries the entries that todo names, in order.
+func (b *Broker) put(ctx context.Context, s *streamView, entries []stream.Entry, todo []int, results []stream.PutResult) {
 	parts := make([]part, len(s.open))
-	for i := range entries {
+	for _, i := range todo {
 		e := &entries[i]
 		place, shard := s.router.Shard(e.Hash)
 		p := &parts[place]
@@ -58,7 +92,6 @@ func (b *Broker) Put(ctx context.Context, name string, entries []stream.Entry) (
 		p.entries = append(p.entries, i)
 	}
 	b.send(ctx, s, parts, results)
-	return results, nil
 }
 
 // send appends the parts, all at once, and fills in the results.
@@ -129,7 +162,7 @@ func (b *Broker) Read(ctx context.Context, name string, shard uint32, at stream.
 		if err != nil {
 			return stream.ReadResult{}, err
 		}
-		return result(a.Records, a.Next, a.MillisBehind, false)
+		return result(a.Records, a.Next, a.MillisBehind, a.End)
 	}
 	a, err := b.client.Read(ctx, client.Shard{Stream: name, Generation: s.GetGeneration(), Index: shard},
 		client.ReadRequest{At: at, MaxRecords: maxRecords, MaxBytes: maxBytes, Wait: wait})

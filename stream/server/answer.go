@@ -95,7 +95,7 @@ func (s *Server) read(ctx context.Context, resp *pb.ShardResponse, r *pb.ShardRe
 	}
 	resp.Body = &pb.ShardResponse_Read{Read: &pb.ShardReadResult{
 		Records: uint32(got.Records.Count()), Next: got.Next[:], Tip: got.Tip[:],
-		MillisBehind: got.MillisBehind, Skipped: got.Skipped,
+		MillisBehind: got.MillisBehind, Skipped: got.Skipped, EndOfShard: got.End,
 	}}
 	return got.Records, nil
 }
@@ -141,6 +141,9 @@ func (s *Server) commit(ctx context.Context, resp *pb.ShardResponse, r *pb.Shard
 		return err
 	}
 	n, already, err := s.log.Commit(ctx, id, r.GetTransaction(), r.GetStaged())
+	if stream.KindOf(err) == stream.Closed {
+		n, already, err = s.host.Move(ctx, r.GetShard(), id, r.GetTransaction(), r.GetStaged())
+	}
 	resp.Body = &pb.ShardResponse_Commit{Commit: &pb.ShardCommitResult{Already: already, Records: n}}
 	return err
 }

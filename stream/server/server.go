@@ -33,6 +33,8 @@ type Host interface {
 	// Local names the shard in the log if this host owns it with the epoch of
 	// ref; else the error is NotOwner or NotFound.
 	Local(ref *pb.ShardRef) (shardlog.ID, error)
+	// Move commits in the children of a closed shard what was staged there.
+	Move(ctx context.Context, ref *pb.ShardRef, id shardlog.ID, tx *pb.Transaction, counts []*pb.StagedCount) (records uint64, already bool, err error)
 }
 
 // Server serves the shards of one log.
