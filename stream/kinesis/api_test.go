@@ -241,7 +241,7 @@ func TestWrongRequestsAreNamedAsByKinesis(t *testing.T) {
 			return err
 		}},
 		"not served": {"UnknownOperationException", func() error {
-			_, err := k.SplitShard(ctx, &kinesis.SplitShardInput{StreamName: s, ShardToSplit: aws.String("shardId-0"), NewStartingHashKey: aws.String("1")})
+			_, err := k.DescribeLimits(ctx, &kinesis.DescribeLimitsInput{})
 			return err
 		}},
 		"wrong secret": {"InvalidSignatureException", func() error {

@@ -7,9 +7,9 @@
 // own contents, authenticated, for 300 seconds.
 //
 // Served: CreateStream, DeleteStream, DescribeStream, DescribeStreamSummary,
-// ListStreams, ListShards, PutRecord, PutRecords, GetShardIterator,
-// GetRecords, IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod,
-// AddTagsToStream, RemoveTagsFromStream, ListTagsForStream. Every other
+// ListStreams, ListShards, SplitShard, MergeShards, UpdateShardCount, PutRecord,
+// PutRecords, GetShardIterator, GetRecords, IncreaseStreamRetentionPeriod,
+// DecreaseStreamRetentionPeriod, AddTagsToStream, RemoveTagsFromStream, ListTagsForStream. Every other
 // operation is answered with UnknownOperationException. Any region is
 // accepted and appears in ARNs; the account is always 000000000000.
 //

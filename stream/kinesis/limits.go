@@ -21,6 +21,7 @@ var controlRates = map[string]float64{
 	"CreateStream": 5, "DeleteStream": 5, "DescribeStream": 10, "DescribeStreamSummary": 20, "ListStreams": 5,
 	"AddTagsToStream": 5, "RemoveTagsFromStream": 5, "ListTagsForStream": 5,
 	"IncreaseStreamRetentionPeriod": 5, "DecreaseStreamRetentionPeriod": 5, "ListShards": 1000,
+	"SplitShard": 5, "MergeShards": 5, "UpdateShardCount": 10,
 }
 
 // limiter keeps token buckets of one second's worth. It counts what comes

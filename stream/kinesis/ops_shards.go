@@ -1,6 +1,8 @@
 package kinesis
 
 import (
+	"math"
+	"slices"
 	"strconv"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -55,11 +57,8 @@ func (c *call) listShards(in *listShardsIn) (*listShardsOut, error) {
 	if t := in.StreamCreationTimestamp; t != nil && int64(*t)/1000 != s.CreatedMs/1000 {
 		return nil, faultf(resourceNotFound, "Stream %s under account %s with that creation time not found.", s.Name, account)
 	}
-	shards, err := shardsOut(s)
+	shards, err := c.filtered(s, p.Filter)
 	if err != nil {
-		return nil, err
-	}
-	if shards, err = c.filtered(shards, p.Filter); err != nil {
 		return nil, err
 	}
 	if p.After != "" {
@@ -75,26 +74,26 @@ func (c *call) listShards(in *listShardsIn) (*listShardsOut, error) {
 	return out, nil
 }
 
-// filtered applies a shard filter. A shard that is closed was open from its
-// creation on; when exactly it closed does not matter to any filter's promise
-// of missing no records.
-func (c *call) filtered(shards []shardOut, f filter) ([]shardOut, error) {
+// filtered lists the shards that a filter asks for. A shard was open from its
+// creation until it was closed; where its parents were closed it was created.
+func (c *call) filtered(s *pb.Stream, f filter) ([]shardOut, error) {
+	trimmed := horizon(s, c.now)
 	switch f.Type {
-	case "FROM_TRIM_HORIZON", "AT_TRIM_HORIZON":
-		return shards, nil
+	case "FROM_TRIM_HORIZON":
+		return describeShards(s, shardsSince(s, trimmed))
+	case "AT_TRIM_HORIZON":
+		return describeShards(s, shardsAt(s, trimmed))
 	case "AFTER_SHARD_ID":
 		if f.ShardId == "" {
 			return nil, faultf(invalidArgument, "ShardFilter of type AFTER_SHARD_ID needs a ShardId.")
 		}
+		shards, err := describeShards(s, shardsSince(s, trimmed))
+		if err != nil {
+			return nil, err
+		}
 		return afterShard(shards, f.ShardId)
 	case "AT_LATEST":
-		open := make([]shardOut, 0, len(shards))
-		for _, sh := range shards {
-			if sh.SequenceNumberRange.EndingSequenceNumber == "" {
-				open = append(open, sh)
-			}
-		}
-		return open, nil
+		return describeShards(s, shardsSince(s, math.MaxInt64))
 	case "AT_TIMESTAMP", "FROM_TIMESTAMP":
 		if f.Timestamp == 0 {
 			return nil, faultf(invalidArgument, "ShardFilter of type %s needs a Timestamp.", f.Type)
@@ -102,9 +101,21 @@ func (c *call) filtered(shards []shardOut, f filter) ([]shardOut, error) {
 		if f.Timestamp.time().After(c.now) {
 			return nil, faultf(invalidArgument, "Timestamp of ShardFilter cannot be in the future.")
 		}
-		return shards, nil
+		at := max(int64(f.Timestamp), trimmed)
+		if f.Type == "AT_TIMESTAMP" {
+			return describeShards(s, shardsAt(s, at))
+		}
+		return describeShards(s, shardsSince(s, at))
 	}
 	return nil, invalid("shardFilter.type", f.Type, "Member must satisfy enum value set: [AFTER_SHARD_ID, AT_TRIM_HORIZON, FROM_TRIM_HORIZON, AT_LATEST, AT_TIMESTAMP, FROM_TIMESTAMP]")
+}
+
+// shardsAt are the shards that were open at a time: they partition the hash
+// space.
+func shardsAt(s *pb.Stream, millis int64) []*pb.Shard {
+	return slices.DeleteFunc(shardsSince(s, millis), func(sh *pb.Shard) bool {
+		return sh.CreatedMs > millis || sh.Closed && sh.ClosedMs == millis
+	})
 }
 
 type iteratorIn struct {
@@ -190,7 +201,7 @@ func (c *call) begin(it *iterator, in *iteratorIn) error {
 
 func hasShard(s *pb.Stream, index uint32) bool {
 	for _, sh := range s.Shards {
-		if sh.Index == index {
+		if sh.Index == index && sh.Change != pb.Shard_CHANGE_OPENING {
 			return true
 		}
 	}

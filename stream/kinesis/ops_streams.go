@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 	"github.com/millrace/millrace/stream"
@@ -133,8 +134,32 @@ type sequenceRange struct {
 	EndingSequenceNumber   string `json:",omitempty"`
 }
 
-func shardsOut(s *pb.Stream) ([]shardOut, error) {
-	shards := slices.SortedFunc(slices.Values(s.Shards), func(a, b *pb.Shard) int { return cmp.Compare(a.Index, b.Index) })
+// shardsOut describes shards of a stream, in the order of their ids: those that
+// are open, and the closed ones of which a record may be left. Children that are
+// not open yet are nobody's business.
+func shardsOut(s *pb.Stream, now time.Time) ([]shardOut, error) {
+	return describeShards(s, shardsSince(s, horizon(s, now)))
+}
+
+// horizon is the time before which nothing is left of a stream, in Unix
+// milliseconds.
+func horizon(s *pb.Stream, now time.Time) int64 {
+	return max(s.CreatedMs, now.Add(-time.Duration(s.RetentionHours)*time.Hour).UnixMilli())
+}
+
+// shardsSince are the shards that were open at a time or later.
+func shardsSince(s *pb.Stream, millis int64) []*pb.Shard {
+	var shards []*pb.Shard
+	for _, sh := range s.Shards {
+		if sh.Change != pb.Shard_CHANGE_OPENING && (!sh.Closed || sh.ClosedMs >= millis) {
+			shards = append(shards, sh)
+		}
+	}
+	slices.SortFunc(shards, func(a, b *pb.Shard) int { return cmp.Compare(a.Index, b.Index) })
+	return shards
+}
+
+func describeShards(s *pb.Stream, shards []*pb.Shard) ([]shardOut, error) {
 	out := make([]shardOut, len(shards))
 	for i, sh := range shards {
 		r, err := stream.RangeOf(sh)
@@ -213,7 +238,7 @@ func (c *call) describeStream(in *struct {
 	if err != nil {
 		return nil, err
 	}
-	shards, err := shardsOut(s)
+	shards, err := shardsOut(s, c.now)
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +296,7 @@ func (c *call) describeStreamSummary(in *struct{ streamID }) (*describeSummaryOu
 	out := &describeSummaryOut{}
 	out.StreamDescriptionSummary.description = c.describe(s)
 	for _, sh := range s.Shards {
-		if !sh.Closed {
+		if !sh.Closed && sh.Change != pb.Shard_CHANGE_OPENING {
 			out.StreamDescriptionSummary.OpenShardCount++
 		}
 	}

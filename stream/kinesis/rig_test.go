@@ -88,9 +88,12 @@ func (r *rig) command(ctx context.Context, cmd *pb.StreamCommand) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next, err := catalog.Decide(r.mu.catalog, cmd, r.clock.Now())
-	for ; err == nil && next != nil; next = catalog.Settle(next, map[string]uint64{"tm": next.Version}) {
+	for err == nil && next != nil {
 		r.mu.catalog = next
 		err = r.broker.SetCatalog(ctx, next)
+		if next = catalog.Sealed(next, "tm", r.broker.Sealed(), r.clock.Now()); next == nil {
+			next = catalog.Settle(r.mu.catalog, map[string]uint64{"tm": r.mu.catalog.Version})
+		}
 	}
 	return err
 }
