@@ -76,6 +76,7 @@ func (m *Master) completed(a checkpoint.Complete) {
 	for _, uid := range m.roles.sinks {
 		m.call(uid, a.Done.GetCheckpointId(), handlesOf(a.Manifest, uid), false)
 	}
+	m.followSplits(a.Manifest)
 }
 
 // advanceRunning: with the last commit acknowledged the next checkpoint may

@@ -23,6 +23,7 @@ type attempt struct {
 	slotWorker []uint32
 	restore    *restorePoint
 	splits     map[string][]*pb.SplitAssignment // by source uid, once enumerated
+	following  map[string]*following            // by source uid, while it enumerates again
 	recovered  map[string]bool                  // by sink uid
 	failed     map[taskKey]bool
 	exhausted  bool // the terminal checkpoint was asked for
@@ -37,6 +38,7 @@ type taskKey struct {
 func (m *Master) deploy() {
 	a := &m.attempt
 	a.restore = m.restore
+	a.following = map[string]*following{}
 	a.splits, a.recovered, a.failed = map[string][]*pb.SplitAssignment{}, map[string]bool{}, map[taskKey]bool{}
 	var addresses []*pb.WorkerAddress
 	index := map[string]uint32{}
@@ -136,6 +138,10 @@ func (m *Master) lastCommitOnly() bool {
 
 func (m *Master) enumerated(e *pb.Enumerated) {
 	v := m.roles.vertexOf[e.GetUid()]
+	if m.phase == phaseRunning {
+		m.followersFound(e)
+		return
+	}
 	if m.phase != phaseDeploying || v == nil || !slices.Contains(m.roles.sources, e.GetUid()) || m.attempt.splits[e.GetUid()] != nil {
 		return
 	}

@@ -77,6 +77,7 @@ type process struct {
 	drainTo   int
 	exhausted bool
 	stopped   bool
+	lines     lines // splits of the same subtask, which end and have followers
 }
 
 // staged is output between two barriers.
@@ -549,13 +550,19 @@ func (w *world) command(p *process, c *pb.WorkerCommand) {
 func (w *world) task(p *process, e uint64, c *pb.WorkerCommand) {
 	switch b := c.GetBody().(type) {
 	case *pb.WorkerCommand_Enumerate:
-		split := &pb.Split{Id: "s0", Position: []byte("0")}
-		if known := b.Enumerate.GetKnown(); len(known) > 0 {
-			split = known[0]
+		answer := &pb.Enumerated{Uid: "src"}
+		if b.Enumerate.GetAgain() {
+			if answer.Splits = []*pb.SplitAssignment{{Uid: "src", Splits: followers(b.Enumerate.GetKnown())}}; w.chance(10) {
+				answer.Error = &pb.Error{Code: "source-failed", Message: "host is away"}
+			}
+		} else {
+			splits := linesOf(b.Enumerate.GetKnown())
+			if len(splits) == 0 {
+				splits = lines{{Id: "s0", Position: []byte("0")}, {Id: "t1"}}
+			}
+			answer.Splits = []*pb.SplitAssignment{{Uid: "src", Splits: splits}}
 		}
-		w.report(p, e, &pb.WorkerReport{Body: &pb.WorkerReport_Enumerated{Enumerated: &pb.Enumerated{
-			Uid: "src", Splits: []*pb.SplitAssignment{{Uid: "src", Splits: []*pb.Split{split}}},
-		}}})
+		w.report(p, e, &pb.WorkerReport{Body: &pb.WorkerReport_Enumerated{Enumerated: answer}})
 	case *pb.WorkerCommand_Recover:
 		w.recoverSink(p, e, b.Recover)
 	case *pb.WorkerCommand_Commit:
@@ -565,6 +572,9 @@ func (w *world) task(p *process, e uint64, c *pb.WorkerCommand) {
 		for _, s := range b.Start.GetSplits() {
 			p.pos, _ = strconv.Atoi(string(s.GetSplits()[0].GetPosition()))
 			p.from = p.pos
+			for _, l := range s.GetSplits()[1:] {
+				p.lines = append(p.lines, proto.CloneOf(l))
+			}
 		}
 		for _, d := range b.Start.GetDrain() {
 			p.drainTo, _ = strconv.Atoi(string(d.GetPosition()))
@@ -572,6 +582,8 @@ func (w *world) task(p *process, e uint64, c *pb.WorkerCommand) {
 		w.report(p, e, &pb.WorkerReport{Body: &pb.WorkerReport_Running{Running: &pb.TasksRunning{}}})
 		w.report(p, e, &pb.WorkerReport{Body: &pb.WorkerReport_Held{Held: &pb.OutputHeld{}}})
 		w.work(p, e)
+	case *pb.WorkerCommand_Assign:
+		p.lines.follow(b.Assign)
 	case *pb.WorkerCommand_Trigger:
 		w.barrier(p, e, b.Trigger)
 	case *pb.WorkerCommand_Completed:
@@ -639,7 +651,12 @@ func (w *world) barrier(p *process, e uint64, t *pb.TriggerCheckpoint) {
 		p.prepared = append(p.prepared, staged{e, t.GetCheckpointId(), p.from, p.pos})
 		p.from = p.pos
 		split, _ := proto.Marshal(&pb.Split{Id: "s0", Position: fmt.Appendf(nil, "%d", p.pos)})
-		ack.Operators = append(ack.Operators, &pb.OperatorSnapshot{Uid: "src", Entries: []*pb.OperatorEntry{{Kind: checkpoint.EntrySplit, Key: "s0", Value: split}}})
+		src := &pb.OperatorSnapshot{Uid: "src", Entries: []*pb.OperatorEntry{{Kind: checkpoint.EntrySplit, Key: "s0", Value: split}}}
+		if !p.stopped || t.GetHalt() {
+			p.lines.end(w.r)
+		}
+		src.Entries = append(src.Entries, p.lines.entries()...)
+		ack.Operators = append(ack.Operators, src)
 		out := &pb.OperatorSnapshot{Uid: "out"}
 		for _, s := range p.prepared {
 			out.Entries = append(out.Entries, &pb.OperatorEntry{Kind: checkpoint.EntryHandle, Value: s.encode()})

@@ -40,6 +40,8 @@ type invariants struct {
 	halted   map[string]bool         // workers whose tasks did
 	failed   bool                    // the newest attempt did
 	canceled bool
+	assigned map[string]bool // splits that follow others, of the newest attempt
+	followed int
 	moved    int // rescales that came true, and were given up
 	refused  int
 }
@@ -255,6 +257,9 @@ func (v *invariants) sawCommand(w *world, a SendWorker) {
 			w.fatalf("invariant 3: starts epoch %d, enumerated %d, recovered %d", e, v.enumerated, v.recovered)
 		}
 		v.halt, v.halted, v.failed = 0, map[string]bool{}, false
+		v.assigned = map[string]bool{}
+	case *pb.WorkerCommand_Assign:
+		v.sawFollowers(w, b.Assign)
 	case *pb.WorkerCommand_Enumerate:
 		if got, want := b.Enumerate.GetParallelism(), v.deployed[e].GetVertices()[0].GetParallelism(); got != want {
 			w.fatalf("invariant 11: enumerates for %d subtasks, deployed %d", got, want)
@@ -396,7 +401,7 @@ func (w *world) heal() {
 }
 
 func TestMasterSeeds(t *testing.T) {
-	ends, restarts, commits, leaders, moved, refused := map[State]int{}, 0, 0, 0, 0, 0
+	ends, restarts, commits, leaders, moved, refused, followed := map[State]int{}, 0, 0, 0, 0, 0, 0
 	seeds := seeds
 	if testing.Short() {
 		seeds = few
@@ -418,9 +423,10 @@ func TestMasterSeeds(t *testing.T) {
 		leaders += w.leader
 		moved += w.moved
 		refused += w.refused
+		followed += w.followed
 	}
-	t.Logf("%d seeds: %v, %d restarts, %d transactions, %d leaders, %d rescales, %d given up", seeds, ends, restarts, commits, leaders, moved, refused)
-	if ends[Finished] < seeds/2 || restarts < seeds || moved < seeds/4 || refused < seeds/10 {
+	t.Logf("%d seeds: %v, %d restarts, %d transactions, %d leaders, %d rescales, %d given up, %d splits followed", seeds, ends, restarts, commits, leaders, moved, refused, followed)
+	if ends[Finished] < seeds/2 || restarts < seeds || moved < seeds/4 || refused < seeds/10 || followed < seeds/10 {
 		t.Error("the worlds are too quiet")
 	}
 }

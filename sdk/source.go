@@ -44,6 +44,9 @@ const (
 	ReadWaiting = source.Waiting
 	// ReadEnded: there will never be more.
 	ReadEnded = source.Ended
+	// ReadFollowed: there will never be more, but other splits follow: Splits lists
+	// them, with this one among their Parents.
+	ReadFollowed = source.Followed
 )
 
 // NoTime is the event time of a record that has none.

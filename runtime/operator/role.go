@@ -16,10 +16,14 @@ import (
 // SourceRole is what of a source runs once a job, on goroutines of one worker.
 // It is in graph.Node.Roles.
 type SourceRole interface {
-	// Enumerate lists the splits and spreads them over the subtasks. Known
-	// splits, from the restored checkpoint, keep their state; those that the
-	// source no longer names stay assigned as long as they are not finished.
+	// Enumerate lists the splits that can be read and spreads them over the
+	// subtasks. Known splits, from the restored checkpoint, keep their state; those
+	// that the source no longer names stay assigned as long as they are not finished.
+	// New ones are among them if their parents are finished.
 	Enumerate(ctx context.Context, env source.Env, known []*pb.Split, parallelism int) ([]*pb.SplitAssignment, error)
+	// Followers lists, once more, the new splits whose parents are finished, each
+	// with the watermark of the parent furthest behind.
+	Followers(ctx context.Context, env source.Env, known []*pb.Split) ([]*pb.Split, error)
 	// Tips finds where each split ends now. It answers with none where the
 	// source has no tips: then a drain ends wherever its readers stand, or,
 	// for a bounded source, at its end.
@@ -47,43 +51,98 @@ func (r *sourceRole[T]) Enumerate(ctx context.Context, env source.Env, known []*
 	if parallelism < 1 {
 		return nil, fmt.Errorf("enumerate the splits of %s: parallelism %d, want at least 1", env.Operator, parallelism)
 	}
+	all, fresh, followed, err := r.list(ctx, env, known)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range all {
+		k.Followed = k.Followed && !followed[k.Id]
+	}
+	return assign(append(all, fresh...), parallelism), nil
+}
+
+func (r *sourceRole[T]) Followers(ctx context.Context, env source.Env, known []*pb.Split) ([]*pb.Split, error) {
+	_, fresh, _, err := r.list(ctx, env, known)
+	return fresh, err
+}
+
+// list asks the source for its splits: the known ones that are still of use, the
+// new ones that can be read now, and which have followers that are known or new.
+func (r *sourceRole[T]) list(ctx context.Context, env source.Env, known []*pb.Split) (all, fresh []*pb.Split, followed map[string]bool, err error) {
 	before := make([]source.Split, len(known))
 	state := make(map[string]*pb.Split, len(known))
 	for i, k := range known {
-		before[i] = source.Split{ID: k.Id, Payload: k.Payload}
+		before[i] = source.Split{ID: k.Id, Payload: k.Payload, Parents: k.Parents, Finished: k.Finished}
 		state[k.Id] = k
 	}
 	listed, err := r.src.Splits(ctx, env, before)
 	if err != nil {
-		return nil, fmt.Errorf("enumerate the splits of %s: %w", env.Operator, err)
+		return nil, nil, nil, fmt.Errorf("enumerate the splits of %s: %w", env.Operator, err)
 	}
-	all := make([]*pb.Split, 0, len(listed))
 	named := make(map[string]bool, len(listed))
 	for _, s := range listed {
 		if named[s.ID] {
-			return nil, fmt.Errorf("enumerate the splits of %s: two splits have the id %q", env.Operator, s.ID)
+			return nil, nil, nil, fmt.Errorf("enumerate the splits of %s: two splits have the id %q", env.Operator, s.ID)
 		}
 		named[s.ID] = true
-		if k := state[s.ID]; k != nil {
-			k.Payload = s.Payload
+	}
+	followed = make(map[string]bool)
+	for _, s := range listed {
+		k := state[s.ID]
+		if k == nil {
+			if k = begin(s, state, named); k == nil {
+				continue
+			}
+			fresh = append(fresh, k)
+		} else {
+			k.Payload, k.Parents = s.Payload, s.Parents
 			all = append(all, k)
-			continue
 		}
-		all = append(all, &pb.Split{Id: s.ID, Payload: s.Payload, Watermark: batch.NoTime})
+		for _, p := range s.Parents {
+			followed[p] = true
+		}
 	}
 	for _, k := range known {
 		if !named[k.Id] && !k.Finished {
 			all = append(all, k)
 		}
 	}
-	return assign(all, parallelism), nil
+	return all, fresh, followed, nil
+}
+
+// begin makes the state of a new split, nil while a parent of it is to be read.
+// Its event time is that of the parent furthest behind.
+func begin(s source.Split, state map[string]*pb.Split, named map[string]bool) *pb.Split {
+	watermark := int64(batch.NoTime)
+	for i, p := range s.Parents {
+		k := state[p]
+		switch {
+		case k == nil && named[p] || k != nil && !k.Finished:
+			return nil
+		case k == nil:
+			watermark = batch.NoTime
+		case i == 0:
+			watermark = k.Watermark
+		default:
+			watermark = min(watermark, k.Watermark)
+		}
+	}
+	return &pb.Split{Id: s.ID, Payload: s.Payload, Watermark: watermark, Parents: s.Parents}
 }
 
 // assign spreads splits over subtasks: in order of their ids, one after the
-// other, so that every worker and every attempt finds the same answer. The
-// uid is the caller's to fill in.
+// other, those first that are to be read, so that every worker and every attempt
+// finds the same answer. The uid is the caller's to fill in.
 func assign(splits []*pb.Split, parallelism int) []*pb.SplitAssignment {
-	slices.SortFunc(splits, func(a, b *pb.Split) int { return cmp.Compare(a.Id, b.Id) })
+	slices.SortFunc(splits, func(a, b *pb.Split) int {
+		if a.Finished != b.Finished {
+			if b.Finished {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.Id, b.Id)
+	})
 	out := make([]*pb.SplitAssignment, parallelism)
 	for i := range out {
 		out[i] = &pb.SplitAssignment{Subtask: uint32(i)}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,9 @@ type Source interface {
 	// Assign opens the readers of the subtask's splits, each where it
 	// stands. It may block; the task calls it once, before the first Work.
 	Assign(ctx context.Context, splits []*pb.Split) error
+	// Follow opens splits that follow finished ones, between two calls of Work,
+	// and lets go of those whose followers are all being read, here or elsewhere.
+	Follow(splits []*pb.Split, released []string) error
 	// DrainTo makes every split end: at its position, or, where none is
 	// given and the source is not bounded, where its reader stands.
 	DrainTo(positions []*pb.DrainPosition)
@@ -89,6 +93,8 @@ type openSplit[T any] struct {
 	payload []byte
 	// reader is nil for a split that had finished before.
 	reader source.Reader[T]
+	// followed is set from the end of a split until its followers are read.
+	followed bool
 	// drained is set once DrainTo has told the reader where to stop.
 	drained bool
 	// position is the last one of a reader that is gone.
@@ -114,7 +120,11 @@ func (s *sourcer[T]) Assign(ctx context.Context, splits []*pb.Split) error {
 		s.splits = append(s.splits, sp)
 		i := s.tracker.Add(p.GetWatermark())
 		if p.GetFinished() {
-			s.tracker.Report(i, source.Ended, false, s.ctx.Clock.Now())
+			end := source.Ended
+			if sp.followed = p.GetFollowed(); sp.followed {
+				end = source.Followed
+			}
+			s.tracker.Report(i, end, false, s.ctx.Clock.Now())
 			continue
 		}
 		g.Go(func() (err error) {
@@ -134,9 +144,27 @@ func (s *sourcer[T]) Assign(ctx context.Context, splits []*pb.Split) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if s.watermark, s.idle = s.tracker.Advance(s.ctx.Clock.Now()); len(splits) == 0 {
+	if s.watermark, s.idle = s.tracker.Advance(s.ctx.Clock.Now()); len(s.splits) == 0 {
 		s.watermark, s.idle = batch.EndOfTime, false
 	}
+	return nil
+}
+
+// Follow implements Source. The followers hold time back before the others let
+// go of it.
+func (s *sourcer[T]) Follow(splits []*pb.Split, released []string) error {
+	if len(splits) > 0 {
+		if err := s.Assign(s.ctx.Attempt, splits); err != nil {
+			return err
+		}
+	}
+	for i, sp := range s.splits {
+		if sp.followed && slices.Contains(released, sp.id) {
+			sp.followed = false
+			s.tracker.Report(i, source.Ended, false, s.ctx.Clock.Now())
+		}
+	}
+	s.ctx.Wake()
 	return nil
 }
 
@@ -188,6 +216,11 @@ func (s *sourcer[T]) Work() (more bool, watermark int64, err error) {
 		s.tracker.Observe(i, s.strategy.Stamp(&s.buf, 0))
 	}
 	s.tracker.Report(i, status, n > 0, now)
+	if status == source.Followed {
+		// The followers are found once a checkpoint holds the end: soon, then.
+		sp.followed = true
+		s.ctx.Held()
+	}
 	if n > 0 {
 		s.idle = false
 		s.ctx.Metrics.RecordsOut += uint64(n)
@@ -231,6 +264,11 @@ func (s *sourcer[T]) DrainTo(positions []*pb.DrainPosition) {
 	s.ctx.Enter()
 	_, tips := s.src.(source.Tipper)
 	for i, sp := range s.splits {
+		if sp.followed {
+			// Its followers are for the job that goes on from here.
+			s.tracker.Report(i, source.Ended, false, s.ctx.Clock.Now())
+			continue
+		}
 		if sp.reader == nil {
 			continue
 		}
@@ -265,7 +303,8 @@ func (s *sourcer[T]) Snapshot(snap *Snapshot) error {
 		if sp.reader != nil {
 			p.Position = sp.reader.Position()
 		}
-		p.Finished = s.tracker.State(i) == watermark.Ended && !sp.drained
+		p.Finished = sp.followed || s.tracker.State(i) == watermark.Ended && !sp.drained
+		p.Followed = sp.followed
 		if planted.OffsetSavedLate && sp.reader != nil {
 			snap.Deferred = append(snap.Deferred, lateSplit(p, sp.reader.Position))
 			continue

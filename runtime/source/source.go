@@ -17,6 +17,12 @@ type Split struct {
 	ID string
 	// Payload is the source's own description of the split.
 	Payload []byte
+	// Parents are the ids of the splits that this one follows: it is read when
+	// they have been read to their ends, so that what moved from one to the other
+	// stays in order. One that the source neither knows nor lists is taken as read.
+	Parents []string
+	// Finished says, of a known split, that it has been read to its end.
+	Finished bool
 }
 
 // Env is what a source may use of its surroundings.
@@ -34,12 +40,15 @@ type Env struct {
 // Source lists and opens splits. Its methods run on goroutines of the worker,
 // not on the task's, and may block; ctx ends with the attempt.
 type Source[T any] interface {
-	// Splits lists the source's splits. It is called once per attempt, in
-	// one place; known are those of the restored checkpoint.
+	// Splits lists the source's splits. It is called at the beginning of an
+	// attempt, in one place; known are those of the restored checkpoint. It is
+	// called again when splits have ended that others follow (Followed): the
+	// answer's new ones are read then if their parents are finished. A finished
+	// split that is not listed is forgotten.
 	Splits(ctx context.Context, env Env, known []Split) ([]Split, error)
 	// Open starts reading a split after position, which is empty at the
 	// beginning and else what Reader.Position returned. Several splits may be
-	// opened at once.
+	// opened at once. One that follows others is opened while its task waits.
 	Open(ctx context.Context, env Env, split Split, position []byte) (Reader[T], error)
 	// Bounded says that every split ends by itself.
 	Bounded() bool
@@ -68,6 +77,9 @@ const (
 	Waiting
 	// Ended: there will never be more.
 	Ended
+	// Followed: there will never be more, but others follow. The split holds event
+	// time until they are being read.
+	Followed
 )
 
 // Reader reads one split. The task's goroutine calls Poll and Position; they

@@ -429,6 +429,20 @@ func (t *Task) RequestMetrics() {
 	t.box.poke()
 }
 
+// Follow passes splits that follow finished ones to the source, after what it
+// was sent before: a barrier that was triggered earlier is taken earlier.
+func (t *Task) Follow(splits []*pb.Split, released []string) {
+	if t.source == nil {
+		return
+	}
+	t.box.Mail(func() error {
+		if t.halted != 0 {
+			return nil // the next attempt finds them anew
+		}
+		return t.source.Follow(splits, released)
+	})
+}
+
 // DrainTo passes the end positions to the source.
 func (t *Task) DrainTo(positions []*pb.DrainPosition) {
 	if t.source == nil {

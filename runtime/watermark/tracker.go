@@ -16,6 +16,7 @@ type State uint8
 //	Reading ◀──▶ CaughtUp ──idle-after──▶ Idle ──data──▶ Reading
 //	Reading ◀──▶ Waiting
 //	any ──▶ Ended
+//	any ──▶ Followed ──followers there──▶ Ended
 const (
 	// Reading: there may be more at once.
 	Reading State = iota
@@ -27,6 +28,8 @@ const (
 	Idle
 	// Ended: at +infinity, left out.
 	Ended
+	// Followed: read to its end, and holding time back for those that follow.
+	Followed
 )
 
 // Tracker is event time at one subtask of a source: per split, and the least
@@ -80,7 +83,7 @@ func (t *Tracker) Observe(i int, greatest int64) {
 	if greatest != batch.NoTime {
 		s.watermark = max(s.watermark, behind(greatest, t.outOfOrderness))
 	}
-	if s.state != Ended {
+	if !s.over() {
 		s.state = Reading
 	}
 }
@@ -97,6 +100,8 @@ func (t *Tracker) Report(i int, status source.Status, read bool, now time.Time) 
 		s.state = Waiting
 	case source.Ended:
 		s.state = Ended
+	case source.Followed:
+		s.state = Followed
 	case source.Empty:
 		if read || s.state == Reading || s.state == Waiting {
 			s.state, s.since = CaughtUp, now
@@ -156,10 +161,13 @@ func (t *Tracker) NextIdle(now time.Time) (time.Duration, bool) {
 // Wake tells that the reader of a split may have data again. The split keeps
 // its state, so it may still turn idle, until the reader answers.
 func (t *Tracker) Wake(i int) {
-	if s := &t.splits[i]; s.state != Ended {
+	if s := &t.splits[i]; !s.over() {
 		s.due = true
 	}
 }
+
+// over says that nothing will ever be read from a split.
+func (s *split) over() bool { return s.state == Ended || s.state == Followed }
 
 // Next returns the split to read from: of those that may have data, the one
 // furthest behind in event time, and of equals the one that has waited longest.

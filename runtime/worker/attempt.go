@@ -190,6 +190,8 @@ func (a *attempt) take(cmd *pb.WorkerCommand) {
 		a.atSink(body.Recover.GetUid(), func() { a.recoverSink(body.Recover) })
 	case *pb.WorkerCommand_Commit:
 		a.atSink(body.Commit.GetUid(), func() { a.commitSink(body.Commit) })
+	case *pb.WorkerCommand_Assign:
+		a.follow(body.Assign.GetSplits())
 	case *pb.WorkerCommand_DrainTo:
 		a.drainTo(body.DrainTo.GetPositions())
 	}

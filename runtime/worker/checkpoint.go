@@ -46,6 +46,17 @@ func positionsByUID(positions []*pb.DrainPosition) map[string][]*pb.DrainPositio
 	return byUID
 }
 
+// follow gives running sources the splits that follow finished ones.
+func (a *attempt) follow(assigned []*pb.SplitAssignment) {
+	for _, as := range assigned {
+		for _, t := range a.tasks {
+			if t.Source() != nil && t.vertex.Members[0].UID == as.GetUid() && t.subtask == int(as.GetSubtask()) {
+				t.Follow(as.GetSplits(), as.GetReleased())
+			}
+		}
+	}
+}
+
 // drainTo gives each source its end positions.
 func (a *attempt) drainTo(positions []*pb.DrainPosition) {
 	byUID := positionsByUID(positions)

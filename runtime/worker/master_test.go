@@ -63,6 +63,11 @@ type master struct {
 	halted       bool // by the last checkpoint
 	deployed     func()
 	running      func()
+	// followed is asked, for each worker and trigger, whether to give it the
+	// splits that follow others before the trigger.
+	followed func() bool
+	assigned []*pb.SplitAssignment
+	waiting  map[int]*pb.AssignSplits // not given yet, by worker
 }
 
 // testPatience is what workers of the next master have. Tests that set it run
@@ -84,7 +89,8 @@ func newMasterWith(t *testing.T, build func() (*graph.Graph, error), bucket blob
 	m := &master{
 		metrics: make(chan *pb.MetricsReport, 100), t: t, build: build, bucket: bucket, reports: make(chan sent, 1024),
 		crash: no, pace: nothing, halts: no, hasty: no, deployed: nothing, running: nothing,
-		spread: func(_ *pb.Vertex, parallelism int) int { return parallelism },
+		followed: func() bool { return true },
+		spread:   func(_ *pb.Vertex, parallelism int) int { return parallelism },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -245,6 +251,7 @@ func (m *master) attempt(parallelism int) error {
 	if err != nil {
 		return err
 	}
+	m.assigned, m.waiting = start.GetSplits(), map[int]*pb.AssignSplits{}
 	m.all(&pb.WorkerCommand{Body: &pb.WorkerCommand_Start{Start: start}})
 	if err := m.await(len(m.workers), func(r sent) bool { return r.GetRunning() != nil }); err != nil {
 		return err
@@ -277,16 +284,9 @@ func (m *master) roles() (*pb.Start, error) {
 		case o.GetSource():
 			roles++
 			cmd := &pb.Enumerate{Uid: o.GetUid(), Parallelism: v.GetParallelism()}
-			for _, s := range m.complete.GetOperators() {
-				for _, e := range s.GetEntries() {
-					if s.GetUid() == o.GetUid() && e.GetKind() == checkpoint.EntrySplit {
-						split := &pb.Split{}
-						if err := proto.Unmarshal(e.GetValue(), split); err != nil {
-							return err
-						}
-						cmd.Known = append(cmd.Known, split)
-					}
-				}
+			var err error
+			if cmd.Known, err = splitsOf(m.complete, o.GetUid()); err != nil {
+				return err
 			}
 			m.first(&pb.WorkerCommand{Body: &pb.WorkerCommand_Enumerate{Enumerate: cmd}})
 		case o.GetTransactionalSink():
@@ -324,7 +324,17 @@ func (m *master) checkpoint(last bool) error {
 	if m.savepoint {
 		cmd.StatePrefix = fmt.Sprintf("savepoints/%d/state-", m.id)
 	}
+	for i := range m.workers {
+		if m.followed() {
+			m.giveFollowers(i)
+		}
+	}
 	m.all(&pb.WorkerCommand{Body: &pb.WorkerCommand_Trigger{Trigger: cmd}})
+	if !m.halted {
+		for i := range m.workers {
+			m.giveFollowers(i)
+		}
+	}
 	err := m.await(len(m.workers), func(r sent) bool {
 		if r.GetAck().GetCheckpointId() != m.id {
 			return false
@@ -367,7 +377,10 @@ func (m *master) checkpoint(last bool) error {
 		}
 		return r.GetCommitted() != nil
 	})
-	return errors.Join(err, failed)
+	if err := errors.Join(err, failed); err != nil || m.halted || last {
+		return err
+	}
+	return m.follow()
 }
 
 // cancel ends the attempt, as after a failure.

@@ -64,6 +64,12 @@ func (a *attempt) atSource(uid string, f func(context.Context, operator.SourceRo
 func (a *attempt) enumerate(cmd *pb.Enumerate) {
 	out := &pb.Enumerated{Uid: cmd.GetUid()}
 	ok, err := a.atSource(cmd.GetUid(), func(ctx context.Context, r operator.SourceRole, env source.Env) (err error) {
+		if cmd.GetAgain() {
+			var fresh []*pb.Split
+			fresh, err = r.Followers(ctx, env, cmd.GetKnown())
+			out.Splits = []*pb.SplitAssignment{{Splits: fresh}}
+			return err
+		}
 		out.Splits, err = r.Enumerate(ctx, env, cmd.GetKnown(), int(cmd.GetParallelism()))
 		return err
 	})
