@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -11,6 +12,8 @@ import (
 	"github.com/millrace/millrace/stream"
 	"github.com/millrace/millrace/stream/block"
 	"github.com/millrace/millrace/stream/client"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // appending is the sink that delivers at least once.
@@ -24,15 +27,24 @@ func (s *appending[T]) Open(ctx context.Context, env sdk.SinkEnv) (sdk.Writer[T]
 	if err != nil {
 		return nil, err
 	}
-	router, open, err := stream.RouteOf(described)
-	if err != nil {
+	w := &appendWriter[T]{target: &s.target, ctx: ctx, link: l}
+	if err := w.route(described); err != nil {
 		return nil, errors.Join(err, l.release())
 	}
-	w := &appendWriter[T]{target: &s.target, ctx: ctx, link: l, router: router, blocks: make([]block.Builder, len(open))}
-	for _, sh := range open {
-		w.shards = append(w.shards, client.Shard{Stream: described.GetName(), Generation: described.GetGeneration(), Index: sh.GetIndex()})
-	}
 	return w, nil
+}
+
+// route writes to the open shards of a stream from now on.
+func (w *appendWriter[T]) route(described *pb.Stream) error {
+	router, open, err := stream.RouteOf(described)
+	if err != nil {
+		return err
+	}
+	w.router, w.open, w.blocks = router, nil, make([]block.Builder, len(open))
+	for _, sh := range open {
+		w.open = append(w.open, client.Shard{Stream: described.GetName(), Generation: described.GetGeneration(), Index: sh.GetIndex()})
+	}
+	return nil
 }
 
 // appendWriter collects a block a shard, and appends them when one is full or
@@ -42,7 +54,7 @@ type appendWriter[T any] struct {
 	ctx    context.Context
 	link   *link
 	router *stream.Router
-	shards []client.Shard
+	open   []client.Shard
 	blocks []block.Builder
 	buf    []byte
 }
@@ -68,7 +80,37 @@ func (w *appendWriter[T]) Write(b *sdk.Batch[T]) (err error) {
 	return nil
 }
 
+// Flush appends what is collected. What a closed shard refuses goes to its
+// children.
 func (w *appendWriter[T]) Flush() error {
+	for {
+		refused, err := w.send()
+		if err != nil || len(refused) == 0 {
+			return err
+		}
+		described, err := ensure(w.ctx, w.link, w.stream, w.shards)
+		if err != nil {
+			return err
+		}
+		if err := w.route(described); err != nil {
+			return err
+		}
+		for _, records := range refused {
+			it := records.Records()
+			for rec := (block.Record{}); it.Next(&rec); {
+				place, _ := w.router.Shard(rec.Hash)
+				w.blocks[place].Add(string(rec.Key), rec.Hash, rec.Data)
+			}
+			if err := it.Err(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// send appends the blocks and returns those that closed shards refused.
+func (w *appendWriter[T]) send() ([]block.Block, error) {
+	refused := make([]block.Block, len(w.blocks))
 	g, ctx := errgroup.WithContext(w.ctx)
 	for i := range w.blocks {
 		if w.blocks[i].Count() == 0 {
@@ -76,13 +118,18 @@ func (w *appendWriter[T]) Flush() error {
 		}
 		records := w.blocks[i].Finish()
 		g.Go(func() error {
-			if _, err := w.link.Append(ctx, w.shards[i], records); err != nil {
-				return fmt.Errorf("append to %s of stream %s: %w", stream.ShardName(w.shards[i].Index), w.stream, err)
+			_, err := w.link.Append(ctx, w.open[i], records)
+			switch {
+			case stream.KindOf(err) == stream.Closed:
+				refused[i] = records
+			case err != nil:
+				return fmt.Errorf("append to %s of stream %s: %w", stream.ShardName(w.open[i].Index), w.stream, err)
 			}
 			return nil
 		})
 	}
-	return g.Wait()
+	err := g.Wait()
+	return slices.DeleteFunc(refused, func(b block.Block) bool { return b == nil }), err
 }
 
 func (w *appendWriter[T]) Close() error { return w.link.release() }

@@ -99,6 +99,11 @@ const (
 	hostsPoll = 5 * time.Millisecond
 )
 
+// changing says that shards of a stream are being created, split or merged.
+func changing(s *pb.Stream) bool {
+	return s.GetStatus() == pb.Stream_STATUS_CREATING || s.GetStatus() == pb.Stream_STATUS_UPDATING
+}
+
 // ensure returns a stream that can be written, created if it is missing. All
 // subtasks of a sink do this at once: one creates the stream, and the others may
 // be told that it exists before this host has heard of it.
@@ -112,7 +117,7 @@ func ensure(ctx context.Context, c streams, name string, shards int) (*pb.Stream
 		s, err = c.Describe(ctx, name)
 	}
 	for began := time.Now(); ; s, err = c.Describe(ctx, name) {
-		waits := err == nil && s.GetStatus() == pb.Stream_STATUS_CREATING || err != nil && stream.KindOf(err) == stream.NotFound
+		waits := err == nil && changing(s) || err != nil && stream.KindOf(err) == stream.NotFound
 		if !waits {
 			return s, err
 		}
@@ -120,7 +125,7 @@ func ensure(ctx context.Context, c streams, name string, shards int) (*pb.Stream
 			return nil, stream.Errorf(stream.Unavailable, "stream %s exists, but this task manager has not heard of it within %v: is it attached to the job manager, and can it write its disk?", name, heardWait)
 		}
 		if time.Since(began) > hostsWait {
-			return nil, stream.Errorf(stream.Unavailable, "stream %s was created, but not all of its hosts have opened it within %v: are all task managers up?", name, hostsWait)
+			return nil, stream.Errorf(stream.Unavailable, "stream %s was created, split or merged, but not all of its hosts have done their part within %v: are all task managers up?", name, hostsWait)
 		}
 		select {
 		case <-ctx.Done():

@@ -70,7 +70,9 @@ func (r *rig) set(cat *pb.Catalog) {
 		if err := r.broker.SetCatalog(context.Background(), cat); err == nil {
 			applied["host"] = cat.GetVersion()
 		}
-		cat = catalog.Settle(cat, applied)
+		if cat = catalog.Sealed(cat, "host", r.broker.Sealed(), time.Now()); cat == nil {
+			cat = catalog.Settle(r.cat, applied)
+		}
 	}
 }
 

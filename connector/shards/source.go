@@ -12,12 +12,15 @@ import (
 	"github.com/millrace/millrace/stream"
 	"github.com/millrace/millrace/stream/block"
 	"github.com/millrace/millrace/stream/client"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // Source reads a stream of the cluster, decoding records with codec (sdk.JSON,
 // sdk.CSV, sdk.Records for data with partition key and place, …). It begins at
 // the oldest record kept; see Latest and AtTimestamp. It never ends by itself,
-// but can be drained.
+// but can be drained. Where a shard is split or merged, its children are read
+// when it has been read to its end, so that records of one key stay in order.
 func Source[T any](name string, codec sdk.Codec[T], opts ...SourceOption) sdk.Source[T] {
 	s := &source{stream: name, readAhead: 4 << 20}
 	for _, o := range opts {
@@ -103,9 +106,9 @@ func (s *source) Splits(ctx context.Context, env sdk.SourceEnv, known []sdk.Spli
 	if err != nil {
 		return nil, err
 	}
-	var splits []sdk.Split
+	read, finished := map[uint32]bool{}, map[uint32]bool{}
 	for _, k := range known {
-		p, _, err := decodePayload(k)
+		p, index, err := decodePayload(k)
 		if err != nil {
 			return nil, err
 		}
@@ -113,23 +116,86 @@ func (s *source) Splits(ctx context.Context, env sdk.SourceEnv, known []sdk.Spli
 			return nil, fmt.Errorf("stream %s was deleted and created again since the checkpoint that the job restores: "+
 				"start the job without a savepoint, or name the source anew", s.stream)
 		}
-		splits = append(splits, k)
+		read[index], finished[index] = true, k.Finished
 	}
-	for _, sh := range described.GetShards() {
-		id := stream.ShardName(sh.GetIndex())
-		if slices.ContainsFunc(known, func(k sdk.Split) bool { return k.ID == id }) {
-			continue
-		}
+	var splits []sdk.Split
+	for _, sh := range s.fresh(described, read) {
 		p := payload{generation: described.GetGeneration()}
-		// A shard that is new to a running job is read from its start.
-		if s.from == stream.FromLatest && len(known) == 0 {
+		switch {
+		case s.from != stream.FromLatest:
+		case len(known) > 0:
+			// A child is read from its start.
+			p.start = stream.StartingSequence(p.generation, sh.GetIndex())
+		default:
 			if p.start, err = l.Tip(ctx, s.shard(p, sh.GetIndex())); err != nil {
-				return nil, fmt.Errorf("find the tip of %s of stream %s: %w", id, s.stream, err)
+				return nil, fmt.Errorf("find the tip of %s of stream %s: %w", stream.ShardName(sh.GetIndex()), s.stream, err)
 			}
 		}
-		splits = append(splits, sdk.Split{ID: id, Payload: p.encode()})
+		if p, q := sh.GetParent(), sh.GetAdjacentParent(); p > 0 && finished[p-1] && (q == 0 || finished[q-1]) {
+			read[sh.GetIndex()] = true // from now on
+		}
+		splits = append(splits, sdk.Split{ID: stream.ShardName(sh.GetIndex()), Payload: p.encode(), Parents: parents(sh)})
+	}
+	for _, k := range known {
+		_, index, err := decodePayload(k)
+		if err != nil {
+			return nil, err
+		}
+		if k.Finished && succeeded(described, index, read) {
+			continue
+		}
+		for _, sh := range described.GetShards() {
+			if sh.GetIndex() == index {
+				k.Parents = parents(sh)
+			}
+		}
+		splits = append(splits, k)
 	}
 	return splits, nil
+}
+
+// fresh are the shards that the job has not heard of: at its first start all, or
+// those that are open where it begins at their tips, and later the children of
+// shards that it has heard of. What it left out at the start it never reads.
+func (s *source) fresh(described *pb.Stream, read map[uint32]bool) []*pb.Shard {
+	var fresh []*pb.Shard
+	for _, sh := range described.GetShards() {
+		switch {
+		case read[sh.GetIndex()] || sh.GetChange() == pb.Shard_CHANGE_OPENING:
+		case len(read) > 0:
+			if p, q := sh.GetParent(), sh.GetAdjacentParent(); p > 0 && read[p-1] && (q == 0 || read[q-1]) {
+				fresh = append(fresh, sh)
+			}
+		case s.from != stream.FromLatest || !sh.GetClosed():
+			fresh = append(fresh, sh)
+		}
+	}
+	return fresh
+}
+
+// succeeded says that the children of a shard are there and all being read.
+func succeeded(described *pb.Stream, parent uint32, read map[uint32]bool) bool {
+	children := 0
+	for _, sh := range described.GetShards() {
+		if sh.GetParent() != parent+1 && sh.GetAdjacentParent() != parent+1 {
+			continue
+		}
+		if !read[sh.GetIndex()] {
+			return false
+		}
+		children++
+	}
+	return children > 0
+}
+
+func parents(sh *pb.Shard) []string {
+	var ids []string
+	for _, p := range []uint32{sh.GetParent(), sh.GetAdjacentParent()} {
+		if p > 0 {
+			ids = append(ids, stream.ShardName(p-1))
+		}
+	}
+	return ids
 }
 
 func (s *source) shard(p payload, index uint32) client.Shard {
@@ -247,7 +313,10 @@ func (r *reader) Poll(b *sdk.Batch[sdk.Record], max int) (sdk.ReadStatus, error)
 		case client.Fetching:
 			return sdk.ReadWaiting, nil
 		case client.Ended:
-			return sdk.ReadEnded, nil
+			if r.stopping {
+				return sdk.ReadEnded, nil
+			}
+			return sdk.ReadFollowed, nil
 		case client.Failed:
 			return sdk.ReadEnded, fmt.Errorf("%s behind sequence number %v: %w", r.where(), r.last, r.reader.Err())
 		}
