@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -137,6 +138,8 @@ type streamCmd struct {
 	Describe streamDescribeCmd `cmd:"" help:"Show a stream and its shards."`
 	Put      streamPutCmd      `cmd:"" help:"Send the lines of a file."`
 	Tail     streamTailCmd     `cmd:"" help:"Print records."`
+	Split    streamSplitCmd    `cmd:"" help:"Split a shard into two."`
+	Merge    streamMergeCmd    `cmd:"" help:"Merge two neighbouring shards into one."`
 	Delete   streamDeleteCmd   `cmd:"" help:"Delete a stream with its records."`
 }
 
@@ -160,17 +163,21 @@ func (s *streamCreateCmd) Run(ctx context.Context, c *console) error {
 	if _, err := k.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: &s.Name, ShardCount: &s.Shards}); err != nil {
 		return plain(err, "create stream "+s.Name)
 	}
-	err = poll(ctx, s.Timeout, "creating stream "+s.Name, func() (bool, error) {
-		d, err := k.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &s.Name})
-		if err != nil {
-			return false, plain(err, "stream "+s.Name)
-		}
-		return d.StreamDescriptionSummary.StreamStatus == types.StreamStatusActive, nil
-	})
-	if err == nil {
+	if err = awaitActive(ctx, k, s.Name, s.Timeout, "creating stream "+s.Name); err == nil {
 		fmt.Fprintf(c.out, "stream %s: ACTIVE, %d shards\n", s.Name, s.Shards)
 	}
 	return err
+}
+
+// awaitActive waits until no change of a stream is under way.
+func awaitActive(ctx context.Context, k *kinesis.Client, name string, timeout time.Duration, what string) error {
+	return poll(ctx, timeout, what, func() (bool, error) {
+		d, err := k.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: &name})
+		if err != nil {
+			return false, plain(err, "stream "+name)
+		}
+		return d.StreamDescriptionSummary.StreamStatus == types.StreamStatusActive, nil
+	})
 }
 
 type streamListCmd struct {
@@ -228,9 +235,19 @@ func (s *streamDescribeCmd) Run(ctx context.Context, c *console) error {
 	fmt.Fprintf(c.out, "%s  %s  retention %d h\n%s\n\n", *sum.StreamName, sum.StreamStatus, *sum.RetentionPeriodHours, *sum.StreamARN)
 	var rows [][]string
 	for _, x := range shards {
-		rows = append(rows, []string{*x.ShardId, *x.HashKeyRange.StartingHashKey, *x.HashKeyRange.EndingHashKey})
+		state := "open"
+		if x.SequenceNumberRange.EndingSequenceNumber != nil {
+			state = "closed"
+		}
+		var parents []string
+		for _, p := range []*string{x.ParentShardId, x.AdjacentParentShardId} {
+			if p != nil {
+				parents = append(parents, *p)
+			}
+		}
+		rows = append(rows, []string{*x.ShardId, state, *x.HashKeyRange.StartingHashKey, *x.HashKeyRange.EndingHashKey, cmp.Or(strings.Join(parents, " "), "-")})
 	}
-	c.table("SHARD FIRST-HASH LAST-HASH", rows)
+	c.table("SHARD STATE FIRST-HASH LAST-HASH PARENTS", rows)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -20,7 +21,9 @@ type streamTailCmd struct {
 }
 
 func (*streamTailCmd) Help() string {
-	return `Prints the records of all shards, each shard in order, a record a line.
+	return `Prints the records of all shards, each shard in order, a record a line. The
+children of a split or merged shard come after it, so that records of one
+partition key are in order.
 
 Examples:
   millrace stream tail delays
@@ -46,24 +49,15 @@ func (s *streamTailCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	iterators := map[string]*string{}
-	for _, sh := range shards {
-		kind := types.ShardIteratorTypeTrimHorizon
-		if s.From == "latest" {
-			kind = types.ShardIteratorTypeLatest
-		}
-		it, err := k.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: &s.Name, ShardId: sh.ShardId, ShardIteratorType: kind})
-		if err != nil {
-			return plain(err, "stream "+s.Name)
-		}
-		iterators[*sh.ShardId] = it.ShardIterator
+	t := &tail{streamTailCmd: s, k: k, iterators: map[string]*string{}, ended: map[string]bool{}, begun: map[string]bool{}}
+	if err := t.begin(ctx, shards); err != nil {
+		return err
 	}
-	printed := 0
-	for len(iterators) > 0 {
+	for len(t.iterators) > 0 {
 		got := 0
-		for _, sh := range shards {
-			n, err := s.shard(ctx, c, k, *sh.ShardId, iterators, &printed)
-			if err != nil || s.Limit > 0 && printed >= s.Limit {
+		for _, id := range slices.Clone(t.order) {
+			n, err := t.shard(ctx, c, id)
+			if err != nil || s.Limit > 0 && t.printed >= s.Limit {
 				return err
 			}
 			got += n
@@ -79,14 +73,74 @@ func (s *streamTailCmd) Run(ctx context.Context, c *console) error {
 	return nil
 }
 
+// tail is where a stream is read.
+type tail struct {
+	*streamTailCmd
+	k         *kinesis.Client
+	iterators map[string]*string
+	order     []string // of the shards that were begun
+	begun     map[string]bool
+	ended     map[string]bool
+	printed   int
+}
+
+// begin starts with the oldest shards of each line, or with the open ones.
+func (s *tail) begin(ctx context.Context, shards []types.Shard) error {
+	listed := map[string]bool{"": true}
+	for _, sh := range shards {
+		listed[*sh.ShardId] = true
+	}
+	kind := types.ShardIteratorTypeTrimHorizon
+	if s.From == "latest" {
+		kind = types.ShardIteratorTypeLatest
+	}
+	for _, sh := range shards {
+		child := sh.ParentShardId != nil && listed[*sh.ParentShardId] || sh.AdjacentParentShardId != nil && listed[*sh.AdjacentParentShardId]
+		if s.From == "latest" && sh.SequenceNumberRange.EndingSequenceNumber != nil || s.From != "latest" && child {
+			continue
+		}
+		if err := s.start(ctx, *sh.ShardId, kind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *tail) start(ctx context.Context, id string, kind types.ShardIteratorType) error {
+	it, err := s.k.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: &s.Name, ShardId: &id, ShardIteratorType: kind})
+	if err != nil {
+		return plain(err, "stream "+s.Name)
+	}
+	s.iterators[id], s.begun[id] = it.ShardIterator, true
+	s.order = append(s.order, id)
+	return nil
+}
+
+// end goes on with the children of a shard, those of a merge when both parents
+// have ended. A parent that was never begun has been left out on purpose.
+func (s *tail) end(ctx context.Context, id string, children []types.ChildShard) error {
+	delete(s.iterators, id)
+	s.ended[id] = true
+	for _, child := range children {
+		waits := slices.ContainsFunc(child.ParentShards, func(p string) bool { return s.begun[p] && !s.ended[p] })
+		if waits || s.begun[*child.ShardId] {
+			continue
+		}
+		if err := s.start(ctx, *child.ShardId, types.ShardIteratorTypeTrimHorizon); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // shard prints one answer of a shard. Without --follow a shard is done when
 // its reader has caught up.
-func (s *streamTailCmd) shard(ctx context.Context, c *console, k *kinesis.Client, id string, iterators map[string]*string, printed *int) (int, error) {
-	it, ok := iterators[id]
+func (s *tail) shard(ctx context.Context, c *console, id string) (int, error) {
+	it, ok := s.iterators[id]
 	if !ok {
 		return 0, nil
 	}
-	out, err := k.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: it})
+	out, err := s.k.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: it})
 	if err != nil {
 		if ctx.Err() != nil {
 			return 0, nil
@@ -94,10 +148,10 @@ func (s *streamTailCmd) shard(ctx context.Context, c *console, k *kinesis.Client
 		return 0, plain(err, "stream "+s.Name)
 	}
 	for _, r := range out.Records {
-		if s.Limit > 0 && *printed >= s.Limit {
+		if s.Limit > 0 && s.printed >= s.Limit {
 			return len(out.Records), nil
 		}
-		*printed++
+		s.printed++
 		if !s.json() {
 			fmt.Fprintf(c.out, "%s\n", r.Data)
 			continue
@@ -108,9 +162,12 @@ func (s *streamTailCmd) shard(ctx context.Context, c *console, k *kinesis.Client
 		}
 		fmt.Fprintf(c.out, "%s\n", line)
 	}
-	iterators[id] = out.NextShardIterator
-	if out.NextShardIterator == nil || !s.Follow && len(out.Records) == 0 && out.MillisBehindLatest != nil && *out.MillisBehindLatest == 0 {
-		delete(iterators, id)
+	if out.NextShardIterator == nil {
+		return len(out.Records), s.end(ctx, id, out.ChildShards)
+	}
+	s.iterators[id] = out.NextShardIterator
+	if !s.Follow && len(out.Records) == 0 && out.MillisBehindLatest != nil && *out.MillisBehindLatest == 0 {
+		delete(s.iterators, id)
 	}
 	return len(out.Records), nil
 }
