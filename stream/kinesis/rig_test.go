@@ -3,6 +3,7 @@ package kinesis
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -103,13 +104,28 @@ func (r *rig) client(change ...func(*kinesis.Options)) *kinesis.Client {
 	h := &http.Client{Transport: &http.Transport{}}
 	r.t.Cleanup(h.CloseIdleConnections)
 	o := kinesis.Options{
-		Region: "eu-central-1", BaseEndpoint: aws.String(r.url), HTTPClient: h, RetryMaxAttempts: 1,
+		Region: "eu-central-1", BaseEndpoint: aws.String(r.url), HTTPClient: plainBodies{h}, RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
 	}
 	for _, f := range change {
 		f(&o)
 	}
 	return kinesis.New(o)
+}
+
+// plainBodies hides the WriteTo of the SDK's request bodies: it fails once the
+// SDK has closed them, at which net/http, where it still looks for the end of
+// the body, closes the connection under the answer.
+type plainBodies struct{ *http.Client }
+
+func (c plainBodies) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{r.Body, r.Body}
+	}
+	return c.Client.Do(r)
 }
 
 // required says whether a tool that a test needs must be there: MILLRACE_REQUIRE
