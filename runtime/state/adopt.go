@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -45,7 +46,7 @@ func (s *Store) Detach() error {
 			return fmt.Errorf("%w: a snapshot is still being written", ErrInUse)
 		}
 	}
-	return nil
+	return s.leaveDisk()
 }
 
 // Adopt takes over, from detached stores of other key groups, all keys that
@@ -54,8 +55,10 @@ func (s *Store) Detach() error {
 // took is not part of the next delta: it is in the restored checkpoint.
 //
 // It costs some steps a page and an insertion for each key on a page across a
-// border. After an error the store is unusable.
-func (s *Store) Adopt(old []*Store, how Restore) error {
+// border. Stubs go like pages, to a store with the disk that the old ones have.
+// After an error the store is unusable.
+func (s *Store) Adopt(old []*Store, how Restore) (err error) {
+	defer s.caught(&err)
 	old = slices.Clone(old)
 	slices.SortFunc(old, func(a, b *Store) int { return a.groups.First - b.groups.First })
 	for _, o := range old {
@@ -95,7 +98,9 @@ func (r *single[K, V]) adopt(old []*Store) error {
 			return err
 		}
 		if o != nil {
-			a.look((*o).t)
+			if err := a.look((*o).t); err != nil {
+				return err
+			}
 		}
 	}
 	a.take()
@@ -116,9 +121,11 @@ func (p *Spaces[K, V]) adopt(old []*Store) error {
 		}
 		for ns, t := range (*o).tables {
 			if by[ns] == nil {
-				by[ns] = &adoption[K, V]{to: p.of.table(p.s, ns)}
+				by[ns] = &adoption[K, V]{to: &Table[K, V]{tree: tree{s: p.s}, of: p.of}} // not one of the store's yet
 			}
-			by[ns].look(t)
+			if err := by[ns].look(t); err != nil {
+				return err
+			}
 		}
 	}
 	for ns, a := range by {
@@ -149,10 +156,32 @@ type adoption[K comparable, V any] struct {
 	// whole are pages that go as they are, in ascending order and apart from
 	// each other.
 	whole []graft
-	// across are pages with keys of several stores.
-	across []*page
+	// across are pages with keys of several stores, or what the disk has in
+	// place of them.
+	across []pageAcross[K, V]
 	// live counts the keys that are taken.
 	live int
+	// pieces are where whole stubs are on the disk.
+	pieces []piece
+}
+
+type pageAcross[K comparable, V any] struct {
+	p       *page
+	content *packed[K, V]
+}
+
+// each calls f for the entries.
+func (c *pageAcross[K, V]) each(of *kind[K, V], f func(hash uint64, key *K, v *V)) {
+	if c.content == nil {
+		eachHash(c.p, func(i uint32, h uint64) {
+			s := of.at(c.p, i)
+			f(h, &s.key, &s.val)
+		})
+		return
+	}
+	for i, h := range c.content.hashes {
+		f(h, &c.content.keys[i], &c.content.values[i])
+	}
 }
 
 // graft is a page with the hashes that it stands for. They are known from its
@@ -167,15 +196,16 @@ func (g graft) last() uint64 { return lastOf(g.prefix, g.depth) }
 
 // look finds what an old table has for this one. Tables come in the order of
 // their stores.
-func (a *adoption[K, V]) look(o *Table[K, V]) {
+func (a *adoption[K, V]) look(o *Table[K, V]) (err error) {
 	if o.root == nil {
-		return
+		return nil
 	}
 	now, was := a.to.s, o.s
 	first, last := max(now.base, was.base), min(now.top, was.top)
 	if first > last {
-		return
+		return nil
 	}
+	before := len(a.whole)
 	eachLeaf(o.root, was.base&^lastOf(0, was.common), was.common, first, last, func(g graft) {
 		// All its keys are ours, and all of our hashes that it stands for are
 		// in it.
@@ -186,13 +216,28 @@ func (a *adoption[K, V]) look(o *Table[K, V]) {
 			a.live += int(g.p.live)
 			return
 		}
-		a.across = append(a.across, g.p)
-		eachHash(g.p, func(_ uint32, h uint64) {
+		c := pageAcross[K, V]{p: g.p}
+		if g.p.class == 0 {
+			c.content = &packed[K, V]{}
+			if e := a.to.of.open(g.p, c.content); e != nil {
+				err = cmp.Or(err, error(&DiskError{o.of.name, e}))
+				return
+			}
+		}
+		a.across = append(a.across, c)
+		c.each(o.of, func(h uint64, _ *K, _ *V) {
 			if h >= first && h <= last {
 				a.live++
 			}
 		})
 	})
+	if a.to.of.heap == 0 {
+		a.to.of.heap = o.of.heap
+	}
+	if whole := a.whole[before:]; len(whole) > 0 {
+		a.pieces = o.onDisk(a.pieces, whole[0].prefix, whole[len(whole)-1].last())
+	}
+	return err
 }
 
 // take makes the table out of what was found.
@@ -203,17 +248,20 @@ func (a *adoption[K, V]) take() {
 	}
 	for _, g := range a.whole {
 		t.count += int(g.p.live)
-		t.bytes += t.of.size(g.p)
+		t.takeOver(g.p)
 	}
-	for _, p := range a.across {
-		eachHash(p, func(i uint32, h uint64) {
+	t.adopted = a.pieces
+	for i := range a.across {
+		a.across[i].each(t.of, func(h uint64, key *K, from *V) {
 			// The old store holds no keys but its own.
 			if h >= t.s.base && h <= t.s.top {
-				from := t.of.at(p, i)
-				v, _ := t.Upsert(h, from.key)
-				*v = from.val
+				v, _ := t.Upsert(h, *key)
+				*v = *from
 			}
 		})
+	}
+	if t.s.tier != nil {
+		t.weigh()
 	}
 }
 
@@ -223,7 +271,7 @@ func (t *Table[K, V]) graft(pages []graft, prefix uint64, depth uint8) ref {
 	switch {
 	case len(pages) == 0:
 		p := t.of.make(groupSize, prefix, depth)
-		t.bytes += t.of.size(p)
+		t.add(t.of.size(p))
 		t.list(p)
 		return ref(p)
 	case pages[0].depth == depth:

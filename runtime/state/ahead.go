@@ -11,8 +11,8 @@ const farBytes = 1 << 20
 
 // Ahead asks memory for what an Upsert or a Get of the hashes after i will
 // read, so that the waits of many records pass at the same time. It changes
-// nothing; a table that the caches hold anyhow it leaves alone. An operator
-// calls it each Stride records of a batch:
+// nothing; a table that the caches hold anyhow it leaves alone. It is a moment
+// between records, see Ease. An operator calls it each Stride records of a batch:
 //
 //	for i := range b.Values {
 //		if i%state.Stride == 0 {
@@ -29,6 +29,7 @@ const farBytes = 1 << 20
 //	records    i..       i+16..   i+32..            i+48..
 //	stage      (Upsert)  text     slots, from tags  heads and tags
 func (t *Table[K, V]) Ahead(hashes []uint64, i int) {
+	t.s.Ease()
 	if t.bytes < farBytes {
 		return
 	}
@@ -78,9 +79,12 @@ func (t *Table[K, V]) aheadSlots(hashes []uint64) {
 }
 
 // likely is the slot of a hash, if it has one and tags do not mislead; it is
-// one of the same page always.
+// one of the same page always, nil for a page that a search must ask for.
 func (t *Table[K, V]) likely(hash uint64) *slot[K, V] {
 	p := t.leaf(hash)
+	if p.groups == 0 { // not in memory, or not for long
+		return nil
+	}
 	group := p.home(hash) / groupSize
 	i := slotOf(group, matching(p.tags(group), uint8(hash)|tagFull))
 	return t.of.at(p, i&(p.groups*groupSize-1))
@@ -90,7 +94,9 @@ func (t *Table[K, V]) likely(hash uint64) *slot[K, V] {
 func (t *Table[K, V]) aheadText(hashes []uint64) {
 	var at [Stride]unsafe.Pointer
 	for i, h := range hashes {
-		at[i&(Stride-1)] = unsafe.Pointer(unsafe.StringData(*(*string)(unsafe.Pointer(t.likely(h)))))
+		if s := t.likely(h); s != nil {
+			at[i&(Stride-1)] = unsafe.Pointer(unsafe.StringData(*(*string)(unsafe.Pointer(s))))
+		}
 	}
 	prefetch(&at[0], len(hashes))
 }

@@ -3,6 +3,8 @@ package state
 import (
 	"fmt"
 	"math/bits"
+	"sync/atomic"
+	"unsafe"
 
 	"github.com/millrace/millrace/checkpoint/snapshot"
 	"github.com/millrace/millrace/runtime/keygroup"
@@ -19,6 +21,9 @@ type changes[K comparable, V any] struct {
 	pages []*page
 	// deleted are keys that older snapshots have. Some may be back.
 	deleted []deletedKey[K]
+	// before are the table's changes before these, as long as a layer has
+	// them; only with a tier.
+	before *changes[K, V]
 }
 
 type deletedKey[K comparable] struct {
@@ -31,6 +36,16 @@ func (t *Table[K, V]) newChanges() *changes[K, V] {
 	if t.now != nil {
 		// About as many as last time.
 		c.pages = make([]*page, 0, len(t.now.pages))
+	}
+	if t.s.tier != nil {
+		c.before = t.now
+		for l := c; l.before != nil; {
+			if t.s.listed(l.before.epoch) {
+				l = l.before
+			} else {
+				l.before = l.before.before
+			}
+		}
 	}
 	return c
 }
@@ -53,7 +68,14 @@ func (c *changes[K, V]) write(w *snapshot.Writer, groups keygroup.Range) error {
 			return err
 		}
 	}
-	for _, p := range c.pages {
+	for i := range c.pages {
+		p := (*page)(atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&c.pages[i]))))
+		if p.class == 0 {
+			if err := e.putStub(p, packedDirty); err != nil {
+				return err
+			}
+			continue
+		}
 		for word := range p.words() {
 			for m := *p.dirtyWord(word * 64); m != 0; m &= m - 1 {
 				if err := e.put(p, word*64+uint32(bits.TrailingZeros64(m))); err != nil {
@@ -86,6 +108,12 @@ func (m *image[K, V]) write(w *snapshot.Writer, groups keygroup.Range) error {
 		if p == nil {
 			return nil
 		}
+		if p.class == 0 {
+			if err := e.putStub(p, 0); err != nil {
+				return err
+			}
+			continue
+		}
 		for i := range uint32(p.capacity()) {
 			if *p.tag(i) < tagFull {
 				continue
@@ -104,16 +132,38 @@ type encoder[K comparable, V any] struct {
 	groups   keygroup.Range
 	ns       int64
 	key, val []byte
+	content  packed[K, V] // of a stub
 }
 
 func (e *encoder[K, V]) put(p *page, i uint32) error {
 	s := e.at(p, i)
-	group, err := e.group(*p.hash(i), &s.key)
+	return e.putEntry(*p.hash(i), &s.key, &s.val)
+}
+
+// putStub puts those entries of a stub that have all of the flags.
+func (e *encoder[K, V]) putStub(p *page, flags uint8) error {
+	defer e.content.reset()
+	if err := e.open(p, &e.content); err != nil {
+		return &DiskError{e.name, err}
+	}
+	for i, h := range e.content.hashes {
+		if e.content.flags[i]&flags != flags {
+			continue
+		}
+		if err := e.putEntry(h, &e.content.keys[i], &e.content.values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *encoder[K, V]) putEntry(hash uint64, key *K, val *V) error {
+	group, err := e.group(hash, key)
 	if err != nil {
 		return err
 	}
-	e.key = e.keys.Append(e.key[:0], &s.key)
-	e.val = e.values.Append(e.val[:0], &s.val)
+	e.key = e.keys.Append(e.key[:0], key)
+	e.val = e.values.Append(e.val[:0], val)
 	e.w.Put(group, e.name, e.ns, e.key, e.val)
 	return nil
 }

@@ -19,6 +19,10 @@
 // durable: a Frozen that was aborted, or not released before the next Freeze, is
 // carried into that one's delta.
 //
+// With UseDisk pages beyond a budget are on a disk, which tiered state is about
+// (tier.go). Get, Upsert, Delete, Scan and Ease then panic with a DiskError when it
+// fails; the store is over with it.
+//
 // Keys passed with a hash must always come with the same one: that of
 // keygroup.HasherOf for their type, or of the table's own hash function.
 //

@@ -40,6 +40,9 @@ const maxHeld = 8
 // size of the state and of the changes.
 func (s *Store) Freeze(full bool) *Frozen {
 	s.bury()
+	if s.tier != nil && s.tier.over() {
+		s.tier.ease(easedIdle) // a task without input does so only here
+	}
 	f := &Frozen{groups: s.groups, store: s, epoch: s.epoch}
 	if n := len(s.held); n >= maxHeld {
 		s.lost = s.held[n-1].epoch

@@ -40,9 +40,14 @@ func (e *UnmatchedError) Error() string {
 // use. What it loaded is not part of the next delta.
 //
 // After an error the store is unusable.
-func (s *Store) Load(readers []*snapshot.Reader, how Restore) error {
+func (s *Store) Load(readers []*snapshot.Reader, how Restore) (err error) {
+	defer s.caught(&err)
 	loaders := map[string]loader{}
-	for m := snapshot.Merge(readers); ; {
+	m := snapshot.Merge(readers)
+	for n := 0; ; n++ {
+		if n%Stride == 0 {
+			s.Ease()
+		}
 		if !m.Next() {
 			if err := m.Err(); err != nil {
 				return fmt.Errorf("load state: %w", err)
@@ -158,4 +163,4 @@ func (r *single[K, V]) loader(old *pb.StateDecl) (loader, error) {
 
 func (r *single[K, V]) declaration() *pb.StateDecl { return r.t.of.declare(r.t.of.name, "") }
 
-func (r *single[K, V]) size() Stats { return Stats{r.t.count, r.t.bytes} }
+func (r *single[K, V]) size() Stats { return r.t.size() }

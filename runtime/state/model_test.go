@@ -67,8 +67,17 @@ func crowdedHash(k *uint64) uint64 {
 	return h
 }
 
+// placeOf says where the next store keeps its state; nil, and a nil Disk, stand
+// for memory.
+var placeOf func() (Disk, *Budget)
+
 func newTables(r keygroup.Range) *tables {
 	t := &tables{s: NewStore(r)}
+	if placeOf != nil {
+		if d, b := placeOf(); d != nil {
+			t.s.UseDisk(d, b)
+		}
+	}
 	var err [7]error
 	t.fixed, err[0] = NewTable[uint64, int64](t.s, "fixed")
 	t.strings, err[1] = NewTable[string, string](t.s, "strings")
@@ -158,6 +167,7 @@ func edit[K comparable, V any](t *testing.T, m model, name string, ns int64, tab
 
 // step does one random thing to the store and the model.
 func (t *tables) step(tt *testing.T, m model, rng *rand.Rand, keys int) {
+	t.s.Ease()
 	k := rng.Uint64N(uint64(keys))
 	if t.s.groups.Len() < t.s.groups.N {
 		for !t.s.groups.Contains(keygroup.Of(hashOf(k), t.s.groups.N)) {
@@ -416,6 +426,10 @@ func drive(t *testing.T, rng *rand.Rand, keys int) {
 	}
 	for i := range flying {
 		flying[i].done.Wait()
+		flying[i].f.Abort()
+	}
+	if tabs.s.tier != nil {
+		tabs.checkDisk(t)
 	}
 }
 

@@ -25,6 +25,9 @@ import (
 //  3. Memory that the value of an owned entry refers to belongs to this page
 //     alone; other entries share it with a page that a snapshot may read.
 //  4. At least one slot in 8 is empty, so every search ends.
+//
+// Tiered state has more of them, in tier.go. There the last two fields say
+// whether a page is in memory; groups is 0 where a search must first ask.
 type page struct {
 	epoch, pos uint32
 	live, used uint32 // entries; entries and deleted slots
@@ -34,6 +37,8 @@ type page struct {
 	slots      uint32 // offset of the slots
 	depth      uint8  // leading bits that all its hashes share
 	retired    bool   // out of the tree: a copy took its place
+	class      uint8  // logarithm of the capacity, 0 for a stub
+	marks      uint8  // of tiered state
 	dirty      uint64 // the bitmaps of pages with up to 64 slots
 	fresh      uint64
 	owned      uint64
@@ -62,7 +67,7 @@ type slot[K comparable, V any] struct {
 	val V
 }
 
-func (p *page) capacity() int { return int(p.groups) * groupSize }
+func (p *page) capacity() int { return 1 << p.class &^ (groupSize - 1) }
 
 // limit is the number of used slots at which the page is full.
 func (p *page) limit() uint32 { return p.groups * (groupSize - 1) }
@@ -81,7 +86,7 @@ func (p *page) hash(i uint32) *uint64 {
 }
 
 // words is the number of words of each bitmap.
-func (p *page) words() uint32 { return (p.groups + 7) / 8 }
+func (p *page) words() uint32 { return (1<<p.class + 63) / 64 }
 
 func (p *page) dirtyWord(i uint32) *uint64 {
 	return (*uint64)(unsafe.Add(unsafe.Pointer(p), p.bitmaps+i>>6<<3))
@@ -150,6 +155,7 @@ type layout[K comparable, V any] struct {
 	// others would keep alive what their entries refer to.
 	plain bool
 	text  bool             // keys are strings
+	disk  Disk             // nil without a tier
 	types [32]reflect.Type // by logarithm of the capacity
 
 	spare    [32][]*page
@@ -159,6 +165,9 @@ type layout[K comparable, V any] struct {
 
 func newLayout[K comparable, V any](s *Store) *layout[K, V] {
 	l := &layout[K, V]{s: s, full: 64}
+	if s != nil && s.tier != nil {
+		l.disk = s.tier.disk
+	}
 	for l.full > groupSize && uintptr(l.full)*unsafe.Sizeof(slot[K, V]{}) > 4096 {
 		l.full /= 2
 	}
@@ -189,6 +198,7 @@ func (l *layout[K, V]) make(capacity int, prefix uint64, depth uint8) *page {
 		p = l.allocate(capacity, class)
 	}
 	p.prefix, p.depth, p.epoch = prefix, depth, l.s.epoch
+	p.groups = uint32(capacity / groupSize)
 	return p
 }
 
@@ -207,7 +217,7 @@ func (l *layout[K, V]) allocate(capacity, class int) *page {
 		})
 	}
 	p := (*page)(reflect.New(l.types[class]).UnsafePointer())
-	p.groups = uint32(capacity / groupSize)
+	p.class = uint8(class)
 	p.bitmaps = uint32(unsafe.Offsetof(p.dirty))
 	if bitmaps > 0 {
 		p.bitmaps = uint32(headSize + capacity)

@@ -28,7 +28,7 @@ func (l *layout[K, V]) recycle(p *page) {
 // drop takes the pages of a table that is gone. If too many wait, the oldest
 // goes to the collector.
 func (l *layout[K, V]) drop(root ref) {
-	if !l.plain || root == nil {
+	if !l.plain || root == nil || l.s.tier.short() {
 		return
 	}
 	if len(l.dropped) == keepDropped {
@@ -40,7 +40,7 @@ func (l *layout[K, V]) drop(root ref) {
 // release takes the pages of changes that a durable checkpoint holds, in place
 // of those of the one before.
 func (l *layout[K, V]) release(pages []*page, epoch uint32) {
-	if !l.plain || len(pages) == 0 {
+	if !l.plain || len(pages) == 0 || l.s.tier.short() {
 		return
 	}
 	if len(l.released) > 0 && l.released[0].epoch != epoch {
@@ -67,7 +67,7 @@ func (l *layout[K, V]) recycled(class int) *page {
 		} else {
 			break
 		}
-		if p != nil && !l.s.pinned(p) {
+		if p != nil && p.class > 0 && !l.s.pinned(p) {
 			l.recycle(p)
 		}
 	}
@@ -77,7 +77,7 @@ func (l *layout[K, V]) recycled(class int) *page {
 	}
 	p := l.spare[class][n-1]
 	l.spare[class] = l.spare[class][:n-1]
-	p.live, p.used, p.retired = 0, 0, false
+	p.live, p.used, p.retired, p.marks = 0, 0, false, 0
 	p.clearBits(true)
 	// Slots hold no pointers, so what is left in them is out of reach.
 	clear(unsafe.Slice(p.tag(0), p.capacity()))

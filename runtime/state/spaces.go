@@ -84,6 +84,9 @@ func (p *Spaces[K, V]) Drop(ns int64) {
 	if t.born != p.s.epoch {
 		p.s.drops = append(p.s.drops, place{p.of.name, ns})
 	}
+	if p.s.tier != nil {
+		t.leave()
+	}
 	p.of.drop(t.root)
 	t.root = nil
 }
@@ -108,8 +111,10 @@ func (p *Spaces[K, V]) declaration() *pb.StateDecl { return p.of.declare(p.of.na
 func (p *Spaces[K, V]) size() Stats {
 	var sum Stats
 	for _, t := range p.tables {
-		sum.Entries += t.count
-		sum.Bytes += t.bytes
+		size := t.size()
+		sum.Entries += size.Entries
+		sum.Bytes += size.Bytes
+		sum.Disk += size.Disk
 	}
 	return sum
 }

@@ -48,6 +48,9 @@ func (t *Table[K, V]) spread(first, last uint64, expect int) {
 		if p == nil {
 			p = t.plant()
 		}
+		if p.groups == 0 && p.depth < depth {
+			p = t.awake(p)
+		}
 		switch {
 		case p.epoch != t.s.epoch:
 			return // taken over from another store
@@ -80,7 +83,7 @@ func (t *Table[K, V]) sow(p, old *page, depth uint8, first, last uint64) *page {
 			t.swap(old, q)
 			return nil
 		}
-		t.bytes += t.of.size(q)
+		t.add(t.of.size(q))
 		t.list(q)
 		return nil
 	}

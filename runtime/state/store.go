@@ -33,6 +33,8 @@ type Store struct {
 	// checkpoint, 0 for none: until a full snapshot of that epoch or a later one
 	// is durable, changes alone would not do.
 	lost uint32
+
+	tier *tier // nil without a disk
 }
 
 // place is a namespace of a state.
@@ -109,9 +111,14 @@ func (s *Store) declaration(name string, r registered) *pb.StateDecl {
 // Stats is the size of a store.
 type Stats struct {
 	Entries int
-	// Bytes estimates the memory that entries take, pages not full included;
-	// what values point to is not in it.
+	// Bytes estimates the memory that entries take, pages not full included.
+	// What values point to is in it only if the store has a disk.
 	Bytes int
+	// Disk is the size of the entries that are on the disk.
+	Disk int
+	// Evicted and Read count pages that left memory for the disk and came back
+	// from it, for whatever reason.
+	Evicted, Read uint64
 }
 
 // Stats returns the size of the store. It costs a step per table and
@@ -122,6 +129,10 @@ func (s *Store) Stats() Stats {
 		size := r.size()
 		sum.Entries += size.Entries
 		sum.Bytes += size.Bytes
+		sum.Disk += size.Disk
+	}
+	if s.tier != nil {
+		sum.Evicted, sum.Read = s.tier.evicted, s.tier.read.Load()
 	}
 	return sum
 }

@@ -22,6 +22,14 @@ type Table[K comparable, V any] struct {
 	expect int // keys that it may come to have
 	ns     int64
 	of     *kind[K, V]
+
+	// With a tier:
+	id      uint64  // on the disk, 0 when nothing of it was there yet
+	adopted []piece // of other stores, on the disk
+	place   int     // among the tables of the tier
+	stored  int     // entries on the disk, and
+	disk    int     // their bytes
+	heap    int     // bytes that entries in memory point to
 }
 
 // kind is what the tables of one state share.
@@ -31,6 +39,10 @@ type kind[K comparable, V any] struct {
 	hash   func(*K) uint64
 	keys   codec.Codec[K]
 	values codec.Codec[V]
+	packed packed[K, V] // for the task's goroutine
+	heap   int          // see sample
+	looked uint32
+	sample []byte
 }
 
 func newKind[K comparable, V any](s *Store, name string, hash func(*K) uint64) (*kind[K, V], error) {
@@ -52,11 +64,15 @@ func newKind[K comparable, V any](s *Store, name string, hash func(*K) uint64) (
 }
 
 func (k *kind[K, V]) table(s *Store, ns int64) *Table[K, V] {
-	return &Table[K, V]{
+	t := &Table[K, V]{
 		groups: uint32(k.full / groupSize), slots: uint32(headSize + k.full + 8*k.full),
 		tree: tree{s: s, common: s.common}, owning: k.values.Mutable(),
 		born: s.epoch, ns: ns, of: k,
 	}
+	if s.tier != nil {
+		s.tier.enter(t)
+	}
+	return t
 }
 
 // NewTable adds a table to a store. The hash of a key is that of
@@ -87,6 +103,10 @@ func (t *Table[K, V]) Len() int { return t.count }
 // Bytes estimates the memory of the table's pages.
 func (t *Table[K, V]) Bytes() int { return t.bytes }
 
+func (t *Table[K, V]) size() Stats {
+	return Stats{Entries: t.count, Bytes: t.bytes + t.heap, Disk: t.disk}
+}
+
 // find returns the slot of a key in a page.
 func (t *Table[K, V]) find(p *page, hash uint64, key *K) (uint32, bool) {
 	l := t.of.layout
@@ -116,6 +136,9 @@ func (t *Table[K, V]) Get(hash uint64, key K) (*V, bool) {
 		if s := t.slot(p, i); *p.tag(i) == uint8(hash)|tagFull && s.key == key {
 			return &s.val, true
 		}
+	}
+	if p.groups == 0 {
+		p = t.awake(p)
 	}
 	i, ok := t.find(p, hash, &key)
 	if !ok {
@@ -155,6 +178,9 @@ func (t *Table[K, V]) search(p *page, hash uint64, key K) (v *V, fresh bool) {
 	if p == nil {
 		p = t.plant()
 	}
+	if p.groups == 0 {
+		p = t.awake(p)
+	}
 	if p.epoch != t.s.epoch {
 		p = t.touch(p)
 	}
@@ -174,6 +200,9 @@ func (t *Table[K, V]) Delete(hash uint64, key K) bool {
 	p := t.leaf(hash)
 	if p == nil {
 		return false
+	}
+	if p.groups == 0 {
+		p = t.awake(p)
 	}
 	i, ok := t.find(p, hash, &key)
 	if !ok {
@@ -237,7 +266,7 @@ func (t *Table[K, V]) plant() *page {
 		capacity *= 2
 	}
 	p := t.of.make(capacity, t.s.base&^lastOf(0, t.common), t.common)
-	t.bytes += t.of.size(p)
+	t.add(t.of.size(p))
 	t.root = ref(p)
 	t.list(p)
 	return p
@@ -247,10 +276,19 @@ func (t *Table[K, V]) plant() *page {
 // place if a snapshot may still read it.
 func (t *Table[K, V]) touch(p *page) *page {
 	q := p
+	if t.s.tier != nil {
+		t.weighOne(p)
+	}
+	if p.epoch == 0 {
+		t.s.tier.forget(p.key())
+	}
 	if t.s.pinned(p) {
 		q = t.of.copyOf(p)
 		t.replace(p, q)
 		p.retired = true
+		if t.s.tier != nil {
+			t.s.tier.retire(t, p, t.of.size(p))
+		}
 	} else {
 		q.clearBits(false)
 		q.epoch = t.s.epoch
@@ -285,6 +323,9 @@ func (t *Table[K, V]) own(p *page, i uint32) *page {
 
 // makeRoom grows, cleans or splits a page that is full.
 func (t *Table[K, V]) makeRoom(p *page) {
+	if t.s.tier != nil {
+		t.weighOne(p)
+	}
 	capacity := p.capacity()
 	switch {
 	case p.live <= p.limit()*3/4: // many deleted slots
@@ -334,7 +375,7 @@ func (t *Table[K, V]) rebuild(p *page, capacity int) {
 func (t *Table[K, V]) swap(p, q *page) {
 	q.pos = p.pos
 	t.now.pages[p.pos] = q
-	t.bytes += t.of.size(q) - t.of.size(p)
+	t.add(t.of.size(q) - t.of.size(p))
 	t.of.recycle(p)
 }
 
@@ -361,7 +402,7 @@ func (t *Table[K, V]) split(p *page) {
 	}
 	t.divide(p, left, right)
 	t.swap(p, left)
-	t.bytes += t.of.size(right)
+	t.add(t.of.size(right))
 	t.list(right)
 }
 
@@ -391,13 +432,23 @@ func (t *Table[K, V]) Scan(from uint64, limit int, f func(hash uint64, key *K, v
 	}
 	for calls := 0; ; {
 		p := t.leaf(from)
-		for g := range p.groups {
-			for m := p.tags(g) & highBits; m != 0; m &= m - 1 {
-				i := slotOf(g, m)
+		peeked := false
+		if p.groups == 0 {
+			// The first page may be all that is asked for, the next ones are likely
+			// to be passed once.
+			if peeked = calls > 0 && p.class == 0; peeked {
+				p = t.peek(p)
+			} else {
+				p = t.awake(p)
+			}
+		}
+		for g := range p.capacity() / groupSize {
+			for m := p.tags(uint32(g)) & highBits; m != 0; m &= m - 1 {
+				i := slotOf(uint32(g), m)
 				if *p.hash(i) < from {
 					continue
 				}
-				if t.owning && len(t.s.layers) > 0 {
+				if t.owning && len(t.s.layers) > 0 && !peeked {
 					p = t.own(p, i)
 				}
 				s := t.of.at(p, i)
@@ -407,10 +458,14 @@ func (t *Table[K, V]) Scan(from uint64, limit int, f func(hash uint64, key *K, v
 				}
 			}
 		}
-		if p.last() >= t.s.top {
+		last := p.last()
+		if peeked {
+			t.of.recycle(p)
+		}
+		if last >= t.s.top {
 			return math.MaxUint64, true
 		}
-		from = p.last() + 1
+		from = last + 1
 		if calls >= limit {
 			return from, false
 		}

@@ -201,7 +201,7 @@ func log2(n int) int { return bits.TrailingZeros(uint(n)) }
 
 // eachHash calls f for the entries of a page.
 func eachHash(p *page, f func(i uint32, hash uint64)) {
-	for g := range p.groups {
+	for g := range uint32(p.capacity() / groupSize) {
 		for m := p.tags(g) & highBits; m != 0; m &= m - 1 {
 			i := slotOf(g, m)
 			f(i, *p.hash(i))
