@@ -134,17 +134,33 @@ func TestOpenTelemetrySDKStaysInCmd(t *testing.T) {
 }
 
 // TestUserBinariesStayLight keeps what only servers need out of job binaries.
+// Pebble is in them, for state larger than memory (docs/adr/0006), and with it
+// what nobody else imports.
 func TestUserBinariesStayLight(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", module+"/examples/...").Output()
+	const pebble = "github.com/cockroachdb/pebble/v2"
+	out, err := exec.Command("go", "list", "-deps", "-f", `{{.ImportPath}}: {{join .Imports " "}}`, module+"/examples/...").Output()
 	if err != nil {
 		t.Fatalf("go list -deps: %v", err)
 	}
+	imported := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		from, imports, _ := strings.Cut(line, ": ")
+		if covers(pebble+"/...", from) {
+			continue
+		}
+		for _, p := range strings.Fields(imports) {
+			imported[p] = true
+			if p == pebble && from != module+"/runtime/tier" {
+				t.Errorf("%s imports Pebble: in a job binary that is for runtime/tier", from)
+			}
+		}
+	}
 	for _, banned := range []string{
 		"github.com/hashicorp/memberlist", "go.opentelemetry.io/otel/sdk", "github.com/prometheus/client_golang/prometheus",
-		"github.com/aws/aws-sdk-go-v2/aws", "github.com/cockroachdb/pebble/v2", "github.com/jackc/pgx/v5",
+		"github.com/aws/aws-sdk-go-v2/aws", "github.com/jackc/pgx/v5",
 		module + "/jobmanager", module + "/taskmanager", module + "/stream/shardlog",
 	} {
-		if slices.Contains(strings.Fields(string(out)), banned) {
+		if imported[banned] {
 			t.Errorf("a job binary links %s", banned)
 		}
 	}
