@@ -113,6 +113,7 @@ const (
 	StateNotFound       Code = "state-not-found"
 	StateUnmatched      Code = "state-unmatched"
 	StateIncompatible   Code = "state-incompatible"
+	StateDiskFailed     Code = "state-disk-failed"
 	ParallelismTooLarge Code = "parallelism-too-large"
 	ParallelismInvalid  Code = "parallelism-invalid"
 	RescaleInProgress   Code = "rescale-in-progress"

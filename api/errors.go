@@ -96,6 +96,7 @@ var catalogue = []Definition{
 	{SnapshotMissing, statusUnprocess, "Snapshot incomplete", "An object of the snapshot is gone: start from another savepoint or an earlier checkpoint."},
 	{StateNotFound, statusMissing, "No such state", "`millrace savepoint inspect <savepoint>` lists operators and their states."},
 	{StateUnmatched, statusUnprocess, "State without an operator", "Give the operator its former name, or leave the state behind with --allow-unmatched-state."},
+	{StateDiskFailed, statusInternal, "Disk of tiered state failed", "Look at the disk of the folder that the message names: whether it works, and has room. The job restarts from its checkpoint."},
 	{StateIncompatible, statusUnprocess, "State of another type", "Restore the former type; fields may be added, removed, renamed by tag and widened."},
 	{ParallelismTooLarge, statusBad, "Parallelism above the number of key groups", "Lower the parallelism, or raise the max parallelism of a new job."},
 	{ParallelismInvalid, statusBad, "Parallelism not possible", "Name vertices or operators as `millrace describe` and GET /jobs/{id}/plan show them, each with a parallelism from 1 on."},

@@ -32,6 +32,7 @@ var taskGauges = []string{
 	"busyTimeMsPerSecond", "idleTimeMsPerSecond", "backPressuredTimeMsPerSecond",
 	"accumulateBusyTimeMs", "accumulateIdleTimeMs", "accumulateBackPressuredTimeMs",
 	"currentInputWatermark", "numLateRecordsDropped", "keyedStateEntries", "stateBytes",
+	"stateDiskBytes", "numStatePagesEvicted", "numStatePagesRead",
 	"pendingRecords", "currentFetchEventTimeLag",
 }
 

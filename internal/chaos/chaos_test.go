@@ -86,8 +86,8 @@ func TestTheOutputIsTheSame(t *testing.T) {
 		{"uninterrupted", Config{}},
 		{"crashed at every checkpoint", Config{Plan: crashes}},
 		{"at another parallelism", Config{Plan: []Step{{Kind: Rescale, To: 2}, {Kind: Rescale, To: 3}, {Kind: Rescale, To: 1}}}},
-		{"in the other backend and back, by another version", Config{Plan: []Step{
-			{Kind: Upgrade, To: 3, Run: []string{"-D", "state.backend.type=tiered"}}, {Kind: KillWorker}, {Kind: Upgrade, To: 4, Run: []string{}}}}},
+		{"in the other backend and back, by another version", Config{Ballast: 60_000, Plan: []Step{
+			{Kind: Upgrade, To: 3, Run: []string{"-D", "state.backend.type=tiered", "-D", "state.memory=1mb"}}, {Kind: KillWorker}, {Kind: Upgrade, To: 4, Run: []string{}}}}},
 	}
 	digests := map[uint64]string{}
 	for _, v := range variants {

@@ -108,6 +108,9 @@ func (t *Task) Values(now time.Time) []Value {
 	all = append(all, Value{Name: "numLateRecordsDropped", Value: float64(t.Last.GetLateDropped()), Counter: true})
 	gauge("keyedStateEntries", float64(t.Last.GetKeyedEntries()))
 	gauge("stateBytes", float64(t.Last.GetStateBytes()))
+	gauge("stateDiskBytes", float64(t.Last.GetStateDiskBytes()))
+	all = append(all, Value{Name: "numStatePagesEvicted", Value: float64(t.Last.GetStatePagesEvicted()), Counter: true},
+		Value{Name: "numStatePagesRead", Value: float64(t.Last.GetStatePagesRead()), Counter: true})
 	all = append(all, t.splitValues()...)
 	return append(all, t.operatorValues(now)...)
 }

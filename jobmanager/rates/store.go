@@ -101,8 +101,8 @@ func (s *Store) Task(job, vertex string, subtask int) *Task {
 	return nil
 }
 
-// Largest lists the tasks of one worker that reported the most keyed state, the
-// largest first, and the vertices that they are of.
+// Largest lists the tasks of one worker that reported the most keyed state in
+// memory, the largest first, and the vertices that they are of.
 func (s *Store) Largest(job, worker string, most int) (tasks []*Task, vertices []string) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -110,14 +110,15 @@ func (s *Store) Largest(job, worker string, most int) (tasks []*Task, vertices [
 	if j == nil {
 		return nil, nil
 	}
+	inMemory := func(t *Task) uint64 { return t.Last.GetStateBytes() - t.Last.GetStateDiskBytes() }
 	var keys []taskKey
 	for key, t := range j.tasks {
-		if t.Worker == worker && t.Last.GetStateBytes() > 0 {
+		if t.Worker == worker && inMemory(t) > 0 {
 			keys = append(keys, key)
 		}
 	}
 	slices.SortFunc(keys, func(a, b taskKey) int {
-		return cmp.Or(cmp.Compare(j.tasks[b].Last.GetStateBytes(), j.tasks[a].Last.GetStateBytes()),
+		return cmp.Or(cmp.Compare(inMemory(j.tasks[b]), inMemory(j.tasks[a])),
 			cmp.Compare(a.vertex, b.vertex), cmp.Compare(a.subtask, b.subtask))
 	})
 	for _, key := range keys[:min(len(keys), most)] {

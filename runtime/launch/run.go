@@ -123,7 +123,8 @@ func (l *link) work(welcome *pb.WorkerWelcome, build func() (*graph.Graph, error
 		Graph: build, Bucket: bucket, DataListener: listener,
 		JobID: welcome.GetJobId(), JobName: welcome.GetJobName(), WorkerID: welcome.GetWorkerId(),
 		ShardAddress: welcome.GetShardAddress(), LocalDir: welcome.GetLocalDir(),
-		Log: slog.Default().With("job", welcome.GetJobId(), "worker", welcome.GetWorkerId()),
+		SlotMemory: int64(welcome.GetMemoryBytes() / uint64(max(welcome.GetSlots(), 1))),
+		Log:        slog.Default().With("job", welcome.GetJobId(), "worker", welcome.GetWorkerId()),
 		Send: func(r *pb.WorkerReport) {
 			if l.send(&pb.WorkerFrame{Body: &pb.WorkerFrame_Report{Report: r}}) != nil {
 				l.exit(ExitLinkLost)

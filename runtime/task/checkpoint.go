@@ -178,7 +178,8 @@ func (t *Task) checkpoint(b barrier.Barrier, delay, alignment time.Duration) err
 		part := OperatorCheckpoint{UID: op.UID}
 		if s := op.Context.State; s != nil {
 			e.frozen[i] = s.Freeze(b.Savepoint || op.rebase)
-			part.StateBytes = uint64(s.Stats().Bytes)
+			size := s.Stats()
+			part.StateBytes = uint64(size.Bytes + size.Disk)
 		}
 		if sn, ok := op.Operator.Operator.(operator.Snapshotter); ok {
 			snap := operator.Snapshot{CheckpointID: b.ID, Terminal: b.Terminal}

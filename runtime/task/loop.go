@@ -17,6 +17,7 @@ var errCancelled = errors.New("the task was cancelled")
 func (t *Task) loop() error {
 	for {
 		t.pulse.beat()
+		t.ease()
 		if s := t.box.signals.get(); s != 0 {
 			if s&cancelled != 0 {
 				return nil
@@ -50,6 +51,15 @@ func (t *Task) loop() error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+}
+
+// ease is the moment at which no operator works, so state may leave memory.
+func (t *Task) ease() {
+	for i := range t.ops {
+		if s := t.ops[i].Context.State; s != nil {
+			s.Ease()
 		}
 	}
 }

@@ -66,7 +66,10 @@ func (t *Task) metrics() *pb.TaskMetrics {
 		if s := op.Context.State; s != nil {
 			stats := s.Stats()
 			m.KeyedEntries += uint64(stats.Entries)
-			m.StateBytes += uint64(stats.Bytes)
+			m.StateBytes += uint64(stats.Bytes + stats.Disk)
+			m.StateDiskBytes += uint64(stats.Disk)
+			m.StatePagesEvicted += stats.Evicted
+			m.StatePagesRead += stats.Read
 		}
 	}
 	total := now.Sub(t.clocks.started)

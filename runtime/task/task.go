@@ -265,6 +265,17 @@ func (t *Task) Kept(checkpoint uint64) map[string]*state.Store {
 	return kept
 }
 
+// States are the stores of the chain's keyed state. Nobody touches them between
+// the task's being ready and its start.
+func (t *Task) States() (all []*state.Store) {
+	for i := range t.ops {
+		if s := t.ops[i].Context.State; s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 // Source is the source operator of the chain, nil where there is none.
 func (t *Task) Source() operator.Source { return t.source }
 
@@ -450,7 +461,11 @@ func (t *Task) closeAll() error {
 // *Failure of the operator that was entered last.
 func (t *Task) door(f func() error) (err error) {
 	defer func() {
-		if v := recover(); v != nil {
+		switch v := recover().(type) {
+		case nil:
+		case *state.DiskError: // no panic of the job's code
+			err = &Failure{Operator: t.current.Load().Name, Subtask: t.cfg.Subtask, Err: v}
+		default:
 			err = &Failure{Operator: t.current.Load().Name, Subtask: t.cfg.Subtask, Stack: string(debug.Stack()), Err: panicked(v)}
 		}
 	}()

@@ -44,7 +44,11 @@ type attempt struct {
 	network *exchange.Network
 
 	// kept is what the tasks before left in memory, until all tasks are ready.
-	kept    map[place]*state.Store
+	kept map[place]*state.Store
+	// budgets are of memory for tiered state, by slot, each of slotState bytes.
+	budgets   map[int]*state.Budget
+	slotState int64
+
 	collect *collector
 	meter   *meter
 	sinks   map[string]chan func()
@@ -66,7 +70,7 @@ func newAttempt(w *Worker, epoch uint64, d *pb.Deploy) *attempt {
 	a := &attempt{
 		w: w, epoch: epoch, deploy: d, ended: make(chan struct{}),
 		graphed: make(chan struct{}), ready: make(chan struct{}),
-		sinks: make(map[string]chan func()), kept: make(map[place]*state.Store),
+		sinks: make(map[string]chan func()), kept: make(map[place]*state.Store), budgets: make(map[int]*state.Budget),
 	}
 	// The attempt ends when the worker says so, which then waits for it.
 	a.ctx, a.cancel = context.WithCancel(context.Background())
@@ -85,6 +89,9 @@ func (a *attempt) run(before *attempt) {
 		before = nil
 	}
 	err := failpoint.Hit("restore.before-deploy")
+	if err == nil {
+		err = a.openTier()
+	}
 	if err == nil {
 		err = a.build()
 	}
@@ -135,7 +142,7 @@ func (a *attempt) launch() {
 // oneReady counts the tasks, and the network, that are ready.
 func (a *attempt) oneReady() {
 	if a.waiting.Add(-1) == 0 {
-		a.kept = nil
+		a.forsake()
 		close(a.ready)
 		a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Ready{Ready: &pb.TasksReady{}}})
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/millrace/millrace/runtime/graph"
 	"github.com/millrace/millrace/runtime/keygroup"
 	"github.com/millrace/millrace/runtime/operator"
-	"github.com/millrace/millrace/runtime/state"
 	"github.com/millrace/millrace/runtime/task"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -159,7 +158,7 @@ func (a *attempt) context(m *graph.Member, v *graph.Vertex, subtask int, groups 
 	c := &operator.Context{
 		JobID: a.w.cfg.JobID, JobName: a.w.cfg.JobName, Epoch: a.epoch, Lineage: a.deploy.GetLineage(),
 		Name: m.Name, UID: m.UID, Subtask: subtask, Parallelism: v.Parallelism, KeyGroups: groups,
-		State: state.NewStore(groups), Clock: a.w.cfg.Clock, ShardAddress: a.w.cfg.ShardAddress,
+		State: a.store(groups, subtask), Clock: a.w.cfg.Clock, ShardAddress: a.w.cfg.ShardAddress,
 		Log:     a.w.cfg.Log.With(slog.String("operator", m.Name), slog.Int("subtask", subtask)),
 		Attempt: a.ctx, Wake: box.Wake, Held: a.outputHeld, FirstOutput: a.outputSeen,
 		Metrics: &operator.Metrics{},

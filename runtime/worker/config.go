@@ -48,6 +48,9 @@ type Config struct {
 	// in memory, and copies of state objects for the next restore. Without one
 	// snapshots are held in memory and restored from the bucket.
 	LocalDir string
+	// SlotMemory is the memory of one slot in bytes, half of which is for tiered
+	// state that does not say how much: 512 MiB if 0.
+	SlotMemory int64
 	// SnapshotMemory bounds what one subtask's snapshot holds in memory, where
 	// there is a LocalDir: 32 MiB if 0.
 	SnapshotMemory int
@@ -81,6 +84,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.InlineLimit == 0 {
 		c.InlineLimit = 64 << 10
+	}
+	if c.SlotMemory == 0 {
+		c.SlotMemory = defaultSlotMemory
 	}
 	return c
 }

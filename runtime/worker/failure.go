@@ -25,6 +25,7 @@ const (
 	codeIncompatible    = "state-incompatible"
 	codeSnapshotCorrupt = "snapshot-corrupt"
 	codeSnapshotMissing = "snapshot-missing"
+	codeStateDisk       = "state-disk-failed"
 )
 
 // coded is an error with a code of the catalogue.

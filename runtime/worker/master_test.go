@@ -70,6 +70,9 @@ type master struct {
 	waiting  map[int]*pb.AssignSplits // not given yet, by worker
 }
 
+// testTiered says of which epochs state is tiered, with a budget of one byte.
+var testTiered = func(epoch uint64) bool { return false }
+
 // testPatience is what workers of the next master have. Tests that set it run
 // alone.
 var testPatience time.Duration
@@ -240,9 +243,14 @@ func (m *master) attempt(parallelism int) error {
 	for i := range slots {
 		slots[i] = uint32(i % len(m.workers))
 	}
+	graph := m.graph
+	if testTiered(m.epoch) {
+		graph = proto.CloneOf(graph)
+		graph.Config.StateBackend, graph.Config.StateMemoryBytes = "tiered", 1
+	}
 	for i, w := range m.workers {
 		w.Handle(&pb.WorkerCommand{Epoch: m.epoch, Body: &pb.WorkerCommand_Deploy{Deploy: &pb.Deploy{
-			PlanHash: m.graph.GetPlanHash(), Graph: m.graph, Workers: m.address, SlotWorker: slots, Self: uint32(i),
+			PlanHash: m.graph.GetPlanHash(), Graph: graph, Workers: m.address, SlotWorker: slots, Self: uint32(i),
 			RestoreCheckpoint: m.complete.GetCheckpointId(), Restore: m.complete.GetOperators(), Lineage: "job",
 			StatePrefix: checkpoint.StatePrefix("job", m.epoch), RestoreGraph: m.complete.GetGraph(), KeepState: keep,
 		}}})

@@ -179,18 +179,24 @@ func TestLiveRescaleSameness(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	for _, c := range []struct {
 		workers, crashes, inline int
-		overtake                 bool
+		overtake, tiered         bool
 	}{
-		{1, 0, 0, false},
-		{1, 0, 1, false},
-		{2, 0, 1, false},
-		{1, 6, 1, false},
-		{2, 6, 0, false},
-		{1, 0, 1, true},
-		{2, 4, 1, true},
+		{1, 0, 0, false, false},
+		{1, 0, 1, false, false},
+		{2, 0, 1, false, false},
+		{1, 6, 1, false, false},
+		{2, 6, 0, false, false},
+		{1, 0, 1, true, false},
+		{2, 4, 1, true, false},
+		{1, 0, 1, false, true}, // all state but one byte is on a disk
+		{2, 4, 1, false, true},
 	} {
-		t.Run(fmt.Sprintf("workers=%d/crashes=%d/inline=%d/overtake=%v", c.workers, c.crashes, c.inline, c.overtake), func(t *testing.T) {
+		t.Run(fmt.Sprintf("workers=%d/crashes=%d/inline=%d/overtake=%v/tiered=%v", c.workers, c.crashes, c.inline, c.overtake, c.tiered), func(t *testing.T) {
 			t.Logf("seed %d", seed)
+			if c.tiered {
+				testTiered = func(uint64) bool { return true }
+				defer func() { testTiered = func(uint64) bool { return false } }()
+			}
 			if c.overtake {
 				testPatience = -1
 				defer func() { testPatience = 0 }()

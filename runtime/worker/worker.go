@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/checkpoint/snapshot"
+	"github.com/millrace/millrace/runtime/tier"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
@@ -31,6 +32,9 @@ type Worker struct {
 	// The rest belongs to the goroutine of obey.
 	epoch   uint64
 	attempt *attempt
+	// disk has tiered state, nil where there is none. It belongs to the attempt, and
+	// to the next once that one has ended; to obey after the last.
+	disk *tier.Disk
 	// ends are the goroutines that wait for an attempt to end.
 	ends sync.WaitGroup
 }
@@ -100,6 +104,7 @@ func (w *Worker) obey(ctx context.Context) {
 			<-w.attempt.ended
 		}
 		w.ends.Wait()
+		w.closeTier()
 	}()
 	for {
 		select {

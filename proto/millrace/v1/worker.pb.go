@@ -3083,9 +3083,14 @@ type TaskMetrics struct {
 	Operators    []*OperatorMetrics `protobuf:"bytes,16,rep,name=operators,proto3" json:"operators,omitempty"`
 	Splits       []*SplitMetrics    `protobuf:"bytes,17,rep,name=splits,proto3" json:"splits,omitempty"`
 	// CREATED, INITIALIZING, RUNNING, ...
-	Status        string `protobuf:"bytes,18,opt,name=status,proto3" json:"status,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Status string `protobuf:"bytes,18,opt,name=status,proto3" json:"status,omitempty"`
+	// The part of state_bytes that is on the disk, and how many pages of the
+	// tiered backend left memory and came back since the epoch began.
+	StateDiskBytes    uint64 `protobuf:"varint,19,opt,name=state_disk_bytes,json=stateDiskBytes,proto3" json:"state_disk_bytes,omitempty"`
+	StatePagesEvicted uint64 `protobuf:"varint,20,opt,name=state_pages_evicted,json=statePagesEvicted,proto3" json:"state_pages_evicted,omitempty"`
+	StatePagesRead    uint64 `protobuf:"varint,21,opt,name=state_pages_read,json=statePagesRead,proto3" json:"state_pages_read,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *TaskMetrics) Reset() {
@@ -3242,6 +3247,27 @@ func (x *TaskMetrics) GetStatus() string {
 		return x.Status
 	}
 	return ""
+}
+
+func (x *TaskMetrics) GetStateDiskBytes() uint64 {
+	if x != nil {
+		return x.StateDiskBytes
+	}
+	return 0
+}
+
+func (x *TaskMetrics) GetStatePagesEvicted() uint64 {
+	if x != nil {
+		return x.StatePagesEvicted
+	}
+	return 0
+}
+
+func (x *TaskMetrics) GetStatePagesRead() uint64 {
+	if x != nil {
+		return x.StatePagesRead
+	}
+	return 0
 }
 
 type OperatorMetrics struct {
@@ -3700,7 +3726,7 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"\rMetricsReport\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12.\n" +
 	"\x05tasks\x18\x02 \x03(\v2\x18.millrace.v1.TaskMetricsR\x05tasks\x125\n" +
-	"\aprocess\x18\x03 \x01(\v2\x1b.millrace.v1.ProcessMetricsR\aprocess\"\xe7\x04\n" +
+	"\aprocess\x18\x03 \x01(\v2\x1b.millrace.v1.ProcessMetricsR\aprocess\"\xeb\x05\n" +
 	"\vTaskMetrics\x12\x1b\n" +
 	"\tvertex_id\x18\x01 \x01(\tR\bvertexId\x12\x18\n" +
 	"\asubtask\x18\x02 \x01(\rR\asubtask\x12\x1d\n" +
@@ -3725,7 +3751,10 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"stateBytes\x12:\n" +
 	"\toperators\x18\x10 \x03(\v2\x1c.millrace.v1.OperatorMetricsR\toperators\x121\n" +
 	"\x06splits\x18\x11 \x03(\v2\x19.millrace.v1.SplitMetricsR\x06splits\x12\x16\n" +
-	"\x06status\x18\x12 \x01(\tR\x06status\"\xb4\x02\n" +
+	"\x06status\x18\x12 \x01(\tR\x06status\x12(\n" +
+	"\x10state_disk_bytes\x18\x13 \x01(\x04R\x0estateDiskBytes\x12.\n" +
+	"\x13state_pages_evicted\x18\x14 \x01(\x04R\x11statePagesEvicted\x12(\n" +
+	"\x10state_pages_read\x18\x15 \x01(\x04R\x0estatePagesRead\"\xb4\x02\n" +
 	"\x0fOperatorMetrics\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
