@@ -23,8 +23,11 @@ type auditor struct {
 	since   time.Time  // when the first of them came
 }
 
+// told is what the reader of the input has seen: records of a shard, or that a
+// child begins behind its parents.
 type told struct {
 	shard   int
+	parents []int
 	records []ledger.Record
 }
 
@@ -59,6 +62,12 @@ func (a *auditor) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case t := <-a.inputs:
+			if len(t.parents) > 0 {
+				if err := a.checker.Child(t.shard, t.parents...); err != nil {
+					a.fail(err)
+					return
+				}
+			}
 			for _, r := range t.records {
 				if err := a.checker.Input(t.shard, r); err != nil {
 					a.fail(err)
@@ -102,6 +111,13 @@ func (a *auditor) ask(ctx context.Context, f func(c *ledger.Checker)) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// caughtUp says whether so many entries have been read and all of them committed.
+func (a *auditor) caughtUp(ctx context.Context, put uint64) (ok bool, state string) {
+	told, waiting := uint64(0), 0
+	ok = a.ask(ctx, func(c *ledger.Checker) { told, waiting = c.Told(), c.Waiting() })
+	return ok && told >= put && waiting == 0, fmt.Sprintf("%d of %d are read, %d are not committed", told, put, waiting)
 }
 
 // settled says whether nothing waits any more.

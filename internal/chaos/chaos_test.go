@@ -72,7 +72,7 @@ func TestTheLedgerBalances(t *testing.T) {
 }
 
 // TestTheOutputIsTheSame runs the same input through crashes at every checkpoint,
-// other parallelism, another version of the job and the other backend.
+// other parallelism, other shards, another version of the job and the other backend.
 func TestTheOutputIsTheSame(t *testing.T) {
 	t.Parallel()
 	var crashes []Step
@@ -86,12 +86,14 @@ func TestTheOutputIsTheSame(t *testing.T) {
 		{"uninterrupted", Config{}},
 		{"crashed at every checkpoint", Config{Plan: crashes}},
 		{"at another parallelism", Config{Plan: []Step{{Kind: Rescale, To: 2}, {Kind: Rescale, To: 3}, {Kind: Rescale, To: 1}}}},
+		{"over shards that are split and merged", Config{Plan: []Step{
+			{Kind: SplitShard}, {Kind: MergeShards}, {Kind: SplitShard}, {Kind: KillWorker}, {Kind: MergeShards}}}},
 		{"in the other backend and back, by another version", Config{Ballast: 60_000, Plan: []Step{
 			{Kind: Upgrade, To: 3, Run: []string{"-D", "state.backend.type=tiered", "-D", "state.memory=1mb"}}, {Kind: KillWorker}, {Kind: Upgrade, To: 4, Run: []string{}}}}},
 	}
 	digests := map[uint64]string{}
 	for _, v := range variants {
-		v.cfg.Seed, v.cfg.Binaries, v.cfg.Log, v.cfg.Entries, v.cfg.Rate = 7, binaries, t.Logf, 9000, 1500
+		v.cfg.Seed, v.cfg.Binaries, v.cfg.Log, v.cfg.Entries, v.cfg.Rate = 11, binaries, t.Logf, 9000, 1500
 		v.cfg.Settle = 100 * time.Millisecond
 		report, err := Run(t.Context(), v.cfg)
 		if err != nil {

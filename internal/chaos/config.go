@@ -28,7 +28,7 @@ type Config struct {
 	// Plan is what to do, in order, in place of faults that are drawn.
 	Plan []Step
 	// TaskManagers (3), Slots of each (2), Parallelism of the job (4: it spreads,
-	// and one task manager can be away), Shards of the input (4).
+	// and one task manager can be away), Shards of a stream at first (4).
 	TaskManagers, Slots, Parallelism, Shards int
 	// Entries ends the input at a number, with none that come late; else it ends
 	// with the last fault.

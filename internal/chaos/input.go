@@ -4,9 +4,9 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,43 +50,69 @@ func newStreamClient(c *cluster) *client.Client {
 	}})
 }
 
-// input is the producer and the reader of the input stream.
+// input is the producer of the input stream. It follows the shards as they are
+// split and merged.
 type input struct {
-	client *client.Client
-	script ledger.Script
-	desc   *pb.Stream
-	router *stream.Router
-	shards []client.Shard
-	// put is how many entries are acknowledged, halt ends the producer.
+	client   *client.Client
+	script   ledger.Script
+	patience time.Duration
+	// put is how many entries are acknowledged.
 	put  atomic.Uint64
 	rate int
 	most uint64 // 0 without an end
+
+	mu struct {
+		sync.Mutex
+		desc   *pb.Stream
+		router *stream.Router
+		open   []*pb.Shard
+		// last are the records that shards have acknowledged last.
+		last map[uint32]stream.Sequence
+	}
 }
 
 func openInput(ctx context.Context, c *cluster, cl *client.Client, script ledger.Script, rate int, most uint64) (*input, error) {
-	in := &input{client: cl, script: script, rate: rate, most: most}
-	err := eventually(ctx, c.cfg.Patience, "the input stream is there", func() (bool, string) {
-		var err error
-		in.desc, err = cl.Describe(ctx, inputStream)
-		return err == nil, fmt.Sprint(err)
-	})
+	in := &input{client: cl, script: script, patience: c.cfg.Patience, rate: rate, most: most}
+	in.mu.last = map[uint32]stream.Sequence{}
+	return in, in.reroute(ctx, "is there", func(*pb.Stream) bool { return true })
+}
+
+// reroute learns the open shards, once the stream is as it should be.
+func (in *input) reroute(ctx context.Context, what string, good func(*pb.Stream) bool) error {
+	desc, err := describe(ctx, in.client, inputStream, in.patience, what, good)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	router, open, err := stream.RouteOf(in.desc)
+	router, open, err := stream.RouteOf(desc)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	in.router = router
-	for _, sh := range open {
-		in.shards = append(in.shards, client.Shard{Stream: in.desc.GetName(), Generation: in.desc.GetGeneration(), Index: sh.GetIndex()})
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.mu.desc, in.mu.router, in.mu.open = desc, router, open
+	return nil
+}
+
+// parcels are blocks by the shards that take them.
+type parcels map[client.Shard]*block.Builder
+
+// add adds a record, behind those of its key that are there.
+func (in *input) add(to parcels, key string, data []byte) {
+	hash := stream.HashOf(key)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	place, _ := in.mu.router.Shard(hash)
+	shard := client.Shard{Stream: in.mu.desc.GetName(), Generation: in.mu.desc.GetGeneration(), Index: in.mu.open[place].GetIndex()}
+	if to[shard] == nil {
+		to[shard] = &block.Builder{}
 	}
-	return in, nil
+	to[shard].Add(key, hash, data)
 }
 
 // produce puts entries until stop is closed. What is not acknowledged is put
-// again, at the same shard before anything else: an entry may be there twice,
-// never not at all, and those of a key keep their order.
+// again, at the same shard or its children, before anything else: those of a key
+// keep their order, and none is left out. One may be twice in a shard whose answer
+// was lost, and never in a shard and its child.
 func (in *input) produce(ctx context.Context, stop <-chan struct{}) error {
 	began := time.Now()
 	for from := in.put.Load(); in.most == 0 || from < in.most; from += chunk {
@@ -95,23 +121,12 @@ func (in *input) produce(ctx context.Context, stop <-chan struct{}) error {
 			return nil
 		default:
 		}
-		blocks := make([]block.Builder, len(in.shards))
+		all := parcels{}
 		for i := from; i < from+chunk; i++ {
 			r := in.script.Record(i)
-			key := strconv.FormatUint(r.Key, 36)
-			hash := stream.HashOf(key)
-			place, _ := in.router.Shard(hash)
-			blocks[place].Add(key, hash, ledger.AppendRecord(nil, r))
+			in.add(all, strconv.FormatUint(r.Key, 36), ledger.AppendRecord(nil, r))
 		}
-		g, putting := errgroup.WithContext(ctx)
-		for i := range blocks {
-			if blocks[i].Count() == 0 {
-				continue
-			}
-			b := blocks[i].Finish()
-			g.Go(func() error { return in.append(putting, in.shards[i], b) })
-		}
-		if err := g.Wait(); err != nil {
+		if err := in.putAll(ctx, all); err != nil {
 			return err
 		}
 		in.put.Add(chunk)
@@ -130,18 +145,31 @@ func (in *input) produce(ctx context.Context, stop <-chan struct{}) error {
 	return nil
 }
 
+// putAll returns when every block is acknowledged.
+func (in *input) putAll(ctx context.Context, all parcels) error {
+	g, putting := errgroup.WithContext(ctx)
+	for shard, b := range all {
+		g.Go(func() error { return in.append(putting, shard, b.Finish()) })
+	}
+	return g.Wait()
+}
+
 func (in *input) append(ctx context.Context, shard client.Shard, b block.Block) error {
-	for {
+	for doubt := false; ; doubt = true {
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_, err := in.client.Append(asking, shard, b)
+		a, err := in.client.Append(asking, shard, b)
 		cancel()
-		if err == nil {
+		switch {
+		case err == nil:
+			in.mu.Lock()
+			in.mu.last[shard.Index] = a.Last
+			in.mu.Unlock()
 			return nil
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		}
-		if k := stream.KindOf(err); k != stream.Unavailable && k != stream.NotOwner && !errors.Is(err, context.DeadlineExceeded) {
+		case stream.KindOf(err) == stream.Closed:
+			return in.appendToChildren(ctx, shard, b, doubt)
+		case !away(err):
 			return fmt.Errorf("put to shard %d: %w", shard.Index, err)
 		}
 		select {
@@ -152,43 +180,45 @@ func (in *input) append(ctx context.Context, shard client.Shard, b block.Block) 
 	}
 }
 
-// read hands the records of one shard to f, in order, until ctx ends.
-func readShard(ctx context.Context, cl *client.Client, shard client.Shard, f func(data [][]byte)) error {
-	at := stream.Position{From: stream.FromTrimHorizon}
-	for ctx.Err() == nil {
-		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-		a, err := cl.Read(asking, shard, client.ReadRequest{At: at, Wait: time.Second})
-		cancel()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
+// appendToChildren puts a block that a shard has refused because it has ended. With
+// doubt the shard may have taken it before, and not have been able to say so: its
+// end is read first.
+func (in *input) appendToChildren(ctx context.Context, shard client.Shard, b block.Block, doubt bool) error {
+	err := in.reroute(ctx, fmt.Sprintf("has children of shard %d", shard.Index), func(s *pb.Stream) bool { return closed(s, shard.Index) })
+	if err != nil {
+		return err
+	}
+	all, most := parcels{}, 0
+	waiting := map[string]bool{}
+	it := b.Records()
+	for r := (block.Record{}); it.Next(&r); most++ {
+		waiting[string(r.Data)] = true
+		in.add(all, string(r.Key), r.Data)
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	if doubt {
+		at := stream.Position{From: stream.FromTrimHorizon}
+		in.mu.Lock()
+		if last, ok := in.mu.last[shard.Index]; ok {
+			at = stream.Position{From: stream.FromAfterSequence, Sequence: last}
+		}
+		in.mu.Unlock()
+		if err := readShard(ctx, in.client, shard, at, func(data [][]byte) {
+			for _, d := range data {
+				delete(waiting, string(d))
 			}
-			k := stream.KindOf(err)
-			if k == stream.Unavailable || k == stream.NotOwner || errors.Is(err, context.DeadlineExceeded) {
-				select {
-				case <-time.After(20 * time.Millisecond):
-				case <-ctx.Done():
-				}
-				continue
-			}
-			return fmt.Errorf("read shard %d of %s: %w", shard.Index, shard.Stream, err)
-		}
-		if a.Skipped > 0 {
-			return fmt.Errorf("shard %d of %s: %d records are gone", shard.Index, shard.Stream, a.Skipped)
-		}
-		if a.Records == nil {
-			continue
-		}
-		var data [][]byte
-		it := a.Records.Records()
-		for r := (block.Record{}); it.Next(&r); {
-			data = append(data, r.Data)
-		}
-		if err := it.Err(); err != nil {
+		}); err != nil {
 			return err
 		}
-		f(data)
-		at = stream.Position{From: stream.FromAfterSequence, Sequence: a.Next}
+		switch len(waiting) {
+		case 0:
+			return nil
+		case most:
+		default:
+			return fmt.Errorf("atomicity: shard %d has taken %d of the %d records of a block", shard.Index, most-len(waiting), most)
+		}
 	}
-	return nil
+	return in.putAll(ctx, all)
 }

@@ -38,6 +38,8 @@ const (
 	Rescale         Kind = "rescale"
 	Upgrade         Kind = "upgrade"
 	UpgradeKilled   Kind = "upgrade among kills"
+	SplitShard      Kind = "split shard"
+	MergeShards     Kind = "merge shards"
 )
 
 // Step is one fault of a plan.
@@ -94,6 +96,8 @@ var recipes = []recipe{
 	{Rescale, 2, 1, withRescale, (*run).rescale},
 	{Upgrade, 1, 1, withVersions, (*run).upgrade},
 	{UpgradeKilled, 1, 2, withVersions, (*run).upgradeAmongKills},
+	{SplitShard, 2, 2, nil, (*run).splitShard},
+	{MergeShards, 2, 2, nil, (*run).mergeShards},
 }
 
 // recipeOf finds the recipe of a kind.

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -32,7 +33,8 @@ type process struct {
 	out      *tail
 	// onReady is told what the line "ready key=value ..." says.
 	onReady func(map[string]string)
-	seat    int // of a job manager
+	seat    int          // of a job manager
+	id      atomic.Value // string: what a task manager calls itself
 
 	mu struct {
 		sync.Mutex
@@ -108,6 +110,7 @@ func (p *process) read(r io.Reader, ready chan struct{}) {
 			k, v, _ := strings.Cut(f, "=")
 			fields[k] = v
 		}
+		p.id.Store(fields["id"])
 		p.onReady(fields)
 		close(ready)
 	}

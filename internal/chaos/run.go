@@ -355,52 +355,38 @@ func (r *run) openStreams(ctx context.Context, g *errgroup.Group) error {
 	if r.input, err = openInput(ctx, r.cluster, r.client, r.script(), r.cfg.Rate, r.cfg.Entries); err != nil {
 		return err
 	}
-	for i, shard := range r.input.shards {
+	g.Go(func() error { return (&follower{r.client, inputStream, r.cfg.Patience, r.tell}).run(ctx) })
+	if r.cfg.Stream {
+		// Each answer of a shard is taken as a commit.
 		g.Go(func() error {
-			return readShard(ctx, r.client, shard, func(data [][]byte) {
-				t := told{shard: i}
-				for _, d := range data {
-					rec, err := ledger.DecodeRecord(d)
-					if err != nil {
-						r.audit.fail(err)
-						return
-					}
-					t.records = append(t.records, rec)
+			return (&follower{r.client, outputStream, r.cfg.Patience, func(_ context.Context, sh *pb.Shard, data [][]byte) {
+				if len(data) > 0 {
+					r.visible(outlet.Batch{Parts: data})
 				}
-				select {
-				case r.audit.inputs <- t:
-				case <-ctx.Done():
-				}
-			})
-		})
-	}
-	if !r.cfg.Stream {
-		return nil
-	}
-	return r.watchOutput(ctx, g)
-}
-
-// watchOutput reads the stream that the job writes: each answer of a shard is
-// taken as a commit.
-func (r *run) watchOutput(ctx context.Context, g *errgroup.Group) error {
-	var described *pb.Stream
-	err := eventually(ctx, r.cfg.Patience, "the output stream is there", func() (bool, string) {
-		var err error
-		described, err = r.client.Describe(ctx, outputStream)
-		return err == nil, fmt.Sprint(err)
-	})
-	if err != nil {
-		return err
-	}
-	for _, sh := range described.GetShards() {
-		shard := client.Shard{Stream: described.GetName(), Generation: described.GetGeneration(), Index: sh.GetIndex()}
-		g.Go(func() error {
-			return readShard(ctx, r.client, shard, func(data [][]byte) {
-				r.visible(outlet.Batch{Parts: data})
-			})
+			}}).run(ctx)
 		})
 	}
 	return nil
+}
+
+// tell passes on what was read of the input.
+func (r *run) tell(ctx context.Context, sh *pb.Shard, data [][]byte) {
+	t := told{shard: int(sh.GetIndex())}
+	if len(data) == 0 {
+		t.parents = parentsOf(sh)
+	}
+	for _, d := range data {
+		rec, err := ledger.DecodeRecord(d)
+		if err != nil {
+			r.audit.fail(err)
+			return
+		}
+		t.records = append(t.records, rec)
+	}
+	select {
+	case r.audit.inputs <- t:
+	case <-ctx.Done():
+	}
 }
 
 // jobID finds the id in what run printed.
@@ -497,8 +483,15 @@ func (r *run) preload(ctx context.Context) error {
 	return errors.New("the ballast is not in a checkpoint after 20 minutes")
 }
 
-// end drains the job and takes stock.
+// end drains the job and takes stock. A drain takes what is in the shards that are
+// being read: the children of those that were split just before must be among them.
 func (r *run) end(ctx context.Context) error {
+	put := r.input.put.Load()
+	if err := eventually(ctx, r.cfg.Patience, "everything that was put is read and committed", func() (bool, string) {
+		return r.audit.caughtUp(ctx, put)
+	}); err != nil {
+		return fmt.Errorf("%w; %s", err, r.troubles(ctx))
+	}
 	if _, err := r.cluster.command(ctx, "stop", "--drain", "--rest", r.cluster.rest(), r.job); err != nil {
 		return fmt.Errorf("%w; %s", err, r.troubles(ctx))
 	}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -15,7 +16,8 @@ import (
 //  3. Order: as 1, within each commit too.
 //  4. Conservation: each running sum is that of the input up to its entry, and
 //     the sum of all that is committed that of the committed input.
-//  5. Prefix: what is committed of a shard is a prefix of the shard.
+//  5. Prefix: what is committed of a shard is a prefix of the shard; where there is
+//     any, the shards that it was split off or merged of are committed whole.
 //  6. Windows: a window comes once; its entries and those late for it are all
 //     that the committed input has of it; windows of a key come in their order,
 //     none left out.
@@ -30,7 +32,7 @@ import (
 // The zero value is not usable. A Checker belongs to one goroutine.
 type Checker struct {
 	script Script
-	shards []shard
+	shards map[int]*shard
 	keys   map[uint64]*account
 	counts Counts
 	// loose: rows come in pieces; held are those that speak of others, as long as
@@ -61,8 +63,12 @@ type shard struct {
 	first   uint64
 	// done are positions beyond first that are committed.
 	done map[uint64]bool
-	// newest is the highest event time so far.
+	// newest is the highest event time so far, of parents too.
 	newest int64
+	// parents are those that it follows and that are not committed whole; closed
+	// says that it has children itself.
+	parents []int
+	closed  bool
 }
 
 // waiting is an entry that is in the input and not committed.
@@ -78,6 +84,7 @@ type waiting struct {
 type account struct {
 	due     []waiting // in order of the input
 	told    uint64    // the sequence number that the input has not shown yet
+	shard   int       // of what it has shown last; a repeat is in the same one
 	next    uint64    // the sequence number that is no repeat
 	sum     int64
 	windows []*window // with committed entries that have not fired, by start
@@ -98,13 +105,33 @@ type window struct {
 	lateSeen       map[uint64]bool
 }
 
-// NewChecker returns a Checker of the job's output for an input of shards.
+// NewChecker returns a Checker of the job's output for an input that begins with
+// shards numbered from 0.
 func NewChecker(s Script, shards int) *Checker {
-	c := &Checker{script: s, shards: make([]shard, shards), keys: map[uint64]*account{}, touched: map[uint64]bool{}}
-	for i := range c.shards {
-		c.shards[i].done = map[uint64]bool{}
+	c := &Checker{script: s, shards: map[int]*shard{}, keys: map[uint64]*account{}, touched: map[uint64]bool{}}
+	for i := range shards {
+		c.shards[i] = &shard{done: map[uint64]bool{}}
 	}
 	return c
+}
+
+// Child tells of a shard that was split off another or merged of two, all entries
+// of which have been told. Its number is above theirs.
+func (c *Checker) Child(index int, parents ...int) error {
+	if c.shards[index] != nil {
+		return fmt.Errorf("the input itself is wrong: shard %d begins a second time", index)
+	}
+	s := &shard{done: map[uint64]bool{}, parents: parents}
+	for _, p := range parents {
+		parent := c.shards[p]
+		if parent == nil || p >= index {
+			return fmt.Errorf("the input itself is wrong: shard %d follows shard %d, which has not been there", index, p)
+		}
+		parent.closed = true
+		s.newest = max(s.newest, parent.newest)
+	}
+	c.shards[index] = s
+	return nil
 }
 
 // Loosen makes the checker take rows as a reader of a stream sees them: those of a
@@ -119,12 +146,18 @@ func (c *Checker) Input(in int, r Record) error {
 	if want := c.script.Record(number); want != r {
 		return fmt.Errorf("the input itself is wrong: shard %d holds %v, the script says %v", in, r, want)
 	}
-	s := &c.shards[in]
+	s := c.shards[in]
+	if s == nil || s.closed {
+		return fmt.Errorf("the input itself is wrong: shard %d holds %v, and has not begun or has ended", in, r)
+	}
 	a := c.account(r.Key)
 	if r.Seq > a.told {
 		return fmt.Errorf("acknowledged and lost: shard %d holds entry %d of key %d, and no entry %d", in, r.Seq, r.Key, a.told)
 	}
-	a.told = max(a.told, r.Seq+1)
+	if r.Seq < a.told && in != a.shard {
+		return fmt.Errorf("the input itself is wrong: entry %d of key %d is in shard %d, and was in shard %d before", r.Seq, r.Key, in, a.shard)
+	}
+	a.told, a.shard = max(a.told, r.Seq+1), in
 	s.newest = max(s.newest, r.Time)
 	a.due = append(a.due, waiting{
 		number: number, shard: in, position: s.first + uint64(len(s.numbers)),
@@ -263,7 +296,7 @@ func (c *Checker) take(r Row) (waiting, Record, *account, error) {
 		return w, want, a, fmt.Errorf("corrupted: %v is committed, the input is %v", r, want)
 	}
 	a.due = a.due[1:]
-	s := &c.shards[w.shard]
+	s := c.shards[w.shard]
 	s.done[w.position] = true
 	c.counts.AmountIn += want.Amount
 	c.counts.AmountOut += r.Amount
@@ -394,10 +427,11 @@ func (a *account) balance() error {
 	return nil
 }
 
-// prefix forgets what is committed without a hole; a hole is a failure.
+// prefix forgets what is committed without a hole; a hole is a failure. Parents
+// have lower numbers than their children, and come first.
 func (c *Checker) prefix() error {
-	for i := range c.shards {
-		s := &c.shards[i]
+	for _, i := range slices.Sorted(maps.Keys(c.shards)) {
+		s := c.shards[i]
 		for s.done[s.first] {
 			delete(s.done, s.first)
 			s.first++
@@ -408,9 +442,17 @@ func (c *Checker) prefix() error {
 			return fmt.Errorf("prefix: %d positions of shard %d are committed beyond position %d (entry %d of key %d), which is not, at commit %d",
 				len(s.done), i, s.first, r.Seq, r.Key, c.counts.Commits)
 		}
+		s.parents = slices.DeleteFunc(s.parents, func(p int) bool { return c.shards[p].whole() })
+		if s.first > 0 && len(s.parents) > 0 {
+			return fmt.Errorf("prefix: %d positions of shard %d are committed, and of shard %d, which it follows, %d are not, at commit %d",
+				s.first, i, s.parents[0], len(c.shards[s.parents[0]].numbers), c.counts.Commits)
+		}
 	}
 	return nil
 }
+
+// whole says of a shard that has ended that it and all that it follows are committed.
+func (s *shard) whole() bool { return len(s.numbers) == 0 && len(s.parents) == 0 }
 
 // End is called when the job has ended with all its input read and time run out.
 func (c *Checker) End() error {

@@ -9,7 +9,7 @@ import (
 type books struct {
 	checker *Checker
 	script  Script
-	shards  int
+	shard   func(Record) int
 	next    uint64
 	sums    map[uint64]int64
 }
@@ -17,7 +17,7 @@ type books struct {
 func open(t *testing.T) *books {
 	t.Helper()
 	s := Script{Seed: 11, Keys: 5, Timely: true}
-	return &books{checker: NewChecker(s, 2), script: s, shards: 2, sums: map[uint64]int64{}}
+	return &books{checker: NewChecker(s, 2), script: s, shard: func(r Record) int { return int(r.Key) % 2 }, sums: map[uint64]int64{}}
 }
 
 // take puts n further entries into the input and returns the rows about them.
@@ -27,7 +27,7 @@ func (b *books) take(t *testing.T, n uint64) []Row {
 	for ; n > 0; n-- {
 		r := b.script.Record(b.next)
 		b.next++
-		if err := b.checker.Input(int(r.Key)%b.shards, r); err != nil {
+		if err := b.checker.Input(b.shard(r), r); err != nil {
 			t.Fatal(err)
 		}
 		b.sums[r.Key] += r.Amount
@@ -158,5 +158,60 @@ func TestAHoleIsForgivenWhereRecordsAreInFlight(t *testing.T) {
 	rows = b.take(t, 10)
 	if err := b.checker.Commit(rows[4:5], false); err == nil || !strings.Contains(err.Error(), "prefix") {
 		t.Errorf("without: %v, want a prefix that is none", err)
+	}
+}
+
+// TestAChildComesAfterItsParents: what is visible of a child says that all of what
+// it was split off or merged of is.
+func TestAChildComesAfterItsParents(t *testing.T) {
+	grown := func(t *testing.T) (b *books, parents, child []Row) {
+		t.Helper()
+		b = open(t)
+		parents = b.take(t, 10)
+		if err := b.checker.Child(2, 0, 1); err != nil { // merged
+			t.Fatal(err)
+		}
+		if err := b.checker.Child(3, 2); err != nil { // split, before it held anything
+			t.Fatal(err)
+		}
+		if err := b.checker.Child(4, 2); err != nil {
+			t.Fatal(err)
+		}
+		b.shard = func(Record) int { return 3 }
+		return b, parents, b.take(t, 10)
+	}
+	b, parents, child := grown(t)
+	for _, rows := range [][]Row{parents[:5], append(parents[5:], child[:5]...), child[5:], b.closing(20)} {
+		if err := b.checker.Commit(rows, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.checker.End(); err != nil {
+		t.Fatal(err)
+	}
+
+	// The first round of all keys, without the last one of shard 1; the next round,
+	// and one of the child's: no key has a gap.
+	b, parents, child = grown(t)
+	if err := b.checker.Commit(append(parents[:9:9], child[0]), false); err == nil || !strings.Contains(err.Error(), "prefix: 1 positions of shard 3") {
+		t.Errorf("a child before its parent: %v, want a prefix that is none", err)
+	}
+	b, parents, child = grown(t)
+	if err := b.checker.Commit(append(parents[:9:9], child[0]), true); err != nil {
+		t.Errorf("with records in flight: %v", err)
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+	}{
+		{"a shard that begins again", b.checker.Child(3, 2)},
+		{"a child of nobody", b.checker.Child(6, 5)},
+		{"an entry that the parent holds", b.checker.Input(4, b.script.Record(19))},
+		{"an entry behind the end", b.checker.Input(0, b.script.Record(20))},
+		{"an entry of no shard", b.checker.Input(9, b.script.Record(20))},
+	} {
+		if c.err == nil || !strings.Contains(c.err.Error(), "the input itself is wrong") {
+			t.Errorf("%s: %v", c.name, c.err)
+		}
 	}
 }
