@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -28,6 +29,7 @@ type Control struct {
 func Controls() []Control {
 	kills := []Step{{Kind: KillWorker}, {Kind: KillWorker}, {Kind: KillWorker}}
 	scales := []Step{{Kind: Upgrade, To: 3}, {Kind: Upgrade, To: 4}}
+	reshards := slices.Repeat([]Step{{Kind: SplitShard}, {Kind: MergeShards}}, 5)
 	return []Control{
 		{Tag: "planted_barrier", Bug: "barrier not aligned", Scenario: Config{Rate: 6000, Checkpoint: 100 * time.Millisecond, Plan: kills}},
 		{Tag: "planted_offset", Bug: "offset saved late", Scenario: Config{Rate: 6000, Plan: kills}},
@@ -38,6 +40,7 @@ func Controls() []Control {
 		{Tag: "planted_timer", Bug: "timers lost where key groups move", Scenario: Config{Plan: scales}},
 		{Tag: "planted_recovery", Bug: "recovery commits nothing", Scenario: Config{Plan: []Step{
 			{Kind: FailpointKill, Points: "commit.before=kill@2"}, {Kind: FailpointKill, Points: "checkpoint.completed=kill@2"}}}},
+		{Tag: "planted_lineage", Bug: "children of a shard read beside it", Scenario: Config{Rate: 6000, Plan: reshards}},
 		{Tag: "planted_fsync", Bug: "fsync removed", Test: [2]string{"./stream/shardlog", "Power"}},
 	}
 }

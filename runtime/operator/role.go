@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/millrace/millrace/internal/planted"
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/sink"
 	"github.com/millrace/millrace/runtime/source"
@@ -117,7 +118,7 @@ func begin(s source.Split, state map[string]*pb.Split, named map[string]bool) *p
 	for i, p := range s.Parents {
 		k := state[p]
 		switch {
-		case k == nil && named[p] || k != nil && !k.Finished:
+		case (k == nil && named[p] || k != nil && !k.Finished) && !planted.ChildrenBesideParents:
 			return nil
 		case k == nil:
 			watermark = batch.NoTime
