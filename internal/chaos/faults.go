@@ -50,6 +50,9 @@ func (r *run) fault(ctx context.Context, n int, step Step) error {
 	if err != nil {
 		return err
 	}
+	if !recipe.able(&r.cfg) {
+		return fmt.Errorf("fault %d: this run cannot make %q: it takes the proxy, the store or a binary that the run does not have", n, k)
+	}
 	m := r.report.of(k)
 	m.Count++
 	epoch := r.mark()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -110,14 +111,24 @@ func recipeOf(k Kind) (recipe, error) {
 	return recipe{}, fmt.Errorf("no such fault: %q", k)
 }
 
+// able says whether a run can make faults of the kind.
+func (one recipe) able(c *Config) bool { return one.can == nil || one.can(c) }
+
 // draw draws a kind among those that this run makes.
 func (c *Config) draw(rng *rand.Rand) Kind {
 	if len(c.Kinds) > 0 {
-		return c.Kinds[rng.IntN(len(c.Kinds))]
+		able := slices.DeleteFunc(slices.Clone(c.Kinds), func(k Kind) bool {
+			one, err := recipeOf(k)
+			return err == nil && !one.able(c)
+		})
+		if len(able) == 0 {
+			able = c.Kinds // fault says so
+		}
+		return able[rng.IntN(len(able))]
 	}
 	weight := func(one recipe) int {
 		switch {
-		case one.can != nil && !one.can(c):
+		case !one.able(c):
 			return 0
 		case c.Killing:
 			return one.killing
