@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/batchrepr"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -41,11 +43,16 @@ type Disk struct {
 	numbers atomic.Uint64
 	fault   fault
 
-	// unflushed is what was written and is in memory still, flushed a sign that
-	// it has become less.
-	unflushed atomic.Int64
-	most      int64
-	flushed   chan struct{}
+	// most is what mu.unflushed may be for another batch to be admitted.
+	most int64
+	mu   struct {
+		sync.Mutex
+		// unflushed is what was written and is in memory still. flushed is closed,
+		// and made anew, whenever it has become less: all who wait then look again.
+		unflushed int64
+		flushed   chan struct{}
+		closed    bool
+	}
 }
 
 var _ state.Disk = (*Disk)(nil)
@@ -64,9 +71,10 @@ func Open(dir string, opt Options) (*Disk, error) {
 	}
 	memTable := min(opt.Memory/8, mostMemTable)
 	d := &Disk{
-		dir: dir, fs: opt.FS, most: opt.Memory / 2, flushed: make(chan struct{}, 1),
+		dir: dir, fs: opt.FS, most: opt.Memory / 2,
 		fault: fault{raised: make(chan struct{}), log: opt.Log, dir: dir},
 	}
+	d.mu.flushed = make(chan struct{})
 	if err := d.fs.RemoveAll(dir); err != nil {
 		return nil, fmt.Errorf("empty the folder %s of tiered state: %w", dir, err)
 	}
@@ -173,7 +181,7 @@ func (b *batch) RemoveTable(table, first, last uint64) {
 }
 
 func (b *batch) Commit() error {
-	size := int64(b.b.Len())
+	size := int64(b.b.Len() - batchrepr.HeaderLen)
 	err := b.err
 	if err == nil && !b.b.Empty() {
 		if err = b.d.admit(size); err == nil {
@@ -186,38 +194,59 @@ func (b *batch) Commit() error {
 	return b.d.fault.err()
 }
 
-// admit waits until no more is in memory than may be, or the disk has failed.
+// errClosed is that of a batch that comes, or still waits, when the disk is given up.
+var errClosed = errors.New("the disk was given up")
+
+// admit waits until no more is in memory than may be, or the disk has failed or
+// is closed.
 func (d *Disk) admit(size int64) error {
-	for d.unflushed.Load() > d.most {
+	for {
+		d.mu.Lock()
+		flushed, closed, room := d.mu.flushed, d.mu.closed, d.mu.unflushed <= d.most
+		if room && !closed {
+			d.mu.unflushed += size
+		}
+		d.mu.Unlock()
+		switch {
+		case closed:
+			return errClosed
+		case room:
+			return d.fault.err()
+		}
 		select {
-		case <-d.flushed:
+		case <-flushed:
 		case <-d.fault.raised:
 			return d.fault.err()
 		}
 	}
-	d.unflushed.Add(size)
-	return d.fault.err()
 }
 
+// flushEnded counts no less than admit did of the same batches, so what is
+// unflushed comes down to nothing: a batch that Pebble takes as it is weighs what
+// it has after its header, and in a table in memory comes an index on top.
 func (d *Disk) flushEnded(i pebble.FlushInfo) {
 	if i.Err != nil {
 		return
 	}
-	// Memory is counted with the index that Pebble keeps of it, writes without.
-	for {
-		was := d.unflushed.Load()
-		if d.unflushed.CompareAndSwap(was, max(0, was-int64(i.InputBytes))) {
-			break
-		}
-	}
-	select {
-	case d.flushed <- struct{}{}:
-	default:
-	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.unflushed = max(0, d.mu.unflushed-int64(i.InputBytes))
+	d.wake()
 }
 
-// Close gives up the disk and removes its folder. Nobody may use it any more.
+// wake has all who wait in admit look again. It is called under the lock.
+func (d *Disk) wake() {
+	close(d.mu.flushed)
+	d.mu.flushed = make(chan struct{})
+}
+
+// Close gives up the disk and removes its folder. Nobody may use it any more; a
+// Commit that waits for a flush still ends with an error.
 func (d *Disk) Close() error {
+	d.mu.Lock()
+	d.mu.closed = true
+	d.wake()
+	d.mu.Unlock()
 	failed := d.fault.err() != nil
 	err := d.db.Close()
 	if failed {

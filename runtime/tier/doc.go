@@ -5,8 +5,9 @@
 // there is no write-ahead log, no file is synced, and Open empties the folder.
 //
 // Any goroutine may call a Disk, until Close. Commit waits while more is written than
-// can be flushed. The first failure of a write, also one in the background, and
-// the first block whose checksum is wrong are those of all later calls: what was
-// written may be lost then, and only a restore helps. No call waits for a disk that
-// has failed. What is read is what was written, or an error.
+// can be flushed; all who wait look again after each flush. The first failure of
+// a write, also one in the background, and the first block whose checksum is wrong
+// are those of all later calls: what was written may be lost then, and only a restore
+// helps. No call waits for a disk that has failed. What is read is what was written,
+// or an error.
 package tier
