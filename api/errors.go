@@ -116,7 +116,7 @@ var catalogue = []Definition{
 	{RecordTooLarge, statusBad, "Record too large", "A record holds at most 1 MiB of data and key."},
 	{SequenceInvalid, statusBad, "Sequence number not valid", "Use a sequence number that this shard returned."},
 	{TransactionIncomplete, statusConflict, "Transaction incomplete", "The shard has fewer staged blocks than the checkpoint names; the job recovers from its last checkpoint."},
-	{ShardClosed, statusConflict, "Shard closed", "Write to the shards that it was split or merged into."},
+	{ShardClosed, statusConflict, "Shard closed", "Nothing to do for a job: it is restarted and writes the shards that it was split or merged into, which the restart strategy does not count. Other writers describe the stream again, and write to those."},
 	{RecordsExpired, statusMissing, "Records gone", "Retention has removed them: read from the trim horizon, or keep the stream's records for longer."},
 	{ShardStoreFailed, statusUnavailable, "Shard store failed", "Look at the disk of the task manager named, then start it again; nothing acknowledged is lost."},
 	{ShardCorrupt, statusInternal, "Shard damaged", "Bytes of the log do not match their checksum: look at the disk of the task manager named."},

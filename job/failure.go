@@ -36,6 +36,7 @@ const (
 	codeVertexNotFound      = "vertex-not-found"
 	codeSettingUnknown      = "setting-unknown"
 	codeSettingInvalid      = "setting-invalid"
+	codeShardClosed         = "shard-closed"
 )
 
 // Error is a failure with a code of the catalogue.
@@ -134,6 +135,8 @@ type Exception struct {
 	VertexID    string
 	Worker      string
 	TaskManager string
+	// Uncounted: the restart strategy does not count it.
+	Uncounted bool
 }
 
 func protoError(err error) *pb.Error {

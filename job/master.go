@@ -86,6 +86,9 @@ func (c Config) withDefaults() Config {
 //     of that checkpoint and its end; it is followed by an attempt that is no
 //     restart after a failure.
 //  13. A job that runs holds all slots of its attempt until another runs.
+//  14. A shard that the job writes and that is split or merged ends an attempt,
+//     never the job: the restart strategy does not count the first closedMost
+//     failures of a shard, under any leader.
 //
 // The zero value is not usable.
 type Master struct {
@@ -172,6 +175,10 @@ func New(cfg Config) (*Master, error) {
 	m.stopping.drainKnown = len(record.GetDrain()) > 0
 	m.seen.exceptions = Failures(record)
 	for _, f := range record.GetFailures() {
+		if f.GetUncounted() {
+			m.restarts.refusedBy(f.GetError().GetSubject())
+			continue
+		}
 		// A rate goes on counting under another leader.
 		m.restarts.recent = append(m.restarts.recent, time.UnixMilli(f.GetAtMs()))
 	}

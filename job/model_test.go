@@ -148,6 +148,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.record = &pb.JobRecord{Submitted: &pb.JobSubmitted{JobId: "job", Graph: testGraph(uint32(1+r.IntN(4)), bounded)}}
 	w.record.Submitted.Graph.Config.TolerableCheckpointFailures = uint32(seed % 3)
 	w.record.Submitted.Graph.Config.Restart = &pb.RestartStrategy{Kind: []pb.RestartStrategy_Kind{exponential, fixed, rate}[seed/3%3]}
+	if seed%16 == 5 {
+		w.record.Submitted.Graph.Config.Restart.Kind = never
+	}
 	w.lead(Submitted{})
 	return w
 }
@@ -448,6 +451,9 @@ func (w *world) fold(r *pb.JournalRecord) {
 	w.sawRecord(w, r)
 	switch b := r.GetBody().(type) {
 	case *pb.JournalRecord_JobAttempt:
+		if a := b.JobAttempt; a.GetCause() != nil {
+			w.record.Failures = append(w.record.Failures, &pb.JobFailure{Epoch: w.record.Epoch, AtMs: a.GetFailedMs(), Error: a.GetCause(), Uncounted: a.GetUncounted()})
+		}
 		w.record.Epoch = b.JobAttempt.GetEpoch()
 		if p := b.JobAttempt.GetParallelism(); len(p) > 0 {
 			w.record.Parallelism = p
@@ -482,7 +488,7 @@ func (w *world) newLeader() {
 	}
 	w.workers = map[string]*process{}
 	w.want, w.held, w.resize = 0, nil, nil
-	w.sawLeader()
+	w.sawLeader(w.record)
 	if w.record.GetEnded() == nil {
 		w.lead(Recovered{})
 	}
@@ -628,8 +634,12 @@ func (w *world) work(p *process, epoch uint64) {
 		if w.r.IntN(4) == 0 {
 			code = "task-hung"
 		}
+		subject := ""
+		if w.r.IntN(2) == 0 {
+			code, subject = "shard-closed", fmt.Sprint(w.r.IntN(3))
+		}
 		w.report(p, epoch, &pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
-			VertexId: "v1", Error: &pb.Error{Code: code, Message: "boom"},
+			VertexId: "v1", Error: &pb.Error{Code: code, Message: "boom", Subject: subject},
 		}}})
 	}
 	w.at(w.now.Add(w.some(120)), 0, func() { w.work(p, epoch) })

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/millrace/millrace/checkpoint"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -22,6 +24,8 @@ type failure struct {
 	subtask uint32
 	// fatal: a restart cannot mend it.
 	fatal bool
+	// uncounted: it is no fault, and the restart strategy has no say.
+	uncounted bool
 }
 
 // restarts counts failures and says when the next restart is due.
@@ -31,6 +35,9 @@ type restarts struct {
 	// recent are the failures that the rate is about, oldest first.
 	recent []time.Time
 	at     time.Time
+	// closed counts, by shard, the attempts that ended because it gave way to
+	// others.
+	closed map[string]int
 }
 
 // Defaults of a restart strategy.
@@ -40,6 +47,14 @@ const (
 	defaultMultiplier   = 2
 	defaultReset        = 10 * time.Second
 	defaultRateInterval = time.Minute
+)
+
+// A shard that the job writes exactly once and that gives way to others ends the
+// attempt, whose successor knows those. It costs one restart, or some where a host
+// hears of the change late; more often than that is a failure.
+const (
+	closedMost  = 5
+	closedDelay = 100 * time.Millisecond // before the second, doubled from there
 )
 
 func strategyOf(s *pb.RestartStrategy) *pb.RestartStrategy {
@@ -96,6 +111,27 @@ func (r *restarts) next(ran time.Duration, now time.Time) (time.Duration, bool) 
 	return time.Duration(min(float64(initial)*math.Pow(s.GetMultiplier(), float64(r.inRow-2)), most)), true
 }
 
+// follows says how long to wait before the restart of an attempt that a closed
+// shard refused, or that it was refused there too often for that to be no
+// failure.
+func (r *restarts) follows(shard string) (time.Duration, bool) {
+	if r.closed[shard] >= closedMost {
+		return 0, false
+	}
+	r.refusedBy(shard)
+	if r.closed[shard] == 1 {
+		return 0, true
+	}
+	return closedDelay << (r.closed[shard] - 2), true
+}
+
+func (r *restarts) refusedBy(shard string) {
+	if r.closed == nil {
+		r.closed = map[string]int{}
+	}
+	r.closed[shard]++
+}
+
 // within notes a failure and says whether there are no more of them in an
 // interval than the rate allows. A failure counts for an interval that begins
 // with it and does not hold its end.
@@ -148,6 +184,7 @@ func (m *Master) fail(f failure) {
 				"(a copy of the bucket that another cluster runs?): %s", m.job, m.lineageID, m.epoch, f.err.GetMessage()),
 		}
 	}
+	delay, again := m.follow(&f)
 	x := m.exception(f)
 	if m.seen.failed.IsZero() || m.phase == phaseRunning {
 		m.seen.failed = m.now
@@ -156,17 +193,18 @@ func (m *Master) fail(f failure) {
 	if m.phase == phaseRunning {
 		ran = m.now.Sub(m.entered)
 	}
-	delay, again := time.Duration(-1), false
-	if !f.fatal && !fatal[f.err.GetCode()] {
+	if !again && !f.fatal && !fatal[f.err.GetCode()] {
 		delay, again = m.restarts.next(ran, m.now)
 		if !again {
-			delay = -1
 			f.err = &pb.Error{
 				Code:     codeRestartsExhausted,
 				Message:  m.restarts.spent() + "; the last: " + f.err.GetMessage(),
 				Operator: f.err.GetOperator(), Subtask: f.err.GetSubtask(), Stack: f.err.GetStack(),
 			}
 		}
+	}
+	if !again {
+		delay = -1
 	}
 	m.observe(AttemptFailed{Epoch: m.epoch, Exception: x, Delay: delay})
 	m.failRescale(f.err)
@@ -186,6 +224,22 @@ func (m *Master) fail(f failure) {
 	m.raise.failed, m.raise.halted = &x, false
 	m.restarts.at = m.now.Add(delay)
 	m.enter(phaseDelaying)
+}
+
+// follow says whether a failure is only that a shard which the job writes was
+// split or merged. If so the next attempt begins after delay, and the failure
+// says so to who reads it.
+func (m *Master) follow(f *failure) (delay time.Duration, ok bool) {
+	if f.fatal || f.err.GetCode() != codeShardClosed || f.err.GetSubject() == "" {
+		return 0, false
+	}
+	if delay, ok = m.restarts.follows(f.err.GetSubject()); !ok {
+		return 0, false
+	}
+	err := proto.Clone(f.err).(*pb.Error)
+	err.Message = "a shard that the job writes was split or merged; the job is restarted to write those that follow it, which the restart strategy does not count: " + err.GetMessage()
+	f.err, f.uncounted = err, true
+	return delay, true
 }
 
 // killHung ends the worker of a task that hangs: told to cancel, it would not end,
@@ -208,7 +262,7 @@ func (m *Master) takenOver(f failure) bool {
 
 // exception adds a failure to the history.
 func (m *Master) exception(f failure) Exception {
-	x := Exception{At: m.now, Epoch: m.epoch, Error: f.err}
+	x := Exception{At: m.now, Epoch: m.epoch, Error: f.err, Uncounted: f.uncounted}
 	if f.worker != nil {
 		x.Worker, x.TaskManager = f.worker.id, f.worker.tm
 	}

@@ -39,6 +39,7 @@ func Failures(r *pb.JobRecord) []Exception {
 	for _, f := range r.GetFailures() {
 		all = append(all, Exception{
 			At: time.UnixMilli(f.GetAtMs()), Epoch: f.GetEpoch(), Error: f.GetError(), VertexID: f.GetVertexId(), Task: f.GetTask(),
+			Uncounted: f.GetUncounted(),
 		})
 	}
 	slices.Reverse(all)

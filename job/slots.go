@@ -143,6 +143,7 @@ func (m *Master) advanceRaising() {
 	}
 	if x := m.raise.failed; x != nil {
 		record.Cause, record.FailedMs, record.VertexId, record.Task = x.Error, x.At.UnixMilli(), x.VertexID, x.Task
+		record.Uncounted = x.Uncounted
 	}
 	m.write(&pb.JournalRecord{Body: &pb.JournalRecord_JobAttempt{JobAttempt: record}}, func(err error) { m.raised(record, err) })
 }

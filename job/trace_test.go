@@ -59,6 +59,9 @@ type stage struct {
 func replay(t *testing.T, script string) string {
 	s := &stage{t: t, now: time.UnixMilli(1_000_000)}
 	record := &pb.JobRecord{Submitted: &pb.JobSubmitted{JobId: "job", Graph: testGraph(2, false)}}
+	if strings.Contains(script, "\n# restart-strategy none\n") {
+		record.Submitted.Graph.Config.Restart = &pb.RestartStrategy{Kind: never}
+	}
 	m, err := New(Config{Record: record})
 	if err != nil {
 		t.Fatal(err)
@@ -136,6 +139,10 @@ func (s *stage) event(f []string) Event {
 	case "failed":
 		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
 			VertexId: "v2", Subtask: 1, Error: &pb.Error{Code: "user-function-failed", Message: "boom", Operator: "sum"},
+		}}})
+	case "closed": // a shard that the sink writes
+		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
+			VertexId: "v2", Subtask: 1, Error: &pb.Error{Code: "shard-closed", Message: "it was split", Operator: "out", Subject: arg(3)},
 		}}})
 	case "hung":
 		return report(&pb.WorkerReport{Body: &pb.WorkerReport_Failed{Failed: &pb.TaskFailed{
@@ -275,6 +282,9 @@ func drawRecord(r *pb.JournalRecord) string {
 		}
 		if c := b.JobAttempt.GetCause(); c != nil {
 			text += fmt.Sprintf(" after %s of %q at %d", c.GetCode(), b.JobAttempt.GetTask(), b.JobAttempt.GetFailedMs())
+		}
+		if b.JobAttempt.GetUncounted() {
+			text += ", not counted"
 		}
 		return text
 	case *pb.JournalRecord_CheckpointDone:

@@ -96,6 +96,9 @@ type Error struct {
 	Kind Kind
 	// Message names the thing and the remedy.
 	Message string
+	// Subject is the shard of a Closed error: whoever is refused may have to know
+	// whether it was refused there before.
+	Subject string
 	// Err is the cause, nil when there is none or it did not cross the wire.
 	Err error
 }
@@ -111,6 +114,9 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // ErrorCode is the kind's code, for the edges that map errors to the catalogue.
 func (e *Error) ErrorCode() string { return e.Kind.Code() }
+
+// ErrorSubject is what the error is about, for the same edges.
+func (e *Error) ErrorSubject() string { return e.Subject }
 
 // Is matches another *Error of the same kind, so that
 // errors.Is(err, &Error{Kind: k}) asks for a kind.
@@ -137,7 +143,11 @@ func ToProto(err error) *pb.Error {
 	if err == nil {
 		return nil
 	}
-	return &pb.Error{Code: KindOf(err).Code(), Message: err.Error()}
+	out := &pb.Error{Code: KindOf(err).Code(), Message: err.Error()}
+	if e, ok := errors.AsType[*Error](err); ok {
+		out.Subject = e.Subject
+	}
+	return out
 }
 
 // FromProto is the other way; nil stays nil. An unknown code is Internal.
@@ -147,7 +157,7 @@ func FromProto(e *pb.Error) error {
 	}
 	for k := range kinds {
 		if kinds[k].code == e.GetCode() {
-			return &Error{Kind: Kind(k), Message: e.GetMessage()}
+			return &Error{Kind: Kind(k), Message: e.GetMessage(), Subject: e.GetSubject()}
 		}
 	}
 	return &Error{Kind: Internal, Message: fmt.Sprintf("%s (%s)", e.GetMessage(), e.GetCode())}

@@ -123,6 +123,71 @@ func TestAtLeastOnceFollowsASplit(t *testing.T) {
 	r.check(w.Close())
 }
 
+// TestSplitsOfTheOutputAreNoFailures splits and merges the stream that a job
+// writes, whose restart strategy is none: each time its next attempt goes on.
+func TestSplitsOfTheOutputAreNoFailures(t *testing.T) {
+	r := newRig(t)
+	r.create("in", 2)
+	r.create("out", 2)
+	build := func(env *sdk.Env) error {
+		env.Name("copier")
+		env.Parallelism(2)
+		env.CheckpointEvery(20 * time.Millisecond)
+		env.Restart(sdk.NoRestart())
+		sdk.From(env, shards.Source("in", sdk.Lines())).
+			To(shards.Sink("out", sdk.Lines(), func(v string) string { return v }))
+		return nil
+	}
+	first, drain := make(chan uint64, 100), make(chan struct{})
+	ended := map[uint64]job.Exception{}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	ran := make(chan error, 1)
+	go func() {
+		ran <- local.Run(ctx, local.Config{
+			Graph:        func() (*graph.Graph, error) { return sdk.Plan(build, nil, false) },
+			ShardAddress: r.address, Drain: drain,
+			Watch: func(o job.Observation) {
+				switch o := o.(type) {
+				case job.FirstOutput:
+					first <- o.Epoch
+				case job.AttemptFailed:
+					ended[o.Epoch] = o.Exception
+				}
+			},
+		})
+	}()
+	epoch := uint64(0)
+	for i, n := range []int{4, 2, 4, 3, 2} {
+		// Of so many some go to each of the shards.
+		r.put("in", numbers(200 * (i + 1))[200*i:]...)
+		for before := epoch; epoch <= before; {
+			select {
+			case epoch = <-first:
+			case err := <-ran:
+				t.Fatalf("after %d changes: %v", i, err)
+			}
+		}
+		r.scale("out", n)
+	}
+	close(drain)
+	r.check(<-ran)
+	got, want := r.read("out"), numbers(1000)
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("records in the output stream (-want +got):\n%s", diff)
+	}
+	if len(ended) < 4 {
+		t.Errorf("%d attempts ended for a change of the output, want 4 at least", len(ended))
+	}
+	for epoch, x := range ended {
+		if !x.Uncounted || !strings.Contains(x.Error.GetMessage(), "the restart strategy does not count") {
+			t.Errorf("epoch %d: %v, want a failure that does not count and says so", epoch, x.Error)
+		}
+	}
+}
+
 // TestAJobFollowsSplitsAndMerges moves records from stream to stream while both
 // are split and merged, the job breaks and is rescaled: each record once, and each
 // key's in order, at the function and in the output.

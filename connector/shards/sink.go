@@ -128,19 +128,27 @@ func (w *stagingWriter[T]) Write(b *sdk.Batch[T]) (err error) {
 	return nil
 }
 
-func (w *stagingWriter[T]) Flush() error { return w.stager.Flush() }
+func (w *stagingWriter[T]) Flush() error {
+	if err := w.stager.Flush(); err != nil {
+		return fmt.Errorf("stream %s: %w", w.stream, err)
+	}
+	return nil
+}
 
 // Prepare implements sdk.Preparer.
 func (w *stagingWriter[T]) Prepare(uint64) (func(context.Context) ([]byte, error), error) {
 	tx, wait, err := w.stager.Finish(w.next)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("stream %s: %w", w.stream, err)
 	}
 	w.next++
 	return func(ctx context.Context) ([]byte, error) {
 		counts, err := wait(ctx)
-		if err != nil || len(counts) == 0 {
-			return nil, err
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("stream %s: %w", w.stream, err)
+		case len(counts) == 0:
+			return nil, nil
 		}
 		return handle{tx: tx, counts: counts}.encode(), nil
 	}, nil

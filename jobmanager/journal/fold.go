@@ -82,7 +82,7 @@ func applyAttempt(j *pb.JobRecord, a *pb.JobAttempt, at int64) {
 		j.Parallelism = changed(j.GetSubmitted().GetGraph(), a.GetParallelism())
 	}
 	if a.GetCause() != nil {
-		f := &pb.JobFailure{Epoch: j.Epoch, AtMs: a.GetFailedMs(), Error: clone(a.GetCause()), VertexId: a.GetVertexId(), Task: a.GetTask()}
+		f := &pb.JobFailure{Epoch: j.Epoch, AtMs: a.GetFailedMs(), Error: clone(a.GetCause()), VertexId: a.GetVertexId(), Task: a.GetTask(), Uncounted: a.GetUncounted()}
 		if f.AtMs == 0 {
 			f.AtMs = at
 		}

@@ -335,7 +335,7 @@ func TestFailuresAndEpochsInTheFold(t *testing.T) {
 	apply := func(r *pb.JournalRecord) { n++; Apply(s, n, r) }
 	attempt := func(job string, epoch uint64, cause *pb.Error) {
 		apply(&pb.JournalRecord{AtMs: int64(1000 + epoch), Body: &pb.JournalRecord_JobAttempt{JobAttempt: &pb.JobAttempt{
-			JobId: job, Epoch: epoch, Cause: cause, Task: "sum (1/1)"}}})
+			JobId: job, Epoch: epoch, Cause: cause, Task: "sum (1/1)", Uncounted: epoch == 29}}})
 	}
 	for _, id := range []string{"a", "b"} {
 		apply(&pb.JournalRecord{Body: &pb.JournalRecord_JobSubmitted{JobSubmitted: &pb.JobSubmitted{JobId: id, Lineage: "a"}}})
@@ -356,6 +356,9 @@ func TestFailuresAndEpochsInTheFold(t *testing.T) {
 	last := fs[len(fs)-1]
 	if last.GetEpoch() != 28 || last.GetAtMs() != 1029 || last.GetTask() != "sum (1/1)" || len(last.GetError().GetStack()) > keepStack {
 		t.Errorf("last failure: epoch %d at %d of %s, stack of %d bytes", last.GetEpoch(), last.GetAtMs(), last.GetTask(), len(last.GetError().GetStack()))
+	}
+	if !last.GetUncounted() || fs[len(fs)-2].GetUncounted() {
+		t.Errorf("failures that do not count: %v, want the last only", fs)
 	}
 	if _, err := encode(snapshotMagic, s); err != nil {
 		t.Error(err)

@@ -42,6 +42,13 @@ type coded interface {
 	ErrorCode() string
 }
 
+// about is an error that says what it is about, which the master may have to
+// know.
+type about interface {
+	error
+	ErrorSubject() string
+}
+
 // ErrorOf is an error as it goes to the job master. Its code is the error's own
 // if it has one, else that of a failure of user code, else the one given.
 func ErrorOf(err error, otherwise string) *pb.Error {
@@ -58,6 +65,9 @@ func ErrorOf(err error, otherwise string) *pb.Error {
 	}
 	if c, ok := errors.AsType[coded](err); ok {
 		out.Code = c.ErrorCode()
+	}
+	if a, ok := errors.AsType[about](err); ok {
+		out.Subject = a.ErrorSubject()
 	}
 	return out
 }

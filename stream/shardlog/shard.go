@@ -2,6 +2,7 @@ package shardlog
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -203,7 +204,9 @@ func (l *Log) Sealed(id ID) (end stream.Sequence, sealed bool, err error) {
 }
 
 func closed(id ID) error {
-	return stream.Errorf(stream.Closed, "%s of stream generation %d is closed: it was split or merged, and its children take what is of its range", stream.ShardName(id.Shard), id.Generation)
+	err := stream.Errorf(stream.Closed, "%s of stream generation %d is closed: it was split or merged, and its children take what is of its range", stream.ShardName(id.Shard), id.Generation)
+	err.Subject = fmt.Sprintf("%d/%s", id.Generation, stream.ShardName(id.Shard))
+	return err
 }
 
 func (l *Log) open(specs []Spec) {

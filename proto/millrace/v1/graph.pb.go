@@ -141,9 +141,12 @@ type Error struct {
 	Code    string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	Message string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// Operator, subtask and stack are set where user code failed.
-	Operator      string `protobuf:"bytes,3,opt,name=operator,proto3" json:"operator,omitempty"`
-	Subtask       uint32 `protobuf:"varint,4,opt,name=subtask,proto3" json:"subtask,omitempty"`
-	Stack         string `protobuf:"bytes,5,opt,name=stack,proto3" json:"stack,omitempty"`
+	Operator string `protobuf:"bytes,3,opt,name=operator,proto3" json:"operator,omitempty"`
+	Subtask  uint32 `protobuf:"varint,4,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	Stack    string `protobuf:"bytes,5,opt,name=stack,proto3" json:"stack,omitempty"`
+	// What a failure of the platform is about, where who handles it has to know:
+	// the shard, of shard-closed.
+	Subject       string `protobuf:"bytes,6,opt,name=subject,proto3" json:"subject,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -209,6 +212,13 @@ func (x *Error) GetSubtask() uint32 {
 func (x *Error) GetStack() string {
 	if x != nil {
 		return x.Stack
+	}
+	return ""
+}
+
+func (x *Error) GetSubject() string {
+	if x != nil {
+		return x.Subject
 	}
 	return ""
 }
@@ -867,13 +877,14 @@ var File_millrace_v1_graph_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_graph_proto_rawDesc = "" +
 	"\n" +
-	"\x17millrace/v1/graph.proto\x12\vmillrace.v1\"\x81\x01\n" +
+	"\x17millrace/v1/graph.proto\x12\vmillrace.v1\"\x9b\x01\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1a\n" +
 	"\boperator\x18\x03 \x01(\tR\boperator\x12\x18\n" +
 	"\asubtask\x18\x04 \x01(\rR\asubtask\x12\x14\n" +
-	"\x05stack\x18\x05 \x01(\tR\x05stack\"\xb8\x01\n" +
+	"\x05stack\x18\x05 \x01(\tR\x05stack\x12\x18\n" +
+	"\asubject\x18\x06 \x01(\tR\asubject\"\xb8\x01\n" +
 	"\bJobGraph\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\bvertices\x18\x02 \x03(\v2\x13.millrace.v1.VertexR\bvertices\x12.\n" +

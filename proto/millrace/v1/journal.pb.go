@@ -551,7 +551,10 @@ type JobAttempt struct {
 	// as it was.
 	Parallelism map[string]uint32 `protobuf:"bytes,7,rep,name=parallelism,proto3" json:"parallelism,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// The attempt before it did not fail: it was halted to change parallelism.
-	Rescaled      bool `protobuf:"varint,8,opt,name=rescaled,proto3" json:"rescaled,omitempty"`
+	Rescaled bool `protobuf:"varint,8,opt,name=rescaled,proto3" json:"rescaled,omitempty"`
+	// The restart strategy does not count the failure: a shard that the job wrote
+	// was split or merged.
+	Uncounted     bool `protobuf:"varint,9,opt,name=uncounted,proto3" json:"uncounted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -642,6 +645,13 @@ func (x *JobAttempt) GetRescaled() bool {
 	return false
 }
 
+func (x *JobAttempt) GetUncounted() bool {
+	if x != nil {
+		return x.Uncounted
+	}
+	return false
+}
+
 // JobFailure is a failed attempt, of which a later JobAttempt told.
 type JobFailure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -650,6 +660,7 @@ type JobFailure struct {
 	Error         *Error                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	VertexId      string                 `protobuf:"bytes,4,opt,name=vertex_id,json=vertexId,proto3" json:"vertex_id,omitempty"`
 	Task          string                 `protobuf:"bytes,5,opt,name=task,proto3" json:"task,omitempty"`
+	Uncounted     bool                   `protobuf:"varint,6,opt,name=uncounted,proto3" json:"uncounted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -717,6 +728,13 @@ func (x *JobFailure) GetTask() string {
 		return x.Task
 	}
 	return ""
+}
+
+func (x *JobFailure) GetUncounted() bool {
+	if x != nil {
+		return x.Uncounted
+	}
+	return false
 }
 
 type CheckpointDone struct {
@@ -1381,7 +1399,7 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
 	"\x10ParallelismEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xd9\x02\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xf7\x02\n" +
 	"\n" +
 	"JobAttempt\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
@@ -1391,17 +1409,19 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\tvertex_id\x18\x05 \x01(\tR\bvertexId\x12\x12\n" +
 	"\x04task\x18\x06 \x01(\tR\x04task\x12J\n" +
 	"\vparallelism\x18\a \x03(\v2(.millrace.v1.JobAttempt.ParallelismEntryR\vparallelism\x12\x1a\n" +
-	"\brescaled\x18\b \x01(\bR\brescaled\x1a>\n" +
+	"\brescaled\x18\b \x01(\bR\brescaled\x12\x1c\n" +
+	"\tuncounted\x18\t \x01(\bR\tuncounted\x1a>\n" +
 	"\x10ParallelismEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\x92\x01\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xb0\x01\n" +
 	"\n" +
 	"JobFailure\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12(\n" +
 	"\x05error\x18\x03 \x01(\v2\x12.millrace.v1.ErrorR\x05error\x12\x1b\n" +
 	"\tvertex_id\x18\x04 \x01(\tR\bvertexId\x12\x12\n" +
-	"\x04task\x18\x05 \x01(\tR\x04task\"\xf5\x01\n" +
+	"\x04task\x18\x05 \x01(\tR\x04task\x12\x1c\n" +
+	"\tuncounted\x18\x06 \x01(\bR\tuncounted\"\xf5\x01\n" +
 	"\x0eCheckpointDone\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
