@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/millrace/millrace/internal/planted"
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/sink"
@@ -72,7 +74,10 @@ func (r *sourceRole[T]) Followers(ctx context.Context, env source.Env, known []*
 func (r *sourceRole[T]) list(ctx context.Context, env source.Env, known []*pb.Split) (all, fresh []*pb.Split, followed map[string]bool, err error) {
 	before := make([]source.Split, len(known))
 	state := make(map[string]*pb.Split, len(known))
-	for i, k := range known {
+	known = slices.Clone(known) // what a caller in the same process gave is also its tasks'
+	for i := range known {
+		known[i] = proto.CloneOf(known[i])
+		k := known[i]
 		before[i] = source.Split{ID: k.Id, Payload: k.Payload, Parents: k.Parents, Finished: k.Finished}
 		state[k.Id] = k
 	}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,8 +14,8 @@ func TestAHostThatIsSilentIsNotCaughtUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		silent := make(chan struct{})
-		woken := 0
-		r := &Reader{cfg: ReaderConfig{MaxBytes: 1, Wake: func() { woken++ }}, room: make(chan struct{}, 1), cancel: cancel, ended: make(chan struct{})}
+		var woken atomic.Int32
+		r := &Reader{cfg: ReaderConfig{MaxBytes: 1, Wake: func() { woken.Add(1) }}, room: make(chan struct{}, 1), cancel: cancel, ended: make(chan struct{})}
 		r.read = func(ctx context.Context, _ Shard, q ReadRequest) (ReadAnswer, error) {
 			select {
 			case <-silent:
@@ -33,14 +34,14 @@ func TestAHostThatIsSilentIsNotCaughtUp(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		close(silent)
-		before := woken
+		before := woken.Load()
 		time.Sleep(2 * (pollWait + overdue))
 		synctest.Wait()
 		if _, s := r.Next(); s != Fetching {
 			t.Errorf("status %d of a shard whose host is silent, want Fetching", s)
 		}
-		if woken != before+1 {
-			t.Errorf("woken %d times, want once", woken-before)
+		if n := woken.Load() - before; n != 1 {
+			t.Errorf("woken %d times, want once", n)
 		}
 		if err := r.Close(); err != nil {
 			t.Error(err)

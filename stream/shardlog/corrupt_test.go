@@ -50,7 +50,7 @@ func folderOf(t *testing.T, dir string, all map[string][]byte) vfs.FS {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Write(data); err != nil {
+		if _, err := f.Write(bytes.Clone(data)); err != nil { // race builds of the store spoil what was written
 			t.Fatal(err)
 		}
 		if err := f.Close(); err != nil {
