@@ -24,6 +24,7 @@ type attempt struct {
 	restore    *restorePoint
 	splits     map[string][]*pb.SplitAssignment // by source uid, once enumerated
 	following  map[string]*following            // by source uid, while it enumerates again
+	crossing   map[string][]string              // by source uid: see Master.crossing
 	recovered  map[string]bool                  // by sink uid
 	failed     map[taskKey]bool
 	exhausted  bool // the terminal checkpoint was asked for
@@ -38,7 +39,7 @@ type taskKey struct {
 func (m *Master) deploy() {
 	a := &m.attempt
 	a.restore = m.restore
-	a.following = map[string]*following{}
+	a.following, a.crossing = map[string]*following{}, map[string][]string{}
 	a.splits, a.recovered, a.failed = map[string][]*pb.SplitAssignment{}, map[string]bool{}, map[taskKey]bool{}
 	var addresses []*pb.WorkerAddress
 	index := map[string]uint32{}

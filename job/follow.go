@@ -1,7 +1,9 @@
 package job
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/millrace/millrace/checkpoint"
 
@@ -31,6 +33,8 @@ import (
 type following struct {
 	known    []*pb.Split
 	inFlight bool
+	// crossing are splits that only inFlight keeps from being assigned.
+	crossing []string
 }
 
 // followSplits asks sources whose splits have followers for these.
@@ -100,6 +104,7 @@ func (m *Master) followersFound(e *pb.Enumerated) {
 			m.attempt.splits[uid] = append(m.attempt.splits[uid], &pb.SplitAssignment{Uid: uid, Subtask: subtask, Splits: []*pb.Split{s}})
 		}
 	}
+	m.crossing(uid, f.crossing)
 	for i, w := range m.attempt.workers {
 		c := &pb.AssignSplits{}
 		for subtask := range m.roles.vertexOf[uid].GetParallelism() {
@@ -114,9 +119,34 @@ func (m *Master) followersFound(e *pb.Enumerated) {
 	}
 }
 
+// crossing notes splits of a source that wait for a checkpoint without records
+// in flight: each once in a log, and all that wait now for people who ask.
+func (m *Master) crossing(uid string, splits []string) {
+	for _, id := range splits {
+		if !slices.Contains(m.attempt.crossing[uid], id) {
+			m.note("split waits for a checkpoint without records in flight: its parents are read by different subtasks", "source", uid, "split", id)
+		}
+	}
+	m.attempt.crossing[uid] = splits
+}
+
+// waitingCrossing says for people which splits wait so; the subject is the job.
+func (m *Master) waitingCrossing() string {
+	var all []string
+	for _, uid := range m.roles.sources {
+		all = append(all, m.attempt.crossing[uid]...)
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("waits for a checkpoint without records in flight to read %s, whose parents are read by different subtasks: it comes once the job catches up",
+		strings.Join(all, ", "))
+}
+
 // placeOf is the subtask for a split that follows others, and where these are.
 func (m *Master) placeOf(uid string, s *pb.Split, f *following) (subtask uint32, held map[string]uint32, ok bool) {
 	held = map[string]uint32{}
+	crosses := false
 	var behind *pb.Split
 	for _, p := range s.GetParents() {
 		at, here := m.subtaskOf(uid, p)
@@ -124,16 +154,21 @@ func (m *Master) placeOf(uid string, s *pb.Split, f *following) (subtask uint32,
 		if !here || i < 0 || !f.known[i].GetFinished() {
 			return 0, nil, false
 		}
-		if len(held) > 0 && at != subtask && f.inFlight {
-			return 0, nil, false
-		}
+		crosses = crosses || len(held) > 0 && at != subtask
 		held[p] = at
 		if behind == nil || f.known[i].GetWatermark() < behind.GetWatermark() {
 			behind, subtask = f.known[i], at
 		}
 	}
 	_, again := m.subtaskOf(uid, s.GetId())
-	return subtask, held, behind != nil && !again
+	if behind == nil || again {
+		return 0, nil, false
+	}
+	if crosses && f.inFlight {
+		f.crossing = append(f.crossing, s.GetId())
+		return 0, nil, false
+	}
+	return subtask, held, true
 }
 
 // subtaskOf is where a split of this attempt is read.

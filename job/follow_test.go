@@ -137,3 +137,36 @@ func TestWhereAFollowerGoes(t *testing.T) {
 		t.Error("a split that is being read is assigned again")
 	}
 }
+
+// A child of parents that different subtasks read, and that records in flight keep
+// waiting, is noted once; whoever asks is told until it is assigned.
+func TestAFollowerThatWaitsIsTold(t *testing.T) {
+	m := &Master{phase: phaseRunning, roles: roles{sources: []string{"src"}, vertexOf: map[string]*pb.Vertex{"src": {Id: "v1", Parallelism: 2}}}}
+	m.attempt.following, m.attempt.crossing = map[string]*following{}, map[string][]string{}
+	m.attempt.splits = map[string][]*pb.SplitAssignment{"src": {
+		{Uid: "src", Subtask: 0, Splits: []*pb.Split{{Id: "a"}}}, {Uid: "src", Subtask: 1, Splits: []*pb.Split{{Id: "b"}}},
+	}}
+	notes := func(inFlight bool) (n int) {
+		m.out = nil
+		m.attempt.following["src"] = &following{known: []*pb.Split{{Id: "a", Finished: true}, {Id: "b", Finished: true}}, inFlight: inFlight}
+		m.followersFound(&pb.Enumerated{Uid: "src", Splits: []*pb.SplitAssignment{{Uid: "src", Splits: []*pb.Split{{Id: "c", Parents: []string{"a", "b"}}}}}})
+		for _, a := range m.out {
+			if o, ok := a.(Observe); ok && o.Observation.(Note).Args[3] == "c" {
+				n++
+			}
+		}
+		return n
+	}
+	const want = "waits for a checkpoint without records in flight to read c, whose parents are read by different subtasks: it comes once the job catches up"
+	for i, first := range []int{1, 0, 0} {
+		if n := notes(true); n != first || m.waiting() != want {
+			t.Errorf("checkpoint %d: %d notes, want %d; the job %s", i+1, n, first, m.waiting())
+		}
+	}
+	if n := notes(false); n != 0 || m.waiting() != "" {
+		t.Errorf("assigned: %d notes; the job %q", n, m.waiting())
+	}
+	if at, ok := m.subtaskOf("src", "c"); !ok || at > 1 {
+		t.Errorf("the child is read by %d, %v", at, ok)
+	}
+}

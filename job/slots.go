@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -118,7 +119,7 @@ func (m *Master) waiting() string {
 		return m.waitingDeploy()
 	}
 	if m.phase == phaseRunning {
-		return m.waitingRescale()
+		return cmp.Or(m.waitingRescale(), m.waitingCrossing())
 	}
 	return ""
 }
