@@ -4,9 +4,12 @@ import (
 	"fmt"
 
 	"github.com/millrace/millrace/checkpoint/inflight"
+	"github.com/millrace/millrace/runtime/barrier"
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/codec"
 	"github.com/millrace/millrace/runtime/keygroup"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // A barrier waits behind the batches that came before it. A task that takes too
@@ -31,8 +34,8 @@ func (g *gate[T]) TakeBarrier(overtake bool) (Item, bool) {
 		for c.items.at(at).kind != Barrier {
 			at++
 		}
-		if past := at > 0 || len(g.resumed) > 0; past && (!overtake || c.items.at(at).barrier.Terminal) {
-			continue // nothing may be left behind the job's end
+		if past := at > 0 || len(g.resumed) > 0; past && (!overtake || !c.overtaken(c.items.at(at).barrier)) {
+			continue
 		}
 		it := c.items.remove(at)
 		c.barriers--
@@ -44,6 +47,14 @@ func (g *gate[T]) TakeBarrier(overtake bool) (Item, bool) {
 	}
 	g.mu.Unlock()
 	return Item{}, false
+}
+
+// overtaken says whether what is before a barrier may be left behind it: not
+// behind the job's end, and not where records belong to one subtask by its number
+// alone. Of another parallelism nobody would know which records of a key are to
+// come first.
+func (c *channel[T]) overtaken(b barrier.Barrier) bool {
+	return !b.Terminal && c.edge.Ship != pb.Ship_SHIP_FORWARD && c.edge.Ship != pb.Ship_SHIP_BROADCAST
 }
 
 // Pressed implements Gate.

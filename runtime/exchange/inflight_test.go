@@ -165,6 +165,25 @@ func TestATerminalBarrierOvertakesNothing(t *testing.T) {
 	}
 }
 
+// On edges whose records belong to a subtask by its number, at another parallelism
+// nobody could put what was overtaken before what came later of the same key.
+func TestForwardAndBroadcastEdgesAreNotOvertaken(t *testing.T) {
+	for _, ship := range []pb.Ship{pb.Ship_SHIP_FORWARD, pb.Ship_SHIP_BROADCAST} {
+		r := newRig[small](t, layout{ship: ship, senders: 1, receivers: 1})
+		push(t, r, 0, 0, 3)
+		if err := r.writers[0].Barrier(barrier.Barrier{ID: 7}); err != nil {
+			t.Fatal(err)
+		}
+		if it, ok := r.gates[0].TakeBarrier(true); ok {
+			t.Errorf("%v: %+v overtook a batch", ship, it)
+		}
+		r.next(0)
+		if _, ok := r.gates[0].TakeBarrier(true); !ok {
+			t.Errorf("%v: no barrier behind the last batch", ship)
+		}
+	}
+}
+
 // wider is small after an upgrade of the job.
 type wider struct {
 	Sender, Key uint64
@@ -173,7 +192,7 @@ type wider struct {
 }
 
 func TestInFlightRecordsFollowTheirType(t *testing.T) {
-	old := newRig[small](t, layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1})
+	old := newRig[small](t, layout{ship: pb.Ship_SHIP_REBALANCE, senders: 1, receivers: 1})
 	push(t, old, 0, 0, 3)
 	if err := old.writers[0].Barrier(barrier.Barrier{ID: 1}); err != nil {
 		t.Fatal(err)
@@ -182,7 +201,7 @@ func TestInFlightRecordsFollowTheirType(t *testing.T) {
 		t.Fatal("no barrier")
 	}
 	flights := old.gates[0].InFlight()
-	now := newRig[wider](t, layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1})
+	now := newRig[wider](t, layout{ship: pb.Ship_SHIP_REBALANCE, senders: 1, receivers: 1})
 	err := now.gates[0].Resume(flights)
 	if err == nil {
 		t.Fatal("an unsigned number of 64 bits became a signed one without a word")
@@ -193,7 +212,7 @@ func TestInFlightRecordsFollowTheirType(t *testing.T) {
 		Seq         uint64
 		Note        string
 	}
-	then := newRig[fits](t, layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1})
+	then := newRig[fits](t, layout{ship: pb.Ship_SHIP_REBALANCE, senders: 1, receivers: 1})
 	if err := then.gates[0].Resume(flights); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +232,7 @@ func TestInFlightRecordsFollowTheirType(t *testing.T) {
 // Records that were partitioned otherwise would be lost, or come twice, or at a
 // subtask that does not own their key.
 func TestInFlightRecordsKeepTheirWay(t *testing.T) {
-	spread := layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1}
+	spread := layout{ship: pb.Ship_SHIP_REBALANCE, senders: 1, receivers: 1}
 	old := newRig[small](t, spread)
 	push(t, old, 0, 0, 3)
 	if err := old.writers[0].Barrier(barrier.Barrier{ID: 1}); err != nil {
