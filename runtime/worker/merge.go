@@ -182,6 +182,9 @@ func (c *collector) beginMerge() {
 		runs := slices.Clone(chain[from:])
 		c.a.spawn(func() {
 			result, err := c.merge(c.a.ctx, runs, l.groups, from == 0, object)
+			if err != nil { // said here, for the attempt may end before the collector hears of it
+				c.a.w.cfg.Log.Warn("runs were not merged; they stay as they are", "operator", at.uid, "subtask", at.subtask, "error", err)
+			}
 			c.post(func(context.Context) { c.endMerge(at, l, from == 0, result, err) })
 		})
 		return
@@ -219,7 +222,6 @@ func (c *collector) endMerge(at place, l live, full bool, result *merged, err er
 	m.running = false
 	if err != nil {
 		m.rest = mergeRest
-		c.a.w.cfg.Log.Warn("runs were not merged; they stay as they are", "operator", at.uid, "subtask", at.subtask, "error", err)
 		return
 	}
 	if full && l.bytes > 0 {
