@@ -131,11 +131,12 @@ func (d *Disk) Read(key state.PageKey, f func(b []byte) error) error {
 	}
 	var k [keySize]byte
 	b, closer, err := d.db.Get(encodeKey(k[:0], key))
-	if err != nil {
-		if errors.Is(err, pebble.ErrNotFound) {
-			err = errors.New("the page is not there")
-		}
-		return fmt.Errorf("read page %d of table %d in %s: %w", key.Version, key.Table, d.dir, err)
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		return fmt.Errorf("read page %d of table %d in %s: the page is not there", key.Version, key.Table, d.dir)
+	case err != nil:
+		d.fault.raise(fmt.Errorf("read page %d of table %d: %w", key.Version, key.Table, err))
+		return d.fault.err()
 	}
 	if err := f(b); err != nil {
 		return errors.Join(fmt.Errorf("read page %d of table %d in %s: %w", key.Version, key.Table, d.dir, err), closer.Close())

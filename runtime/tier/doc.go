@@ -6,8 +6,8 @@
 //
 // Any goroutine may call a Disk, until Close. Commit waits while more is written than
 // can be flushed; all who wait look again after each flush. The first failure of
-// a write, also one in the background, and the first block whose checksum is wrong
-// are those of all later calls: what was written may be lost then, and only a restore
-// helps. No call waits for a disk that has failed. What is read is what was written,
-// or an error.
+// a write, also one in the background, and the first of a read, a block whose checksum
+// is wrong among them, are those of all later calls: what was written may be lost then,
+// and only a restore helps. No call waits for a disk that has failed. What is read
+// is what was written, or an error.
 package tier

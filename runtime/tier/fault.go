@@ -19,7 +19,8 @@ type fault struct {
 
 func (f *fault) raise(err error) {
 	f.once.Do(func() {
-		err = fmt.Errorf("the folder %s of tiered state failed: %w: check that its disk works and has room", f.dir, err)
+		err = fmt.Errorf("the folder %s of tiered state failed: %w: free space on its disk or replace it, or run the job with -D state.backend.type=memory",
+			f.dir, err)
 		f.why.Store(&err)
 		close(f.raised)
 		f.log.Error("tiered state failed", "folder", f.dir, "error", err)

@@ -3,6 +3,7 @@ package worker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/millrace/millrace/checkpoint/snapshot"
 	"github.com/millrace/millrace/internal/failpoint"
 	"github.com/millrace/millrace/runtime/keygroup"
+	"github.com/millrace/millrace/runtime/state"
 	"github.com/millrace/millrace/runtime/task"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -131,11 +133,18 @@ func (c *collector) trigger(t *pb.TriggerCheckpoint) {
 	})
 }
 
-// part takes a task's part, from the task's second goroutine.
+// part takes a task's part, from the task's second goroutine. One that could not be
+// read from the disk of tiered state ends the attempt, as it does in a task:
+// what is lost there is missing in all later checkpoints too.
 func (c *collector) part(p *task.Checkpoint) {
 	c.post(func(ctx context.Context) {
 		k := c.at(p.Barrier.ID)
 		if k == nil {
+			return
+		}
+		if _, ok := errors.AsType[*state.DiskError](p.Err); ok {
+			c.forget(p.Barrier.ID)
+			c.a.fail(p.VertexID, p.Subtask, protoError(p.Err, codeStateDisk))
 			return
 		}
 		if p.Err != nil {
