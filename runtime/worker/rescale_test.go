@@ -190,6 +190,7 @@ func TestLiveRescaleSameness(t *testing.T) {
 		{2, 4, 1, true, false},
 		{1, 0, 1, false, true}, // all state but one byte is on a disk
 		{2, 4, 1, false, true},
+		{2, 4, 1, true, true}, // records in flight, and their state on a disk
 	} {
 		t.Run(fmt.Sprintf("workers=%d/crashes=%d/inline=%d/overtake=%v/tiered=%v", c.workers, c.crashes, c.inline, c.overtake, c.tiered), func(t *testing.T) {
 			t.Logf("seed %d", seed)
