@@ -108,14 +108,16 @@ func parseBlockKey(k []byte) (txID, blockID, error) {
 	if len(k) != blockKeyBytes {
 		return txID{}, blockID{}, stream.Errorf(stream.Corrupt, "key %x of the shard log has %d bytes, want %d", k, len(k), blockKeyBytes)
 	}
-	return txID{
+	tx := txID{
 		sink:       binary.BigEndian.Uint32(k[9:]),
 		epoch:      binary.BigEndian.Uint64(k[13:]),
 		checkpoint: binary.BigEndian.Uint64(k[21:]),
-	}, blockID{
+	}
+	block := blockID{
 		subtask: binary.BigEndian.Uint32(k[29:]),
 		block:   binary.BigEndian.Uint64(k[33:]),
-	}, nil
+	}
+	return tx, block, nil
 }
 
 // after is the first key that does not begin with prefix.
