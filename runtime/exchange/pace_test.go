@@ -22,7 +22,11 @@ func TestSlowReceiverHasLittleInFlight(t *testing.T) {
 			parked, over := make(chan struct{}, 1), make(chan struct{})
 			r := newRig[small](t, layout{ship: pb.Ship_SHIP_REBALANCE, senders: 2, receivers: 2, workers: workers,
 				park: func(room <-chan struct{}) (bool, error) {
-					parked <- struct{}{}
+					select {
+					case parked <- struct{}{}:
+					case <-over:
+						return false, errOver
+					}
 					select {
 					case <-room:
 						return false, nil
