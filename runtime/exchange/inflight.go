@@ -107,7 +107,8 @@ func (g *gate[T]) flight(flags inflight.Flags, b *batch.Batch[T], frame []byte) 
 	return appendBatch(out, b, flags&inflight.Hashed != 0, g.codec)
 }
 
-// resumed is a batch from before a restore.
+// resumed is a batch from before a restore, or what is left of one that a slow
+// operator takes in pieces.
 type resumed[T any] struct {
 	flags inflight.Flags
 	batch *batch.Batch[T]

@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace/millrace/runtime/barrier"
 	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/pace"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
@@ -25,7 +26,8 @@ func TestACutHasEveryRecordOnce(t *testing.T) {
 		if rng.IntN(3) == 0 {
 			ship = pb.Ship_SHIP_REBALANCE
 		}
-		l := layout{ship: ship, senders: 1 + rng.IntN(3), receivers: 1 + rng.IntN(3), workers: 1 + rng.IntN(2), key: any(hashSmall)}
+		l := layout{ship: ship, senders: 1 + rng.IntN(3), receivers: 1 + rng.IntN(3), workers: 1 + rng.IntN(2), key: any(hashSmall),
+			cold: rng.IntN(2) == 0, park: func(<-chan struct{}) (bool, error) { return true, nil }}
 		if ship == pb.Ship_SHIP_REBALANCE {
 			l.key = nil
 		}
@@ -180,6 +182,54 @@ func TestForwardAndBroadcastEdgesAreNotOvertaken(t *testing.T) {
 		r.next(0)
 		if _, ok := r.gates[0].TakeBarrier(true); !ok {
 			t.Errorf("%v: no barrier behind the last batch", ship)
+		}
+	}
+}
+
+// A barrier need not wait for the end of a batch whose operator may be slow.
+func TestABarrierIsTakenBetweenTwoPieces(t *testing.T) {
+	for _, workers := range []int{1, 2} {
+		l := layout{ship: pb.Ship_SHIP_HASH, senders: 2, receivers: 1, workers: workers, key: any(hashSmall), cold: true,
+			park: func(<-chan struct{}) (bool, error) { return true, nil }}
+		r := newRig[small](t, l)
+		for s := range 2 {
+			push(t, r, s, 0, 300)
+			if err := r.writers[s].Barrier(barrier.Barrier{ID: 7}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := r.next(0)
+		if first.Rows > pace.First {
+			t.Errorf("%d rows at once, and no pace is known", first.Rows)
+		}
+		barriers := 0
+		for barriers < 2 {
+			it, ok := r.gates[0].TakeBarrier(true)
+			if !ok {
+				<-r.notify[0] // the other worker's is still to come
+				continue
+			}
+			barriers++
+			r.gates[0].Block(it.Channel)
+		}
+		flights := r.gates[0].InFlight()
+		then := newRig[small](t, layout{ship: pb.Ship_SHIP_HASH, senders: 1, receivers: 1, key: any(hashSmall)})
+		if err := then.gates[0].Resume(flights); err != nil {
+			t.Fatal(err)
+		}
+		rows := first.Rows
+		for {
+			it, err := then.gates[0].Poll()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if it.Kind == None {
+				break
+			}
+			rows += it.Rows
+		}
+		if rows != 600 {
+			t.Errorf("%d workers: %d rows before and in the cut, want 600", workers, rows)
 		}
 	}
 }

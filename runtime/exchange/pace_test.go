@@ -20,7 +20,7 @@ func TestSlowReceiverHasLittleInFlight(t *testing.T) {
 	for name, workers := range map[string]int{"local": 1, "remote": 2} {
 		t.Run(name, func(t *testing.T) {
 			parked, over := make(chan struct{}, 1), make(chan struct{})
-			r := newRig[small](t, layout{ship: pb.Ship_SHIP_REBALANCE, senders: 2, receivers: 2, workers: workers,
+			r := newRig[small](t, layout{ship: pb.Ship_SHIP_REBALANCE, senders: 2, receivers: 2, workers: workers, cold: true,
 				park: func(room <-chan struct{}) (bool, error) {
 					select {
 					case parked <- struct{}{}:
@@ -37,7 +37,7 @@ func TestSlowReceiverHasLittleInFlight(t *testing.T) {
 			// Only the channel from subtask 0 to subtask 1, local or not.
 			g, w := r.gates[1].(*gate[small]), r.writers[0].(*writer[small])
 			to := &w.targets[1]
-			slow := true
+			slow := false
 			r.takers[1].take = func(*batch.Batch[small]) error {
 				if g.pace = (pace.Pace{}); slow {
 					g.pace.Took(2000, time.Second) // two channels: 50 rows each
@@ -74,9 +74,16 @@ func TestSlowReceiverHasLittleInFlight(t *testing.T) {
 				}
 				return n
 			}
+			if n := underWay(); workers == 1 && n > 2*firstRows {
+				t.Errorf("%d rows under way before the receiver's pace is known", n)
+			}
+			for range 30 {
+				underWay()
+			}
 			if n := underWay(); n < 1024 {
 				t.Fatalf("%d rows under way before the receiver was slow, want a full channel", n)
 			}
+			slow = true
 			for range 30 {
 				underWay()
 			}

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,7 +86,7 @@ func (t typed[T]) NewGate(n *Network, c GateConfig) (Gate, error) {
 			})
 		}
 	}
-	g.mu.rows, g.mu.credit = n.config.Rows, n.config.Credit
+	g.mu.rows, g.mu.credit = min(firstRows, n.config.Rows), n.config.Credit
 	for i := range g.mu.channels {
 		if err := n.addEnd(g.mu.channels[i].number, end{gate: g, channel: i}); err != nil {
 			return nil, fmt.Errorf("input %d of %s: %w", c.To.Port, c.To.Name, err)
@@ -102,9 +103,7 @@ func (g *gate[T]) Stats() GateStats { return g.stats }
 
 func (g *gate[T]) Poll() (Item, error) {
 	if len(g.resumed) > 0 {
-		it := item[T]{kind: Data, batch: g.resumed[0].batch}
-		g.resumed = g.resumed[1:]
-		return g.push(-1, &it)
+		return g.resumeOne()
 	}
 	g.mu.Lock()
 	i, ok := g.nextLocked()
@@ -125,67 +124,84 @@ func (g *gate[T]) Poll() (Item, error) {
 	return g.push(i, &it)
 }
 
-// push hands a batch to the operator and recycles it, unless it comes from no
-// channel.
+// push hands a batch to the operator and recycles it. What a slow operator is
+// not given at once comes first next time.
 func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
-	out := Item{Kind: Data, Channel: max(i, 0)}
+	c := &g.mu.channels[i]
+	out := Item{Kind: Data, Channel: i}
 	b := it.batch
 	if it.frame != nil {
-		c := &g.mu.channels[i]
 		b = &g.decoded
 		if err := decodeBatch(it.frame, b, c.hashed, g.codec); err != nil {
 			return Item{}, fmt.Errorf("input of %s from %s: %w", g.name, g.n.senderName(c.edge, c.sender), err)
 		}
 		out.Bytes = frameHead + len(it.frame)
 	}
-	out.Rows = b.Len()
-	g.stats.Batches++
-	g.stats.Rows += uint64(out.Rows)
-	g.stats.Bytes += uint64(out.Bytes)
-	if err := g.deal(b); err != nil {
-		return Item{}, err
-	}
-	if i < 0 {
+	rows := b.Len()
+	if step := g.step(rows); step < rows {
+		r := resumed[T]{c.flags(), &batch.Batch[T]{Values: b.Values, Times: b.Times, Hashes: b.Hashes}}
+		g.resumed = slices.Insert(g.resumed, 0, r)
+		if it.frame != nil {
+			g.decoded = batch.Batch[T]{}
+		} else {
+			it.batch = nil
+		}
+		piece, err := g.resumeOne()
+		if err != nil {
+			return Item{}, err
+		}
+		out.Rows = piece.Rows
+		g.stats.Bytes += uint64(out.Bytes)
+		g.release(i, it, rows)
 		return out, nil
+	}
+	out.Rows = rows
+	g.stats.Bytes += uint64(out.Bytes)
+	if err := g.take(b); err != nil {
+		return Item{}, err
 	}
 	if g.pointers {
 		clear(b.Values)
 	}
 	b.Values, b.Times, b.Hashes = b.Values[:0], b.Times[:0], b.Hashes[:0]
-	g.release(i, it, out.Rows)
+	g.release(i, it, rows)
 	return out, nil
 }
 
-// pieceTime is how long the operator should take for what it is given at once.
-const pieceTime = time.Second
-
-// deal gives the operator a batch, in pieces where it is known to be slow or not
-// known at all: between two of them others see that the task moves.
-func (g *gate[T]) deal(b *batch.Batch[T]) error {
-	for from, n := 0, b.Len(); from < n; {
-		step := n - from
-		if g.pace.Known() {
-			step = g.pace.Within(pieceTime, step)
-		} else {
-			step = min(step, pace.First)
-		}
-		piece := b
-		if step < n {
-			to := from + step
-			piece = &g.piece
-			piece.Values, piece.Times = b.Values[from:to:to], b.Times[from:to:to]
-			if len(b.Hashes) > 0 {
-				piece.Hashes = b.Hashes[from:to:to]
-			}
-		}
-		began := time.Now()
-		if err := g.stage.Push(piece); err != nil {
-			return err
-		}
-		g.pace.Took(step, time.Since(began))
-		from += step
+// resumeOne gives the operator the next piece of what comes before all queues.
+func (g *gate[T]) resumeOne() (Item, error) {
+	b := g.resumed[0].batch
+	n := g.step(b.Len())
+	g.piece = batch.Batch[T]{Values: b.Values[:n:n], Times: b.Times[:n:n]}
+	b.Values, b.Times = b.Values[n:], b.Times[n:]
+	if len(b.Hashes) > 0 {
+		g.piece.Hashes, b.Hashes = b.Hashes[:n:n], b.Hashes[n:]
 	}
-	g.piece = batch.Batch[T]{} // it lent from b
+	if b.Len() == 0 {
+		g.resumed = slices.Delete(g.resumed, 0, 1)
+	}
+	err := g.take(&g.piece)
+	g.piece = batch.Batch[T]{}
+	return Item{Kind: Data, Rows: n}, err
+}
+
+// step is how many of the next rows the operator is given at once: so many as
+// it deals with in inFlight. Between two steps the task takes barriers.
+func (g *gate[T]) step(rows int) int {
+	if g.pace.Known() {
+		return g.pace.Within(inFlight, rows)
+	}
+	return min(rows, pace.First)
+}
+
+func (g *gate[T]) take(b *batch.Batch[T]) error {
+	g.stats.Batches++
+	g.stats.Rows += uint64(b.Len())
+	began := time.Now()
+	if err := g.stage.Push(b); err != nil {
+		return err
+	}
+	g.pace.Took(b.Len(), time.Since(began))
 	return nil
 }
 
@@ -300,6 +316,10 @@ func (g *gate[T]) release(i int, it *item[T], rows int) {
 		from.credit(number, owed, bound)
 	}
 }
+
+// firstRows is how many rows a local channel may hold before the gate knows its
+// pace: what has come by then may not be overtaken on every edge.
+const firstRows = batchesPerBound * pace.First
 
 // inFlight is how long a task may take for what waits in all channels of a gate:
 // so long a barrier waits behind it.

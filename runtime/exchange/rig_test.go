@@ -88,6 +88,8 @@ type layout struct {
 	key                 any
 	rows, bytes, credit int
 	park                func(<-chan struct{}) (bool, error)
+	// cold gates do not know yet that their operators are fast.
+	cold bool
 }
 
 func edgeGraph(l layout) *pb.JobGraph {
@@ -156,6 +158,13 @@ func newRig[T any](tb testing.TB, l layout) *rig[T] {
 		}
 		r.takers, r.gates, r.notify = append(r.takers, taker), append(r.gates, g), append(r.notify, notify)
 	}
+	if !l.cold {
+		for _, g := range r.gates {
+			g := g.(*gate[T])
+			g.pace.Took(batch.Rows, time.Microsecond)
+			g.mu.rows = g.n.config.Rows
+		}
+	}
 	r.errs = make([]error, l.workers)
 	for i, n := range r.networks {
 		r.done.Go(func() { r.errs[i] = n.Run(ctx) })
@@ -165,6 +174,14 @@ func newRig[T any](tb testing.TB, l layout) *rig[T] {
 		case <-n.Connected():
 		case <-n.Done():
 			tb.Fatal(n.Err())
+		}
+	}
+	if !l.cold {
+		for _, w := range r.writers {
+			w := w.(*writer[T])
+			for i := range w.targets {
+				w.pace(&w.targets[i], batch.Rows*batchesPerBound)
+			}
 		}
 	}
 	return r

@@ -143,6 +143,7 @@ func (w *writer[T]) join() error {
 				return
 			}
 			t.channel = e.channel
+			w.pace(&t, firstRows)
 		}
 		w.targets = append(w.targets, t)
 	})
