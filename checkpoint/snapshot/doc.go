@@ -5,8 +5,9 @@
 // With a Scratch it holds no more than that says: sorted parts go to a file and
 // are merged at the end, to the same bytes. An Opener opens the runs of a chain
 // where they are, in a copy on this machine or in the bucket, and reads them in
-// windows, some ahead; Merge joins them, oldest first, to the live state. Choose
-// and Merger keep chains short and small.
+// windows, some ahead. Merge joins them, oldest first, to the live state, and
+// Replay gives their changes to whoever makes that state anew. Choose and Merger
+// keep chains short and small.
 //
 // Everything is called from one goroutine at a time, beside the task, never
 // on it. A reader's read-ahead has goroutines, which end with the window that

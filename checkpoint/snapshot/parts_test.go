@@ -27,12 +27,19 @@ func TestARunThatIsReadInPartsSpeaksForThoseOnly(t *testing.T) {
 	next.Own(0, 1)
 	next.Put(1, "s", 7, []byte("key"), []byte("g"))
 	own := finish(t, next)
-	got := drain(t, Merge([]*Reader{
-		open(t, base, 0, 1), open(t, drop, 0, 1), open(t, own, 0, 1),
-		open(t, base, 2, 3), open(t, drop, 2, 3),
-	}))
+	readers := func() []*Reader {
+		return []*Reader{
+			open(t, base, 0, 1), open(t, drop, 0, 1), open(t, own, 0, 1),
+			open(t, base, 2, 3), open(t, drop, 2, 3),
+		}
+	}
+	got := drain(t, Merge(readers()))
 	want := []string{`0 s/7 "key"=e`, `1 s/7 "key"=g`, `3 s/7 "key"=f`}
 	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	state := model{key(0, "s", 7, []byte("key")): "e", key(1, "s", 7, []byte("key")): "g", key(3, "s", 7, []byte("key")): "f"}
+	if d := cmp.Diff(state, replayed(t, readers())); d != "" {
 		t.Error(d)
 	}
 }

@@ -219,6 +219,11 @@ func (r *Reader) Next() bool {
 	return r.begin()
 }
 
+// within says whether the next entry is of a key group.
+func (r *Reader) within(group int) bool {
+	return r.left > 0 || r.err == nil && r.next < len(r.blocks) && r.blocks[r.next].group == group
+}
+
 // begin goes on with the next block.
 func (r *Reader) begin() bool {
 	switch {

@@ -225,9 +225,32 @@ func (m model) equal(t *testing.T, seed uint64, it entries) {
 	}
 }
 
+// replayed is what a replay leaves behind.
+func replayed(t *testing.T, readers []*Reader) model {
+	t.Helper()
+	got, last := model{}, 0
+	changes := NewReplay(readers)
+	for changes.Next() {
+		e := changes.At()
+		if e.Group < last {
+			t.Fatalf("key group %d comes after %d", e.Group, last)
+		}
+		last = e.Group
+		if k := key(e.Group, e.State, e.Namespace, e.Key); e.Delete {
+			delete(got, k)
+		} else {
+			got[k] = string(e.Value)
+		}
+	}
+	if err := changes.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 // A chain that outlived a change of parallelism holds runs of two subtasks
 // side by side, then of their successor.
-func TestMergeEqualsAPlainMap(t *testing.T) {
+func TestMergeAndReplayEqualAPlainMap(t *testing.T) {
 	const groups = 8
 	for seed := range uint64(500) {
 		r := rand.New(rand.NewPCG(seed, 3))
@@ -254,6 +277,9 @@ func TestMergeEqualsAPlainMap(t *testing.T) {
 			return rs
 		}
 		m.equal(t, seed, Merge(readers()))
+		if diff := cmp.Diff(m, replayed(t, readers())); diff != "" {
+			t.Fatalf("seed %d: replay: %s", seed, diff)
+		}
 
 		var chain []*pb.RunRef
 		for i, run := range runs {
@@ -272,6 +298,9 @@ func TestMergeEqualsAPlainMap(t *testing.T) {
 		m.equal(t, seed, open(t, full, 0, 7))
 		// A full run hides whatever a chain holds before it.
 		m.equal(t, seed, Merge(append(readers(), open(t, full, 0, 7))))
+		if diff := cmp.Diff(m, replayed(t, append(readers(), open(t, full, 0, 7)))); diff != "" {
+			t.Fatalf("seed %d: replay behind a full run: %s", seed, diff)
+		}
 	}
 }
 

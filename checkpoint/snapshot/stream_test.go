@@ -315,5 +315,11 @@ func TestMergingAnyPartOfAChainChangesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.equal(t, seed, Merge(readers))
+		if readers, err = merger.Opener.Chain(ctx, chain, 0, groups-1); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(m, replayed(t, readers)); diff != "" {
+			t.Fatalf("seed %d: replay: %s", seed, diff)
+		}
 	}
 }

@@ -43,33 +43,36 @@ func (e *UnmatchedError) Error() string {
 func (s *Store) Load(readers []*snapshot.Reader, how Restore) (err error) {
 	defer s.caught(&err)
 	loaders := map[string]loader{}
-	m := snapshot.Merge(readers)
+	var name string
+	var load loader // of the state of that name
+	changes := snapshot.NewReplay(readers)
 	for n := 0; ; n++ {
 		if n%Stride == 0 {
 			s.Ease()
 		}
-		if !m.Next() {
-			if err := m.Err(); err != nil {
+		if !changes.Next() {
+			if err := changes.Err(); err != nil {
 				return fmt.Errorf("load state: %w", err)
 			}
 			break
 		}
-		e := m.At()
+		e := changes.At()
 		if !s.groups.Contains(e.Group) {
 			continue
 		}
 		if planted.TimerLostOnRescale && how.WithoutTimers && strings.HasPrefix(e.State, "timers") {
 			continue
 		}
-		load, ok := loaders[e.State]
-		if !ok {
-			var err error
-			if load, err = s.loaderOf(e.State, how); err != nil {
-				return err
+		if load == nil || e.State != name {
+			name = e.State
+			if load = loaders[name]; load == nil {
+				if load, err = s.loaderOf(name, how); err != nil {
+					return err
+				}
+				loaders[name] = load
 			}
-			loaders[e.State] = load
 		}
-		if err := load(e, m); err != nil {
+		if err := load(e, changes); err != nil {
 			return fmt.Errorf("load state %q, key group %d: %w", e.State, e.Group, err)
 		}
 	}
@@ -86,7 +89,7 @@ func (s *Store) loaderOf(name string, how Restore) (loader, error) {
 		}
 		// The runs still have it: only a full snapshot leaves it behind.
 		s.lost = s.epoch
-		return func(*snapshot.Entry, *snapshot.Merged) error { return nil }, nil
+		return func(*snapshot.Entry, *snapshot.Replay) error { return nil }, nil
 	}
 	now := s.declaration(name, r)
 	old := now
@@ -110,8 +113,9 @@ func CompatibleState(old, new *pb.StateDecl) error {
 	return upgrade.CheckState(old, new)
 }
 
-// loader makes the decoders of a state once; into finds the table.
-func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into func(ns int64) *Table[K, V]) (loader, error) {
+// loader makes the decoders of a state once; into finds the table of a namespace,
+// and lookup does so without making one.
+func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into, lookup func(ns int64) *Table[K, V]) (loader, error) {
 	readKey, err := codec.DecoderFor[K](old.GetKeySchema())
 	if err != nil {
 		return nil, stateError(k.name, err)
@@ -122,7 +126,7 @@ func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into func(
 	}
 	var none, key K // not on the heap for each entry
 	var ahead coming[K, V]
-	return func(e *snapshot.Entry, from *snapshot.Merged) error {
+	return func(e *snapshot.Entry, from *snapshot.Replay) error {
 		key = none
 		if rest, err := readKey(e.Key, &key); err != nil || len(rest) > 0 {
 			return fmt.Errorf("key %x: %w, %d bytes left", e.Key, err, len(rest))
@@ -130,6 +134,12 @@ func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into func(
 		hash := k.hash(&key)
 		if g := keygroup.Of(hash, groups.N); g != e.Group {
 			return fmt.Errorf("key %v belongs to key group %d of %d: its hash is not what it was", key, g, groups.N)
+		}
+		if e.Delete {
+			if t := lookup(e.Namespace); t != nil {
+				t.Delete(hash, key)
+			}
+			return nil
 		}
 		t := into(e.Namespace)
 		if t != ahead.table || e.Group != ahead.group {
@@ -158,7 +168,8 @@ func (r *single[K, V]) images(into []changeSet) []changeSet {
 }
 
 func (r *single[K, V]) loader(old *pb.StateDecl) (loader, error) {
-	return r.t.of.loader(old, r.t.s.groups, func(int64) *Table[K, V] { return r.t })
+	it := func(int64) *Table[K, V] { return r.t }
+	return r.t.of.loader(old, r.t.s.groups, it, it)
 }
 
 func (r *single[K, V]) declaration() *pb.StateDecl { return r.t.of.declare(r.t.of.name, "") }

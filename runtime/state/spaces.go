@@ -103,7 +103,7 @@ func (p *Spaces[K, V]) images(into []changeSet) []changeSet {
 }
 
 func (p *Spaces[K, V]) loader(old *pb.StateDecl) (loader, error) {
-	return p.of.loader(old, p.s.groups, p.Space)
+	return p.of.loader(old, p.s.groups, p.Space, p.Lookup)
 }
 
 func (p *Spaces[K, V]) declaration() *pb.StateDecl { return p.of.declare(p.of.name, p.means) }

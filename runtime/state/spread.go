@@ -23,7 +23,7 @@ type coming[K comparable, V any] struct {
 }
 
 // begin is called with the first entry of a key group, of n, or of a table.
-func (c *coming[K, V]) begin(t *Table[K, V], group, n int, from *snapshot.Merged) {
+func (c *coming[K, V]) begin(t *Table[K, V], group, n int, from *snapshot.Replay) {
 	expect := t.count - c.before
 	if t != c.table {
 		expect = 0

@@ -59,7 +59,7 @@ type registered interface {
 type aheader interface{ Ahead(hashes []uint64, i int) }
 
 // loader takes one entry of a restored run.
-type loader func(e *snapshot.Entry, from *snapshot.Merged) error
+type loader func(e *snapshot.Entry, from *snapshot.Replay) error
 
 // NewStore returns an empty store for the key groups that a subtask owns.
 func NewStore(r keygroup.Range) *Store {
