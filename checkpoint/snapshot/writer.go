@@ -61,6 +61,16 @@ func (w *Writer) Own(first, last int) {
 	w.first, w.last = first, last
 }
 
+// Expect makes room for about so many changes, of so many bytes of keys and values,
+// as far as the writer may hold them.
+func (w *Writer) Expect(changes, bytes int) {
+	if need := bytes + changeSize*changes; w.scratch.Folder != "" && need > w.scratch.Memory {
+		share := float64(w.scratch.Memory) / float64(need)
+		changes, bytes = int(share*float64(changes)), int(share*float64(bytes))
+	}
+	w.changes, w.arena = slices.Grow(w.changes, changes), slices.Grow(w.arena, bytes)
+}
+
 // Full marks the run as the whole live state: it hides every older run.
 func (w *Writer) Full() { w.full = true }
 

@@ -60,31 +60,34 @@ func (c *changes[K, V]) release() {
 // discard empties the changes of a table that is gone.
 func (c *changes[K, V]) discard() { c.pages, c.deleted = nil, nil }
 
-func (c *changes[K, V]) write(w *snapshot.Writer, groups keygroup.Range) error {
+func (c *changes[K, V]) write(w *snapshot.Writer, groups keygroup.Range, epoch uint32) (changed int, err error) {
 	e := encoder[K, V]{kind: c.of, w: w, groups: groups, ns: c.ns}
 	// Deletes first: of several changes of a key the writer takes the last.
 	for i := range c.deleted {
 		if err := e.delete(&c.deleted[i]); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for i := range c.pages {
 		p := (*page)(atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&c.pages[i]))))
 		if p.class == 0 {
 			if err := e.putStub(p, packedDirty); err != nil {
-				return err
+				return 0, err
 			}
 			continue
 		}
 		for word := range p.words() {
 			for m := *p.dirtyWord(word * 64); m != 0; m &= m - 1 {
 				if err := e.put(p, word*64+uint32(bits.TrailingZeros64(m))); err != nil {
-					return err
+					return 0, err
 				}
 			}
 		}
 	}
-	return nil
+	if c.epoch == epoch {
+		changed = e.puts
+	}
+	return changed, nil
 }
 
 // image is all of one table as of a barrier.
@@ -98,28 +101,33 @@ func (m *image[K, V]) place() place { return place{m.of.name, m.ns} }
 
 func (m *image[K, V]) release() {}
 
-func (m *image[K, V]) write(w *snapshot.Writer, groups keygroup.Range) error {
+func (m *image[K, V]) write(w *snapshot.Writer, groups keygroup.Range, epoch uint32) (changed int, err error) {
 	e := encoder[K, V]{kind: m.of, w: w, groups: groups, ns: m.ns}
 	if m.root == nil {
-		return nil
+		return 0, nil
 	}
 	for pages := (walk{stack: []ref{m.root}}); ; {
 		p := pages.next()
 		if p == nil {
-			return nil
+			return changed, nil
 		}
 		if p.class == 0 {
 			if err := e.putStub(p, 0); err != nil {
-				return err
+				return 0, err
 			}
 			continue
+		}
+		if p.epoch == epoch {
+			for word := range p.words() {
+				changed += bits.OnesCount64(*p.dirtyWord(word * 64))
+			}
 		}
 		for i := range uint32(p.capacity()) {
 			if *p.tag(i) < tagFull {
 				continue
 			}
 			if err := e.put(p, i); err != nil {
-				return err
+				return 0, err
 			}
 		}
 	}
@@ -133,6 +141,7 @@ type encoder[K comparable, V any] struct {
 	ns       int64
 	key, val []byte
 	content  packed[K, V] // of a stub
+	puts     int
 }
 
 func (e *encoder[K, V]) put(p *page, i uint32) error {
@@ -165,6 +174,7 @@ func (e *encoder[K, V]) putEntry(hash uint64, key *K, val *V) error {
 	e.key = e.keys.Append(e.key[:0], key)
 	e.val = e.values.Append(e.val[:0], val)
 	e.w.Put(group, e.name, e.ns, e.key, e.val)
+	e.puts++
 	return nil
 }
 

@@ -25,7 +25,8 @@ type layer struct {
 // changeSet is the part of a layer that belongs to one table.
 type changeSet interface {
 	place() place
-	write(w *snapshot.Writer, groups keygroup.Range) error
+	// write says how many entries it found changed in an epoch.
+	write(w *snapshot.Writer, groups keygroup.Range, epoch uint32) (changed int, err error)
 	// release gives back pages that nobody reads any more.
 	release()
 }
@@ -35,9 +36,9 @@ type changeSet interface {
 const maxHeld = 8
 
 // Freeze is the barrier: it takes the changes since the last Freeze, and those
-// of earlier ones that were not released. With full it takes all state, at the
-// cost of a step per table and namespace; else it costs the same whatever the
-// size of the state and of the changes.
+// of earlier ones that were not released. With full it takes all state, and where
+// nearly all of it changes from one barrier to the next anyhow, so that there is
+// nothing to merge later. It costs a step per table and namespace.
 func (s *Store) Freeze(full bool) *Frozen {
 	s.bury()
 	if s.tier != nil && s.tier.over() {
@@ -50,7 +51,7 @@ func (s *Store) Freeze(full bool) *Frozen {
 	}
 	l := &layer{epoch: s.epoch, changes: s.changes, drops: s.drops, refs: 1}
 	s.held, s.layers = append(s.held, l), append(s.layers, l)
-	if full || s.lost > 0 {
+	if full || s.lost > 0 || s.restless() {
 		f.full = true
 		l := &layer{epoch: s.epoch, full: true}
 		for _, r := range s.states {
@@ -68,6 +69,13 @@ func (s *Store) Freeze(full bool) *Frozen {
 	s.epoch++
 	s.flying = append(s.flying, f)
 	return f
+}
+
+// restless says that at least three in four entries changed before the last
+// barrier whose changes are known.
+func (s *Store) restless() bool {
+	size := s.Stats()
+	return size.Entries > 0 && size.Disk == 0 && 4*s.changed.Load() >= 3*int64(size.Entries)
 }
 
 // Frozen is the state of a store as of a barrier.
@@ -115,7 +123,7 @@ func (f *Frozen) Write(w *snapshot.Writer) (err error) {
 	if f.full {
 		w.Full()
 	}
-	gone := map[place]int{}
+	gone, changed := map[place]int{}, 0
 	for i, l := range f.layers {
 		for _, d := range l.drops {
 			w.Drop(d.state, d.ns)
@@ -127,11 +135,14 @@ func (f *Frozen) Write(w *snapshot.Writer) (err error) {
 			if last, ok := gone[c.place()]; ok && last > i {
 				continue // dropped by a later barrier
 			}
-			if err := c.write(w, f.groups); err != nil {
+			n, err := c.write(w, f.groups, f.epoch)
+			if err != nil {
 				return err
 			}
+			changed += n
 		}
 	}
+	f.store.changed.Store(int64(changed))
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"sort"
+	"sync/atomic"
 
 	"github.com/millrace/millrace/checkpoint/snapshot"
 	"github.com/millrace/millrace/runtime/keygroup"
@@ -33,6 +34,10 @@ type Store struct {
 	// checkpoint, 0 for none: until a full snapshot of that epoch or a later one
 	// is durable, changes alone would not do.
 	lost uint32
+
+	// changed is how many entries changed between the last two barriers of which
+	// one was written.
+	changed atomic.Int64
 
 	tier *tier // nil without a disk
 }

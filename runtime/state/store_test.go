@@ -415,3 +415,45 @@ func TestATablesShapeDoesNotDependOnItsShare(t *testing.T) {
 		}
 	}
 }
+
+// TestStateThatAllChangesIsWrittenInFull: where nearly all entries change between
+// two barriers a full snapshot is no larger, and takes the place of the chain.
+func TestStateThatAllChangesIsWrittenInFull(t *testing.T) {
+	const n = 1000
+	s := NewStore(small)
+	tab := table[uint64, counter](t, s, "t")
+	change := func(keys uint64) {
+		for k := range keys {
+			v, _ := tab.Upsert(hashOf(k), k)
+			v.Count++
+		}
+	}
+	checkpoint := func() (full bool, entries int) {
+		f := s.Freeze(false)
+		run, err := writeRun(f, s.groups)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Release()
+		return f.Full(), run.Entries
+	}
+	for i, step := range []struct {
+		keys    uint64
+		full    bool
+		entries int
+	}{
+		{n, false, n},     // nothing was known
+		{n / 10, true, n}, // all had changed
+		{n / 10, false, n / 10},
+		{n * 3 / 4, false, n * 3 / 4},
+		{n, true, n}, // three in four had changed
+		{n, true, n},
+		{1, true, n},
+		{1, false, 1},
+	} {
+		change(step.keys)
+		if full, entries := checkpoint(); full != step.full || entries != step.entries {
+			t.Errorf("checkpoint %d: full %v with %d entries, want %v with %d", i, full, entries, step.full, step.entries)
+		}
+	}
+}

@@ -262,7 +262,7 @@ func (t *Task) encodeOne(e *encoding) (err error) {
 		part := &e.out.Operators[i]
 		if f := e.frozen[i]; f != nil {
 			part.Full = f.Full()
-			if part.Run, err = t.encodeRun(f); err != nil {
+			if part.Run, err = t.encodeRun(&t.ops[i], f); err != nil {
 				return err
 			}
 		}
@@ -294,15 +294,20 @@ func (t *Task) finishWork() error {
 	}
 }
 
-func (t *Task) encodeRun(f *state.Frozen) (snapshot.Run, error) {
+func (t *Task) encodeRun(op *chained, f *state.Frozen) (snapshot.Run, error) {
 	w := snapshot.NewWriter(t.cfg.KeyGroups.N)
 	w.Own(t.cfg.KeyGroups.First, t.cfg.KeyGroups.Last)
 	w.Spill(t.cfg.Scratch)
 	if f.Full() {
 		w.Full()
 	}
+	if f.Full() == op.wrote.full {
+		w.Expect(op.wrote.entries, op.wrote.bytes)
+	}
 	if err := f.Write(w); err != nil {
 		return snapshot.Run{}, err
 	}
-	return w.Finish()
+	run, err := w.Finish()
+	op.wrote.full, op.wrote.entries, op.wrote.bytes = f.Full(), run.Entries, int(run.Size())
+	return run, err
 }

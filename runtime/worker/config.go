@@ -52,7 +52,7 @@ type Config struct {
 	// state that does not say how much: 512 MiB if 0.
 	SlotMemory int64
 	// SnapshotMemory bounds what one subtask's snapshot holds in memory, where
-	// there is a LocalDir: 32 MiB if 0.
+	// there is a LocalDir: a sixteenth of SlotMemory if 0, 32 to 256 MiB.
 	SnapshotMemory int
 
 	// unmerged leaves chains as they are, for tests that count reads.
@@ -87,6 +87,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.SlotMemory == 0 {
 		c.SlotMemory = defaultSlotMemory
+	}
+	if c.SnapshotMemory == 0 {
+		c.SnapshotMemory = int(min(max(c.SlotMemory/16, 32<<20), 256<<20))
 	}
 	return c
 }

@@ -57,11 +57,8 @@ func New(cfg Config) (*Worker, error) {
 
 // scratch is where snapshots go that do not fit in memory.
 func (w *Worker) scratch() snapshot.Scratch {
-	memory := w.cfg.SnapshotMemory
-	if memory > 0 {
-		memory = max(memory, w.cfg.InlineLimit) // what is inline is in memory
-	}
-	return snapshot.Scratch{Folder: w.spills, Memory: memory}
+	// What is inline is in memory.
+	return snapshot.Scratch{Folder: w.spills, Memory: max(w.cfg.SnapshotMemory, w.cfg.InlineLimit)}
 }
 
 // Handle takes a command of the job master. It must not be called once the
