@@ -294,7 +294,9 @@ func settleUpdate(cat *pb.Catalog, s *pb.Stream, applied map[string]uint64) bool
 	for _, sh := range s.GetShards() {
 		switch sh.GetChange() {
 		case pb.Shard_CHANGE_SEALED:
-			sh.Closed = true
+			// Whenever it was sealed: the shards that were open at any time
+			// partition the hash space.
+			sh.Closed, sh.ClosedMs = true, closed
 		case pb.Shard_CHANGE_OPENING:
 			sh.CreatedMs = closed
 		}

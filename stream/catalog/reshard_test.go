@@ -140,8 +140,32 @@ func TestLifeOfASplitAndAMerge(t *testing.T) {
 			t.Errorf("%s: %v, want kind %q", name, err, c.kind)
 		}
 	}
-	if _, err := Decide(SetHost(cat, cat.GetHosts()[0].GetId(), ""), splitting("s", 3, at), t0); open[0].GetOwner() == "a" && stream.KindOf(err) != stream.Unavailable {
+	if _, err := Decide(SetHost(cat, open[0].GetOwner(), ""), splitting("s", 3, at), t0); stream.KindOf(err) != stream.Unavailable {
 		t.Errorf("split of a shard whose host is away: %v", err)
+	}
+}
+
+// Parents are sealed one after the other. At every time the shards that were open
+// then must cover all hash keys, for a reader that begins there.
+func TestShardsOfOneChangeCloseAndOpenAtOnce(t *testing.T) {
+	cat := settleAll(must(t, withHosts("a", "b"), creation("s", 2)))
+	cat = must(t, cat, scaling("s", 4))
+	for i, host := range []string{"a", "b"} {
+		if cat = Sealed(cat, host, sealsOf(cat, host, 5), t0.Add(time.Duration(i+1)*time.Minute)); cat == nil {
+			t.Fatalf("host %s has nothing to seal", host)
+		}
+	}
+	s, open := openShards(t, settleAll(cat), "s")
+	at := t0.Add(2 * time.Minute).UnixMilli()
+	for _, sh := range s.GetShards()[:2] {
+		if !sh.GetClosed() || sh.GetClosedMs() != at {
+			t.Errorf("shard %d was closed at %d, its children are open since %d", sh.GetIndex(), sh.GetClosedMs(), at)
+		}
+	}
+	for _, sh := range open {
+		if sh.GetCreatedMs() != at {
+			t.Errorf("shard %d is open since %d, want %d", sh.GetIndex(), sh.GetCreatedMs(), at)
+		}
 	}
 }
 
