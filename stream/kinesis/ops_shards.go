@@ -199,11 +199,8 @@ func (c *call) begin(it *iterator, in *iteratorIn) error {
 	return nil
 }
 
+// hasShard counts children that are about to open: who has read a parent to its
+// end was told their names, maybe by a host that has heard more than this one.
 func hasShard(s *pb.Stream, index uint32) bool {
-	for _, sh := range s.Shards {
-		if sh.Index == index && sh.Change != pb.Shard_CHANGE_OPENING {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.Shards, func(sh *pb.Shard) bool { return sh.Index == index })
 }

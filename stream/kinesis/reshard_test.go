@@ -11,7 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
+	pb "github.com/millrace/millrace/proto/millrace/v1"
 	"github.com/millrace/millrace/stream"
+	"github.com/millrace/millrace/stream/catalog"
 )
 
 const half = "170141183460469231731687303715884105728" // 2^127
@@ -151,6 +153,35 @@ func TestAConsumerFollowsSplitsAndMerges(t *testing.T) {
 	late, err := shardsOut(r.mu.catalog.Streams[0], r.clock.Now().Add(25*time.Hour))
 	if err != nil || len(late) != 1 || late[0].ShardId != "shardId-000000000003" {
 		t.Errorf("after a day %v are listed, %v", late, err)
+	}
+}
+
+// Another host may name the children of a shard before this one has heard that
+// they are open.
+func TestAChildCanBeReadBeforeItIsKnownToBeOpen(t *testing.T) {
+	r := newRig(t, nil)
+	k := r.client()
+	create(t, k, "s", 1)
+	at, err := stream.ParseHashKey(half)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	next, err := catalog.Decide(r.mu.catalog, &pb.StreamCommand{Body: &pb.StreamCommand_Split{Split: &pb.SplitShard{Name: "s", StartingHash: at[:]}}}, r.clock.Now())
+	if err == nil {
+		err = r.broker.SetCatalog(t.Context(), next)
+	}
+	r.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ids := fmt.Sprint(shardIDs(listed(t, k, "", nil))); ids != "[0]" {
+		t.Errorf("shards %s are listed while a split is under way, want [0]", ids)
+	}
+	it := iteratorFor(t, k, kinesis.GetShardIteratorInput{StreamName: aws.String("s"), ShardId: aws.String("shardId-000000000001"), ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
+	out, err := k.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: it})
+	if err != nil || len(out.Records) > 0 || out.NextShardIterator == nil {
+		t.Errorf("a child that is about to open: %+v, %v; want no records and the next iterator", out, err)
 	}
 }
 
