@@ -49,8 +49,8 @@ func (s *streamTailCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	t := &tail{streamTailCmd: s, k: k, iterators: map[string]*string{}, ended: map[string]bool{}, begun: map[string]bool{}}
-	if err := t.begin(ctx, shards); err != nil {
+	t := &tail{streamTailCmd: s, k: k, iterators: map[string]*string{}, shards: newLineage(shards, s.From == "latest")}
+	if err := t.start(ctx, t.shards.first(), iteratorKind[s.From]); err != nil {
 		return err
 	}
 	for len(t.iterators) > 0 {
@@ -79,58 +79,92 @@ type tail struct {
 	k         *kinesis.Client
 	iterators map[string]*string
 	order     []string // of the shards that were begun
-	begun     map[string]bool
-	ended     map[string]bool
+	shards    lineage
 	printed   int
 }
 
-// begin starts with the oldest shards of each line, or with the open ones.
-func (s *tail) begin(ctx context.Context, shards []types.Shard) error {
-	listed := map[string]bool{"": true}
-	for _, sh := range shards {
-		listed[*sh.ShardId] = true
-	}
-	kind := types.ShardIteratorTypeTrimHorizon
-	if s.From == "latest" {
-		kind = types.ShardIteratorTypeLatest
-	}
-	for _, sh := range shards {
-		child := sh.ParentShardId != nil && listed[*sh.ParentShardId] || sh.AdjacentParentShardId != nil && listed[*sh.AdjacentParentShardId]
-		if s.From == "latest" && sh.SequenceNumberRange.EndingSequenceNumber != nil || s.From != "latest" && child {
-			continue
+var iteratorKind = map[string]types.ShardIteratorType{
+	"trim-horizon": types.ShardIteratorTypeTrimHorizon, "latest": types.ShardIteratorTypeLatest,
+}
+
+func (s *tail) start(ctx context.Context, ids []string, kind types.ShardIteratorType) error {
+	for _, id := range ids {
+		it, err := s.k.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: &s.Name, ShardId: &id, ShardIteratorType: kind})
+		if err != nil {
+			return plain(err, "stream "+s.Name)
 		}
-		if err := s.start(ctx, *sh.ShardId, kind); err != nil {
-			return err
-		}
+		s.iterators[id] = it.ShardIterator
+		s.order = append(s.order, id)
 	}
 	return nil
 }
 
-func (s *tail) start(ctx context.Context, id string, kind types.ShardIteratorType) error {
-	it, err := s.k.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: &s.Name, ShardId: &id, ShardIteratorType: kind})
-	if err != nil {
-		return plain(err, "stream "+s.Name)
-	}
-	s.iterators[id], s.begun[id] = it.ShardIterator, true
-	s.order = append(s.order, id)
-	return nil
-}
-
-// end goes on with the children of a shard, those of a merge when both parents
-// have ended. A parent that was never begun has been left out on purpose.
+// end goes on with what follows a shard.
 func (s *tail) end(ctx context.Context, id string, children []types.ChildShard) error {
 	delete(s.iterators, id)
-	s.ended[id] = true
-	for _, child := range children {
-		waits := slices.ContainsFunc(child.ParentShards, func(p string) bool { return s.begun[p] && !s.ended[p] })
-		if waits || s.begun[*child.ShardId] {
-			continue
-		}
-		if err := s.start(ctx, *child.ShardId, types.ShardIteratorTypeTrimHorizon); err != nil {
-			return err
+	shards, err := listShards(ctx, s.k, s.Name)
+	if err != nil {
+		return err
+	}
+	return s.start(ctx, s.shards.next(id, shards, children), types.ShardIteratorTypeTrimHorizon)
+}
+
+// lineage are the shards of a stream with their parents: a shard is begun when
+// these have been read to their ends.
+type lineage struct {
+	shards []types.Shard
+	begun  map[string]bool
+	// ended are the shards that were read to their ends, or are left out.
+	ended map[string]bool
+}
+
+// newLineage leaves out the closed shards where only the latest records count.
+func newLineage(shards []types.Shard, latest bool) lineage {
+	l := lineage{shards, map[string]bool{}, map[string]bool{}}
+	for _, sh := range shards {
+		if latest && sh.SequenceNumberRange.EndingSequenceNumber != nil {
+			l.begun[*sh.ShardId], l.ended[*sh.ShardId] = true, true
 		}
 	}
-	return nil
+	return l
+}
+
+// first are the shards to begin with.
+func (l *lineage) first() []string {
+	waiting := map[string]bool{}
+	for _, sh := range l.shards {
+		waiting[*sh.ShardId] = !l.ended[*sh.ShardId]
+	}
+	waits := func(parent *string) bool { return parent != nil && waiting[*parent] }
+	var ids []string
+	for _, sh := range l.shards {
+		if id := *sh.ShardId; !l.begun[id] && !waits(sh.ParentShardId) && !waits(sh.AdjacentParentShardId) {
+			l.begun[id] = true
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// next are the shards to begin after the end of one that names its children. What
+// is listed by then tells what these wait for; a parent that is not has nothing
+// left.
+func (l *lineage) next(ended string, shards []types.Shard, children []types.ChildShard) []string {
+	l.ended[ended], l.shards = true, shards
+	for _, child := range children {
+		if slices.ContainsFunc(shards, func(sh types.Shard) bool { return *sh.ShardId == *child.ShardId }) {
+			continue
+		}
+		// It may be open for a moment only, or no longer hold anything.
+		sh := types.Shard{ShardId: child.ShardId}
+		for i, parent := range []**string{&sh.ParentShardId, &sh.AdjacentParentShardId} {
+			if i < len(child.ParentShards) {
+				*parent = &child.ParentShards[i]
+			}
+		}
+		l.shards = append(l.shards, sh)
+	}
+	return l.first()
 }
 
 // shard prints one answer of a shard. Without --follow a shard is done when
