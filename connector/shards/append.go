@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -88,7 +90,7 @@ func (w *appendWriter[T]) Flush() error {
 		if err != nil || len(refused) == 0 {
 			return err
 		}
-		described, err := ensure(w.ctx, w.link, w.stream, w.shards)
+		described, err := ensure(w.ctx, w.link, w.stream, w.shards, slices.Collect(maps.Keys(refused))...)
 		if err != nil {
 			return err
 		}
@@ -109,8 +111,9 @@ func (w *appendWriter[T]) Flush() error {
 }
 
 // send appends the blocks and returns those that closed shards refused.
-func (w *appendWriter[T]) send() ([]block.Block, error) {
-	refused := make([]block.Block, len(w.blocks))
+func (w *appendWriter[T]) send() (map[client.Shard]block.Block, error) {
+	refused := map[client.Shard]block.Block{}
+	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(w.ctx)
 	for i := range w.blocks {
 		if w.blocks[i].Count() == 0 {
@@ -121,7 +124,9 @@ func (w *appendWriter[T]) send() ([]block.Block, error) {
 			_, err := w.link.Append(ctx, w.open[i], records)
 			switch {
 			case stream.KindOf(err) == stream.Closed:
-				refused[i] = records
+				mu.Lock()
+				defer mu.Unlock()
+				refused[w.open[i]] = records
 			case err != nil:
 				return fmt.Errorf("append to %s of stream %s: %w", stream.ShardName(w.open[i].Index), w.stream, err)
 			}
@@ -129,7 +134,7 @@ func (w *appendWriter[T]) send() ([]block.Block, error) {
 		})
 	}
 	err := g.Wait()
-	return slices.DeleteFunc(refused, func(b block.Block) bool { return b == nil }), err
+	return refused, err
 }
 
 func (w *appendWriter[T]) Close() error { return w.link.release() }

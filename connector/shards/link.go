@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -99,15 +100,22 @@ const (
 	hostsPoll = 5 * time.Millisecond
 )
 
-// changing says that shards of a stream are being created, split or merged.
-func changing(s *pb.Stream) bool {
-	return s.GetStatus() == pb.Stream_STATUS_CREATING || s.GetStatus() == pb.Stream_STATUS_UPDATING
+// changing says that shards of a stream are being created, split or merged, or
+// are to the knowledge of those that closed some.
+func changing(s *pb.Stream, closed []client.Shard) bool {
+	if s.GetStatus() == pb.Stream_STATUS_CREATING || s.GetStatus() == pb.Stream_STATUS_UPDATING {
+		return true
+	}
+	return slices.ContainsFunc(s.GetShards(), func(sh *pb.Shard) bool {
+		return !sh.GetClosed() && slices.Contains(closed, client.Shard{Stream: s.GetName(), Generation: s.GetGeneration(), Index: sh.GetIndex()})
+	})
 }
 
 // ensure returns a stream that can be written, created if it is missing. All
 // subtasks of a sink do this at once: one creates the stream, and the others may
-// be told that it exists before this host has heard of it.
-func ensure(ctx context.Context, c streams, name string, shards int) (*pb.Stream, error) {
+// be told that it exists before this host has heard of it. So may who was told that
+// shards are closed.
+func ensure(ctx context.Context, c streams, name string, shards int, closed ...client.Shard) (*pb.Stream, error) {
 	s, err := c.Describe(ctx, name)
 	if err != nil && stream.KindOf(err) == stream.NotFound {
 		create := &pb.StreamCommand{Body: &pb.StreamCommand_Create{Create: &pb.CreateStream{Name: name, Shards: uint32(shards)}}}
@@ -117,7 +125,7 @@ func ensure(ctx context.Context, c streams, name string, shards int) (*pb.Stream
 		s, err = c.Describe(ctx, name)
 	}
 	for began := time.Now(); ; s, err = c.Describe(ctx, name) {
-		waits := err == nil && changing(s) || err != nil && stream.KindOf(err) == stream.NotFound
+		waits := err == nil && changing(s, closed) || err != nil && stream.KindOf(err) == stream.NotFound
 		if !waits {
 			return s, err
 		}

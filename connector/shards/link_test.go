@@ -9,6 +9,7 @@ import (
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 	"github.com/millrace/millrace/stream"
+	"github.com/millrace/millrace/stream/client"
 )
 
 // hearsay is a host that hears of a stream step by step, one a question.
@@ -16,9 +17,14 @@ type hearsay struct {
 	knows   []pb.Stream_Status // 0: nothing; the last one stays
 	create  error
 	created int
+	asked   int
+
+	generation uint64
+	split      time.Time // when it hears that shard 3 was
 }
 
 func (h *hearsay) Describe(_ context.Context, name string) (*pb.Stream, error) {
+	h.asked++
 	status := h.knows[0]
 	if len(h.knows) > 1 {
 		h.knows = h.knows[1:]
@@ -26,7 +32,11 @@ func (h *hearsay) Describe(_ context.Context, name string) (*pb.Stream, error) {
 	if status == 0 {
 		return nil, stream.Errorf(stream.NotFound, "stream %s does not exist", name)
 	}
-	return &pb.Stream{Name: name, Status: status}, nil
+	s := &pb.Stream{Name: name, Status: status, Generation: h.generation, Shards: []*pb.Shard{{Index: 3}}}
+	if !time.Now().Before(h.split) {
+		s.Shards = []*pb.Shard{{Index: 3, Closed: true}, {Index: 4, Parent: 4}, {Index: 5, Parent: 4}}
+	}
+	return s, nil
 }
 
 func (h *hearsay) Command(context.Context, *pb.StreamCommand) error {
@@ -58,6 +68,22 @@ func TestEnsureWaitsUntilAStreamCanBeWritten(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A host that has not heard of a split yet is asked now and then, not all the time.
+func TestEnsureWaitsUntilAShardIsKnownToBeClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		old := &hearsay{knows: []pb.Stream_Status{active}, split: began.Add(time.Second)}
+		s, err := ensure(context.Background(), old, "out", 4, client.Shard{Stream: "out", Index: 3})
+		if err != nil || len(s.GetShards()) != 3 || time.Since(began) > time.Second+hostsPoll || old.asked > 300 {
+			t.Errorf("got %v, %v after %v and %d questions, want the children after a second", s, err, time.Since(began), old.asked)
+		}
+		again := &hearsay{knows: []pb.Stream_Status{active}, split: time.Now().Add(time.Hour), generation: 2}
+		if _, err := ensure(context.Background(), again, "out", 4, client.Shard{Stream: "out", Generation: 1, Index: 3}); err != nil || again.asked != 1 {
+			t.Errorf("a stream that was created again: %v after %d questions", err, again.asked)
+		}
+	})
 }
 
 func TestEnsureGivesUp(t *testing.T) {

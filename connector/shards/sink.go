@@ -176,9 +176,6 @@ func (s *staging[T]) Recover(ctx context.Context, env sdk.SinkEnv, _ uint64, han
 	}
 	g, fencing := errgroup.WithContext(ctx)
 	for _, sh := range described.GetShards() {
-		if sh.GetChange() == pb.Shard_CHANGE_OPENING {
-			continue // nobody has written to it
-		}
 		shard := client.Shard{Stream: described.GetName(), Generation: described.GetGeneration(), Index: sh.GetIndex()}
 		var keep []*pb.Transaction
 		for _, c := range commits {
