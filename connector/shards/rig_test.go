@@ -9,9 +9,13 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/internal/clock"
+	"github.com/millrace/millrace/local"
+	"github.com/millrace/millrace/runtime/graph"
+	"github.com/millrace/millrace/sdk"
 	"github.com/millrace/millrace/stream"
 	"github.com/millrace/millrace/stream/broker"
 	"github.com/millrace/millrace/stream/catalog"
@@ -129,17 +133,19 @@ func (r *rig) put(name string, data ...string) {
 	}
 }
 
-// read returns all records of a stream, shard after shard.
-func (r *rig) read(name string) []string {
-	r.t.Helper()
-	s, err := r.broker.Describe(context.Background(), name)
-	r.check(err)
-	var all []string
+// records returns all records of a stream, shard after shard.
+func (r *rig) records(ctx context.Context, name string) (all []string, err error) {
+	s, err := r.broker.Describe(ctx, name)
+	if err != nil {
+		return nil, err
+	}
 	for _, sh := range s.GetShards() {
 		at := stream.Position{From: stream.FromTrimHorizon}
 		for {
-			res, err := r.broker.Read(context.Background(), name, sh.GetIndex(), at, 1000, 1<<20, 0)
-			r.check(err)
+			res, err := r.broker.Read(ctx, name, sh.GetIndex(), at, 1000, 1<<20, 0)
+			if err != nil {
+				return nil, err
+			}
 			if len(res.Records) == 0 {
 				break
 			}
@@ -149,5 +155,24 @@ func (r *rig) read(name string) []string {
 			at = res.Next
 		}
 	}
-	return all
+	return all, nil
+}
+
+// holds compares the records of a stream with what it is to hold, in any order,
+// and returns them as they were read.
+func (r *rig) holds(name string, want ...string) []string {
+	r.t.Helper()
+	got, err := r.records(context.Background(), name)
+	r.check(err)
+	if diff := cmp.Diff(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got))); diff != "" {
+		r.t.Errorf("stream %s (-want +got):\n%s", name, diff)
+	}
+	return got
+}
+
+// run runs a job on this host's shards.
+func (r *rig) run(ctx context.Context, build func(*sdk.Env) error, config local.Config) error {
+	config.Graph = func() (*graph.Graph, error) { return sdk.Plan(build, nil, false) }
+	config.ShardAddress = r.address
+	return local.Run(ctx, config)
 }

@@ -3,18 +3,14 @@ package shards_test
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/millrace/millrace/connector/shards"
 	"github.com/millrace/millrace/local"
-	"github.com/millrace/millrace/runtime/graph"
 	"github.com/millrace/millrace/sdk"
 	"github.com/millrace/millrace/stream"
 )
@@ -59,16 +55,10 @@ func TestACommitShowsACheckpointOnceAndWhole(t *testing.T) {
 		part := numbers(100)[subtask*50 : subtask*50+50]
 		handles = append(handles, prepare(t, w, subtask, 1, part...))
 	}
-	if got := r.read("out"); len(got) != 0 {
-		t.Errorf("%d records can be read before the commit", len(got))
-	}
-	for range 2 { // a commit may come again
+	r.holds("out") // nothing before the commit
+	for range 2 {  // a commit may come again
 		r.check(tx.Commit(ctx, r.sinkEnv(1, 0), 1, handles))
-		got := r.read("out")
-		slices.Sort(got)
-		if diff := cmp.Diff(numbers(100), got); diff != "" {
-			t.Errorf("committed (-want +got):\n%s", diff)
-		}
+		r.holds("out", numbers(100)...)
 	}
 	if h := prepare(t, writers[0], 0, 2); h.Value != nil {
 		t.Error("a checkpoint without records has a handle")
@@ -91,9 +81,7 @@ func TestRecoverySettlesWhatAnOlderAttemptLeft(t *testing.T) {
 	prepare(t, zombie, 0, 2, "after the checkpoint")
 	for range 2 { // recovery itself may fail and come again
 		r.check(tx.Recover(ctx, r.sinkEnv(2, 0), 1, []sdk.Handle{held}))
-		if diff := cmp.Diff([]string{"in the checkpoint"}, r.read("out")); diff != "" {
-			t.Errorf("after recovery (-want +got):\n%s", diff)
-		}
+		r.holds("out", "in the checkpoint")
 	}
 	b := sdk.Batch[string]{Values: []string{"from the dead"}, Times: []int64{0}}
 	err = zombie.Write(&b)
@@ -110,11 +98,7 @@ func TestRecoverySettlesWhatAnOlderAttemptLeft(t *testing.T) {
 	r.check(err)
 	r.check(tx.Commit(ctx, r.sinkEnv(2, 0), 2, []sdk.Handle{prepare(t, w, 0, 2, "again")}))
 	r.check(w.Close())
-	got := r.read("out")
-	slices.Sort(got)
-	if diff := cmp.Diff([]string{"again", "in the checkpoint"}, got); diff != "" {
-		t.Errorf("at the end (-want +got):\n%s", diff)
-	}
+	r.holds("out", "again", "in the checkpoint")
 }
 
 func TestRecoveryRefusesAStreamThatIsAnother(t *testing.T) {
@@ -146,11 +130,7 @@ func TestAtLeastOnceShowsRecordsAtEachFlush(t *testing.T) {
 	b := sdk.Batch[string]{Values: numbers(10), Times: make([]int64, 10)}
 	r.check(w.Write(&b))
 	r.check(w.Flush())
-	got := r.read("out")
-	slices.Sort(got)
-	if diff := cmp.Diff(numbers(10), got); diff != "" {
-		t.Errorf("flushed (-want +got):\n%s", diff)
-	}
+	r.holds("out", numbers(10)...)
 	r.check(w.Close())
 }
 
@@ -190,17 +170,8 @@ func TestAJobMovesEachRecordOnce(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	r.check(local.Run(ctx, local.Config{
-		Graph:        func() (*graph.Graph, error) { return sdk.Plan(build, nil, false) },
-		Parallelism:  2,
-		ShardAddress: r.address,
-		Drain:        drain,
-	}))
-	got := r.read("out")
-	slices.Sort(got)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("records in the output stream (-want +got):\n%s", diff)
-	}
+	r.check(r.run(ctx, build, local.Config{Parallelism: 2, Drain: drain}))
+	r.holds("out", want...)
 	if broken.Load() <= 3 {
 		t.Errorf("the job broke %d times, want 3", broken.Load())
 	}

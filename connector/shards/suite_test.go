@@ -9,7 +9,6 @@ import (
 	"github.com/millrace/millrace/connector/shards"
 	"github.com/millrace/millrace/sdk"
 	"github.com/millrace/millrace/sdk/sdktest/sinktest"
-	"github.com/millrace/millrace/stream"
 )
 
 // TestTheSinkKeepsItsPromises runs the suite of transactional sinks against a
@@ -28,30 +27,13 @@ func TestTheSinkKeepsItsPromises(t *testing.T) {
 }
 
 // numbers reads all records of a stream as numbers.
-func (r *rig) numbers(ctx context.Context, name string) (all []int, err error) {
-	s, err := r.broker.Describe(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	for _, sh := range s.GetShards() {
-		at := stream.Position{From: stream.FromTrimHorizon}
-		for {
-			res, err := r.broker.Read(ctx, name, sh.GetIndex(), at, 1000, 1<<20, 0)
-			if err != nil {
-				return nil, err
-			}
-			if len(res.Records) == 0 {
-				break
-			}
-			for _, rec := range res.Records {
-				n, err := strconv.Atoi(string(rec.Data))
-				if err != nil {
-					return nil, fmt.Errorf("record %q: %w", rec.Data, err)
-				}
-				all = append(all, n)
-			}
-			at = res.Next
+func (r *rig) numbers(ctx context.Context, name string) ([]int, error) {
+	records, err := r.records(ctx, name)
+	all := make([]int, len(records))
+	for i, text := range records {
+		if all[i], err = strconv.Atoi(text); err != nil {
+			return nil, fmt.Errorf("record %q: %w", text, err)
 		}
 	}
-	return all, nil
+	return all, err
 }
