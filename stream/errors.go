@@ -46,7 +46,7 @@ const (
 	// DiskFull: the host's disk has no room; nothing was written.
 	DiskFull
 	// StoreFailed: the host's shard store failed to write or sync and takes no
-	// more writes until its process is started again.
+	// more writes until its process is started again; or it could not be read.
 	StoreFailed
 	// FolderInUse: another process has the shard store open.
 	FolderInUse

@@ -142,8 +142,8 @@ func (l *Log) commitGroup(group []*op) error {
 	return nil
 }
 
-// apply writes and syncs. Pebble's own Apply with Sync ends the process when a
-// sync fails; waiting for the sync apart returns the error.
+// apply writes and syncs. Pebble's own Apply with Sync takes a sync that fails for
+// the end; waiting for the sync apart returns the error.
 func (l *Log) apply(b *pebble.Batch) error {
 	if l.opt.withoutSync || planted.FsyncRemoved {
 		if err := l.db.Apply(b, pebble.NoSync); err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/millrace/millrace/stream"
 )
 
-// files are those of a folder, by name, with what is in them.
-func files(t *testing.T, fs vfs.FS, dir string) map[string][]byte {
+// filesOf are those of a folder, by name, with what is in them.
+func filesOf(t *testing.T, fs vfs.FS, dir string) map[string][]byte {
 	t.Helper()
 	names, err := fs.List(dir)
 	if err != nil {
@@ -111,7 +111,7 @@ func TestAFlippedBitOfATableIsNamedOrWithoutEffect(t *testing.T) {
 		}
 	}
 	stop()
-	all := files(t, fs, "log")
+	all := filesOf(t, fs, "log")
 	want, err := everything(t, folderOf(t, "log", all), "log", shard0, shard1)
 	if err != nil || len(want) != 480 {
 		t.Fatalf("%d records, %v", len(want), err)
@@ -168,7 +168,7 @@ func TestAFlippedBitOfTheWriteAheadLogIsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all := files(t, fs, "log") // as after a crash
+	all := filesOf(t, fs, "log") // as after a crash
 	stop()
 	want, err := everything(t, folderOf(t, "log", all), "log", shard0)
 	if err != nil || len(want) != 300 {

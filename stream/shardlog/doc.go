@@ -30,10 +30,12 @@
 //
 // # Failure
 //
-// A failed write or fsync leaves what is on disk unknown: the log fails for
-// good, every later write is answered StoreFailed, and only opening it again
-// helps. Reads of what was acknowledged go on. A disk with too little room is
-// no failure: appends are refused with DiskFull before anything is written.
+// A failed write or fsync, beside the writes too, leaves what is on disk unknown:
+// the log fails for good, every later write is answered StoreFailed, and only
+// opening it again helps. Where Pebble has given up in the middle, the folder is free
+// again when the process ends. Reads of what was acknowledged go on. A disk with too
+// little room is no failure: appends are refused with DiskFull before anything is
+// written. A read that fails is answered StoreFailed, one that meets damage Corrupt.
 //
 // The package never retries a write, never drops a shard by itself, and knows
 // nothing of owners and hosts.

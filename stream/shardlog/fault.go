@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/millrace/millrace/stream"
@@ -19,9 +21,14 @@ type fault struct {
 	once   sync.Once
 	raised chan struct{}
 	why    atomic.Pointer[stream.Error]
-	// beyond says that Pebble has given up in the middle of something: it must
+	// beyond is closed when Pebble has given up in the middle of something: it must
 	// not be called again, not even to close it.
-	beyond atomic.Bool
+	beyond   chan struct{}
+	givingUp sync.Once
+}
+
+func newFault() fault {
+	return fault{raised: make(chan struct{}), beyond: make(chan struct{})}
 }
 
 func (f *fault) raise(err error) {
@@ -42,7 +49,44 @@ func (f *fault) err() error {
 	return nil
 }
 
-func (f *fault) fatal() bool { return f.beyond.Load() }
+func (f *fault) giveUp(err error) {
+	f.raise(err)
+	f.givingUp.Do(func() { close(f.beyond) })
+}
+
+func (f *fault) fatal() bool {
+	select {
+	case <-f.beyond:
+		return true
+	default:
+		return false
+	}
+}
+
+// guard calls what may meet the end of Pebble, and does not wait for it then.
+func (f *fault) guard(call func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			switch r := recover().(type) {
+			case nil:
+			case runtime.Error:
+				panic(r)
+			case error: // of a folder that could not be synced
+				done <- r
+			default:
+				panic(r)
+			}
+		}()
+		done <- call()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-f.beyond:
+		return f.err()
+	}
+}
 
 // pebbleLog is what Pebble logs to. Fatalf is how Pebble says that it cannot
 // go on, and it must not return: it raises the fault and keeps the goroutine
@@ -63,9 +107,50 @@ func (p pebbleLog) Errorf(format string, args ...any) {
 func (p pebbleLog) Fatalf(format string, args ...any) {
 	why := fmt.Sprintf(format, args...)
 	p.log.Error("shard log failed", "folder", p.dir, "error", why)
-	p.fault.beyond.Store(true)
-	p.fault.raise(stream.Errorf(stream.StoreFailed, "shard log in %s failed: %s: it takes no more writes until its process is started again", p.dir, why))
+	p.fault.giveUp(stream.Errorf(stream.StoreFailed, "shard log in %s failed: %s: it takes no more writes until its process is started again", p.dir, why))
 	select {}
+}
+
+// listener hears what goes wrong beside the writes. Pebble repeats a flush or a
+// compaction that failed, at once and for good, and in the end all writes wait for
+// it. So a disk that cannot be written or read ends the log here as it does in a
+// write. Damage alone is let be until writes wait: it would be there after another
+// start too, and what is not damaged can be read and added to.
+func (p pebbleLog) listener() *pebble.EventListener {
+	var damage atomic.Pointer[error]
+	var stalled atomic.Bool
+	var named sync.Map // damaged files, which are met again and again
+	check := func() {
+		if err := damage.Load(); err != nil && stalled.Load() {
+			p.Fatalf("writes wait for what is damaged: %v", *err)
+		}
+	}
+	return &pebble.EventListener{
+		// Without this Pebble says it by Logger.Fatalf, which does not return: who
+		// reads gets the error, which names the file and the offset in it.
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			if _, again := named.LoadOrStore(info.Path, true); !again {
+				p.log.Error("shard log is damaged", "file", info.Path, "error", info.Details)
+			}
+		},
+		BackgroundError: func(err error) {
+			if !pebble.IsCorruptionError(err) {
+				p.Fatalf("%v", err)
+			}
+			damage.Store(&err)
+			check()
+		},
+		CompactionEnd: func(info pebble.CompactionInfo) {
+			if info.Err == nil {
+				damage.Store(nil)
+			}
+		},
+		WriteStallBegin: func(pebble.WriteStallBeginInfo) {
+			stalled.Store(true)
+			check()
+		},
+		WriteStallEnd: func() { stalled.Store(false) },
+	}
 }
 
 const (
@@ -103,7 +188,8 @@ func (d *diskRoom) check(group []*op) error {
 	if now := d.now(); now.Sub(d.checked) >= roomEvery || d.free < d.reserve+2*need {
 		usage, err := d.fs.GetDiskUsage(d.dir)
 		if err != nil {
-			d.unknown = true
+			// A disk that once did not tell is asked again.
+			d.unknown = errors.Is(err, vfs.ErrUnsupported)
 			return nil
 		}
 		d.checked, d.free = now, usage.AvailBytes

@@ -3,6 +3,7 @@ package shardlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,7 @@ type Log struct {
 	dir  string
 	opt  Options
 	db   *pebble.DB
+	fs   *files
 	lock *pebble.Lock
 	room *diskRoom
 
@@ -88,8 +90,9 @@ func (l *Log) Run(ctx context.Context) error {
 	case <-l.fault.raised:
 	}
 	cancel()
-	if !l.fault.fatal() {
-		<-committed
+	select {
+	case <-committed:
+	case <-l.fault.beyond:
 	}
 	close(l.stopped)
 	wg.Wait()
@@ -100,7 +103,8 @@ func (l *Log) Run(ctx context.Context) error {
 }
 
 // Close releases the folder. Run must have returned. Reads that wait end;
-// those under way are waited for.
+// those under way are waited for. Where Pebble has given up, reads may be stuck and
+// are left alone, and only the end of the process releases the folder.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.mu.closed {
@@ -114,17 +118,23 @@ func (l *Log) Close() error {
 	for _, s := range shards {
 		s.retire()
 	}
-	l.reads.Wait()
+	said := l.fault.err() != nil
 	var err error
 	if !l.fault.fatal() {
-		err = l.db.Close()
+		l.fs.serving.Store(false)
+		err = l.fault.guard(func() error {
+			l.reads.Wait()
+			return l.db.Close()
+		})
 	}
-	if l.fault.err() != nil {
-		// The store is beyond repair and has said so; what its closing adds is
-		// no news.
+	if said {
+		// What closing the store adds is no news.
 		err = nil
 	}
-	return errors.Join(err, l.lock.Close())
+	if err := errors.Join(err, l.lock.Close()); err != nil {
+		return fmt.Errorf("close the shard log in %s: %w", l.dir, err)
+	}
+	return nil
 }
 
 // shard finds an open shard. release must be called when its use of the store

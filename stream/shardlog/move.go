@@ -55,15 +55,13 @@ func (l *Log) Staged(ctx context.Context, id ID, tx *pb.Transaction, counts []*p
 		return nil, done, err
 	}
 	for _, at := range order {
-		value, closer, err := l.db.Get(blockKey(keyStaged, id, txID{number, te.epoch, te.checkpoint}, at))
-		if err != nil {
-			// Fenced since.
-			return nil, false, stream.Errorf(stream.Incomplete, "transaction %d/%d of sink %s at %s: block %d of subtask %d: %w",
-				te.epoch, te.checkpoint, name.sink, stream.ShardName(id.Shard), at.block, at.subtask, err)
+		b, err := l.staged(id, txID{number, te.epoch, te.checkpoint}, at)
+		if errors.Is(err, pebble.ErrNotFound) {
+			return nil, false, stream.Errorf(stream.Incomplete, "transaction %d/%d of sink %s at %s: block %d of subtask %d went while it was read: a newer attempt has fenced it",
+				te.epoch, te.checkpoint, name.sink, stream.ShardName(id.Shard), at.block, at.subtask)
 		}
-		b := append(block.Block(nil), value...)
-		if err := errors.Join(closer.Close(), b.Verify()); err != nil {
-			return nil, false, err
+		if err != nil {
+			return nil, false, l.unread(err)
 		}
 		blocks = append(blocks, b)
 	}

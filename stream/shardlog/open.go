@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -45,43 +46,56 @@ func Open(dir string, opt Options) (*Log, error) {
 	if opt.MemTableBytes == 0 {
 		opt.MemTableBytes = defaultMemTableBytes
 	}
-	l := &Log{dir: dir, opt: opt, queue: make(chan *op, maxQueued), stopped: make(chan struct{})}
-	l.fault.raised = make(chan struct{})
+	l := &Log{dir: dir, opt: opt, queue: make(chan *op, maxQueued), stopped: make(chan struct{}), fault: newFault()}
+	l.fs = &files{FS: opt.FS, note: pebbleLog{dir: dir, log: opt.Log, fault: &l.fault}}
 	l.mu.shards = make(map[ID]*shard)
 	l.room = &diskRoom{fs: opt.FS, dir: dir, now: time.Now}
 	if err := makeFolder(opt.FS, dir); err != nil {
 		return nil, fmt.Errorf("create the folder %s of the shard log: %w", dir, err)
 	}
 	lock, err := pebble.LockDirectory(dir, opt.FS)
+	if _, unmade := errors.AsType[*fs.PathError](err); unmade {
+		return nil, fmt.Errorf("make the lock of the shard log in %s: %w", dir, err)
+	}
 	if err != nil {
 		return nil, stream.Errorf(stream.FolderInUse, "the folder %s is in use by another process (%w): stop that process, or choose another folder", dir, err)
 	}
 	l.lock = lock
-	if err := l.openStore(); err != nil {
+	if err := l.fault.guard(l.openStore); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the shard log in %s: %w", dir, err), lock.Close())
 	}
+	l.fs.serving.Store(true)
 	return l, nil
 }
 
 // makeFolder creates a folder and syncs what leads to it: without that, a
-// power loss could take the whole log away.
-func makeFolder(fs vfs.FS, dir string) error {
-	if _, err := fs.Stat(dir); err == nil {
-		return nil
+// power loss could take the whole log away. The folder may be there and its
+// parent not synced, after a start that failed.
+func makeFolder(disk vfs.FS, dir string) error {
+	dir = filepath.Clean(dir)
+	top := filepath.Dir(dir)
+	for _, err := disk.Stat(top); err != nil && top != filepath.Dir(top); _, err = disk.Stat(top) {
+		top = filepath.Dir(top)
 	}
-	if err := fs.MkdirAll(dir, 0o755); err != nil {
+	if err := disk.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	parent, err := fs.OpenDir(filepath.Dir(filepath.Clean(dir)))
-	if err != nil {
-		return err
+	for dir != top {
+		dir = filepath.Dir(dir)
+		parent, err := disk.OpenDir(dir)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(parent.Sync(), parent.Close()); err != nil {
+			return err
+		}
 	}
-	return errors.Join(parent.Sync(), parent.Close())
+	return nil
 }
 
 func (l *Log) openStore() error {
 	opts := &pebble.Options{
-		FS:                          l.opt.FS,
+		FS:                          l.fs,
 		Lock:                        l.lock,
 		CacheSize:                   l.opt.CacheBytes,
 		MemTableSize:                l.opt.MemTableBytes,
@@ -89,13 +103,9 @@ func (l *Log) openStore() error {
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       32,
 		FormatMajorVersion:          pebble.FormatNewest,
-		Logger:                      pebbleLog{dir: l.dir, log: l.opt.Log, fault: &l.fault},
+		Logger:                      l.fs.note,
+		EventListener:               l.fs.note.listener(),
 	}
-	// Without this Pebble says it by Logger.Fatalf, which does not return: who
-	// reads gets the error, which names the file and the offset in it.
-	opts.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
-		l.opt.Log.Error("shard log is damaged", "file", info.Path, "error", info.Details)
-	}}
 	if err := checkWALs(l.opt.FS, l.dir); err != nil {
 		return err
 	}
@@ -105,23 +115,26 @@ func (l *Log) openStore() error {
 	}
 	l.db = db
 	if err := l.checkFormat(); err != nil {
-		return errors.Join(err, db.Close())
+		return errors.Join(l.unread(err), db.Close())
 	}
 	if err := l.recover(); err != nil {
-		return errors.Join(err, db.Close())
+		return errors.Join(l.unread(err), db.Close())
 	}
 	return nil
 }
 
 func (l *Log) checkFormat() error {
-	value, closer, err := l.db.Get([]byte{keyFormat})
+	value, err := l.get([]byte{keyFormat})
 	if errors.Is(err, pebble.ErrNotFound) {
-		return l.db.Set([]byte{keyFormat}, formatMark(formatVersion), pebble.Sync)
+		b := l.db.NewBatch()
+		if err := b.Set([]byte{keyFormat}, formatMark(formatVersion), nil); err != nil {
+			return err
+		}
+		return l.apply(b)
 	}
 	if err != nil {
 		return err
 	}
-	defer func() { _ = closer.Close() }()
 	if len(value) != len(formatMagic)+2 || string(value[:len(formatMagic)]) != formatMagic {
 		return stream.Errorf(stream.Corrupt, "its format mark is %q", value)
 	}
@@ -232,7 +245,7 @@ func (l *Log) recoverTip(s *shard) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer l.done(it, &err)
 	if !it.Last() {
 		return it.Error()
 	}

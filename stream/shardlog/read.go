@@ -1,6 +1,7 @@
 package shardlog
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -103,7 +104,7 @@ func (l *Log) start(id ID, at stream.Position) (place, skipped uint64, err error
 		return tip + 1, 0, nil
 	case stream.FromTimestamp:
 		place, err = l.placeAt(id, trim, tip, at.Timestamp)
-		return place, 0, err
+		return place, 0, l.unread(err)
 	case stream.FromAtSequence, stream.FromAfterSequence:
 	default:
 		return 0, 0, stream.Errorf(stream.InvalidArgument, "read from a position of kind %d", at.From)
@@ -153,8 +154,52 @@ func (l *Log) readAt(id ID, place uint64, r ReadRequest) (a ReadAnswer, err erro
 			continue
 		}
 		a.End = finished && a.Next == a.Tip
-		return a, err
+		return a, l.unread(err)
 	}
+}
+
+// unread is an error of the store below, with the file or the folder in it.
+func (l *Log) unread(err error) error {
+	if _, ok := errors.AsType[*stream.Error](err); ok || err == nil {
+		return err
+	}
+	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
+		return stream.Errorf(stream.Corrupt, "%s is damaged: %w: restore the folder from a copy", info.Path, err)
+	}
+	return stream.Errorf(stream.StoreFailed, "read the shard log in %s: %w: look at its disk", l.dir, err)
+}
+
+// done ends an iterator, whose error becomes that of who used it. Pebble, when it
+// gives up, may hold what closing one takes: then nobody waits for that, and a
+// store that is not closed any more does not miss it.
+func (l *Log) done(it *pebble.Iterator, err *error) {
+	failed := it.Error()
+	if !l.fault.fatal() {
+		closed := make(chan error, 1)
+		go func() { closed <- it.Close() }()
+		select {
+		case failed = <-closed:
+		case <-l.fault.beyond:
+		}
+	}
+	if *err == nil {
+		*err = failed
+	}
+}
+
+// get returns a copy of the value of a key, or pebble.ErrNotFound. Pebble's own Get
+// closes an iterator itself, see done.
+func (l *Log) get(key []byte) (value []byte, err error) {
+	it, err := l.db.NewIter(&pebble.IterOptions{LowerBound: key, UpperBound: append(bytes.Clone(key), 0)})
+	if err != nil {
+		return nil, err
+	}
+	defer l.done(it, &err)
+	if !it.First() {
+		return nil, cmp.Or(it.Error(), pebble.ErrNotFound)
+	}
+	value, err = it.ValueAndErr()
+	return bytes.Clone(value), err
 }
 
 // errTrimmed says that staged records went away while they were being read.
@@ -165,7 +210,7 @@ func (l *Log) fill(a *ReadAnswer, id ID, place, tip uint64, r ReadRequest) (err 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer l.done(it, &err)
 	var out block.Builder
 	next := place
 	for ok := it.First(); ok; ok = it.Next() {
@@ -279,12 +324,22 @@ func decodeEntry(it *pebble.Iterator) (entry, error) {
 	return e, nil
 }
 
+// staged is a staged block, or pebble.ErrNotFound.
+func (l *Log) staged(id ID, tx txID, at blockID) (block.Block, error) {
+	value, err := l.get(blockKey(keyStaged, id, tx, at))
+	if err != nil {
+		return nil, err
+	}
+	b := block.Block(value)
+	return b, b.Verify()
+}
+
 // records gives an entry's records, numbered.
 func (l *Log) records(id ID, e entry) (block.Block, error) {
 	if e.inline != nil {
 		return e.inline, nil
 	}
-	value, closer, err := l.db.Get(blockKey(keyStaged, id, e.staged.tx, e.staged.block))
+	b, err := l.staged(id, e.staged.tx, e.staged.block)
 	if errors.Is(err, pebble.ErrNotFound) {
 		trim, _, err := l.trimOf(id)
 		if err != nil {
@@ -296,13 +351,6 @@ func (l *Log) records(id ID, e entry) (block.Block, error) {
 		return nil, stream.Errorf(stream.Corrupt, "shard %v: records %d to %d were staged and are missing", id, e.first, e.last)
 	}
 	if err != nil {
-		return nil, err
-	}
-	b := append(block.Block(nil), value...)
-	if err := closer.Close(); err != nil {
-		return nil, err
-	}
-	if err := b.Verify(); err != nil {
 		return nil, err
 	}
 	if b.Count() != int(e.staged.count) {

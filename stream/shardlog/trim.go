@@ -43,7 +43,7 @@ func (l *Log) trimShards(ctx context.Context, specs []Spec) error {
 func (l *Log) trimShard(ctx context.Context, id ID) error {
 	place, m, err := l.expired(id)
 	if err != nil || place == 0 {
-		return err
+		return l.unread(err)
 	}
 	s, release, err := l.shard(id)
 	if err != nil {
@@ -56,13 +56,16 @@ func (l *Log) trimShard(ctx context.Context, id ID) error {
 			if s.dropped || m.trim <= s.trimmed.trim {
 				return nil
 			}
+			if err := l.trim(b, s, m); err != nil {
+				return l.unread(err)
+			}
 			// Hidden before the batch is applied, or readers would miss records
 			// that they have a right to. A power loss before the fsync brings
 			// them back only until Create or the next round looks again.
 			s.mu.Lock()
 			s.mu.trim = max(s.mu.trim, place)
 			s.mu.Unlock()
-			return l.trim(b, s, m)
+			return nil
 		},
 	})
 }
@@ -97,23 +100,15 @@ func (l *Log) expired(id ID) (place uint64, m shardMeta, err error) {
 }
 
 // trim removes the entries of a shard below a place, and the staged blocks of
-// the transactions that end below it.
-func (l *Log) trim(b *pebble.Batch, s *shard, m shardMeta) (err error) {
-	s.trimmed = m
-	if err := b.DeleteRange(recordsKey(s.id, 0), recordsKey(s.id, m.trim), nil); err != nil {
-		return err
-	}
+// the transactions that end below it. Others share the batch, so all that can
+// fail comes before the first write to it: half a trim is a damaged shard.
+func (l *Log) trim(b *pebble.Batch, s *shard, m shardMeta) error {
 	from, to := committedKey(s.id, 0), committedKey(s.id, m.trim)
-	it, err := l.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	ended, err := l.transactions(from, to)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Error(), it.Close()) }()
-	for ok := it.First(); ok; ok = it.Next() {
-		tx, err := decodeTx(it.Value())
-		if err != nil {
-			return err
-		}
+	for _, tx := range ended {
 		blocks := txKey(keyStaged, s.id, tx)
 		if err := b.DeleteRange(blocks, after(blocks), nil); err != nil {
 			return err
@@ -122,7 +117,32 @@ func (l *Log) trim(b *pebble.Batch, s *shard, m shardMeta) (err error) {
 	if err := b.DeleteRange(from, to, nil); err != nil {
 		return err
 	}
+	if err := b.DeleteRange(recordsKey(s.id, 0), recordsKey(s.id, m.trim), nil); err != nil {
+		return err
+	}
+	s.trimmed = m
 	return b.Set(shardKey(keyShard, s.id), m.encode(), nil)
+}
+
+// transactions are those that were committed under a range of keys.
+func (l *Log) transactions(from, to []byte) (txs []txID, err error) {
+	it, err := l.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err != nil {
+		return nil, err
+	}
+	defer l.done(it, &err)
+	for ok := it.First(); ok; ok = it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return nil, err
+		}
+		tx, err := decodeTx(value)
+		if err != nil {
+			return nil, err
+		}
+		txs = append(txs, tx)
+	}
+	return txs, nil
 }
 
 // arrivalAt is the entry that holds a place, which must be readable.
@@ -131,7 +151,7 @@ func (l *Log) arrivalAt(id ID, place, tip uint64) (e entry, err error) {
 	if err != nil {
 		return e, err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer l.done(it, &err)
 	if !it.First() {
 		if err := it.Error(); err != nil {
 			return e, err
