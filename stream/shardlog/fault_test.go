@@ -2,6 +2,8 @@ package shardlog
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,16 +48,21 @@ func TestAFailedSyncFailsTheLogForGood(t *testing.T) {
 type smallDisk struct {
 	vfs.FS
 	free atomic.Uint64
+	mute atomic.Bool
 }
 
 func (d *smallDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	if d.mute.Load() {
+		return vfs.DiskUsage{}, errors.New("input/output error")
+	}
 	return vfs.DiskUsage{AvailBytes: d.free.Load(), TotalBytes: 1 << 30, UsedBytes: 1<<30 - d.free.Load()}, nil
 }
 
 func TestAFullDiskRefusesAppendsAndStillCommits(t *testing.T) {
 	disk := &smallDisk{FS: vfs.NewMem()}
 	disk.free.Store(1 << 30)
-	l := openLog(t, "log", Options{FS: disk})
+	now := clock.NewVirtual(time.UnixMilli(1_000_000))
+	l := openLog(t, "log", Options{FS: disk, Clock: now})
 	if err := l.Create(t.Context(), Spec{ID: shard0}); err != nil {
 		t.Fatal(err)
 	}
@@ -70,11 +77,33 @@ func TestAFullDiskRefusesAppendsAndStillCommits(t *testing.T) {
 	if _, _, err := l.Commit(t.Context(), shard0, tx(1, 1), []*pb.StagedCount{count(0, 1, 1)}); err != nil {
 		t.Errorf("commit on a full disk: %v", err)
 	}
+	wantKind(t, l.Create(t.Context(), Spec{ID: shard1}), stream.DiskFull)
 	disk.free.Store(1 << 30)
 	if _, _, err := l.Append(t.Context(), shard0, makeBlock("d")); err != nil {
 		t.Errorf("append after room was made: %v", err)
 	}
 	wantRecords(t, l, shard0, "a", "d")
+	// What makes room, and what a split needs of its parent, is done.
+	disk.free.Store(1 << 20)
+	l.room.free = 0
+	now.Advance(time.Hour)
+	if err := l.Create(t.Context(), Spec{ID: shard0, Retention: time.Minute, Sealed: true}); err != nil {
+		t.Errorf("a shorter retention and a seal on a full disk: %v", err)
+	}
+	wantRecords(t, l, shard0)
+}
+
+// A disk that once cannot say how much room it has is asked again.
+func TestAFullDiskIsNoticedLater(t *testing.T) {
+	disk := &smallDisk{FS: vfs.NewMem()}
+	room := diskRoom{fs: disk, now: time.Now}
+	group := []*op{{bytes: 1, grows: true}}
+	disk.mute.Store(true)
+	if err := room.check(group); err != nil {
+		t.Errorf("a disk that does not say how full it is: %v", err)
+	}
+	disk.mute.Store(false)
+	wantKind(t, room.check(group), stream.DiskFull)
 }
 
 func TestAFolderInUseIsNamed(t *testing.T) {
@@ -84,6 +113,17 @@ func TestAFolderInUseIsNamed(t *testing.T) {
 	wantKind(t, err, stream.FolderInUse)
 	if err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("error %q does not name the folder %s", err, dir)
+	}
+}
+
+func TestAFolderWhoseLockCannotBeMadeIsNotInUse(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "LOCK"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(dir, Options{})
+	if err == nil || stream.KindOf(err) == stream.FolderInUse || !strings.Contains(err.Error(), dir) {
+		t.Errorf("a folder whose lock cannot be made: %v", err)
 	}
 }
 

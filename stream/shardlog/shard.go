@@ -3,6 +3,7 @@ package shardlog
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -143,10 +144,11 @@ type Spec struct {
 // Create makes the log hold these shards, new ones empty, seals those that are
 // to be, and takes over their retention; a shortened one has hidden what it hides
 // when Create returns. Shards that are not named are left alone, and none is ever
-// opened again.
+// opened again. New shards need room on the disk; a seal and a retention that makes
+// some do not.
 func (l *Log) Create(ctx context.Context, specs ...Spec) error {
 	err := l.do(ctx, &op{
-		bytes: 64 * len(specs), grows: true,
+		bytes: 64 * len(specs), grows: slices.ContainsFunc(specs, func(s Spec) bool { return l.held(s.ID) == nil }),
 		prepare: func(b *pebble.Batch) error {
 			for _, spec := range specs {
 				s := l.held(spec.ID)
