@@ -239,6 +239,29 @@ func TestRescaleRefused(t *testing.T) {
 	})
 }
 
+// A job is rescaled down for another that waits for its slots.
+func TestRescaleMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h := c.join(l, "tm1", 2)
+		jar, job := c.start(h)
+		if op := c.rescale(job, map[string]any{"parallelism": 2}); op["failure-cause"] != nil {
+			t.Fatalf("rescale to 2: %v", op)
+		}
+		other := c.call("POST", rest1+"/jars/"+jar+"/run", nil, 200)["jobid"].(string)
+		c.await("the other job to wait", func() bool {
+			return c.call("GET", rest1+"/jobs/"+other, nil, 200)["waiting-for"] == "waits for 1 slots, 0 free on 1 task managers"
+		})
+		if op := c.rescale(job, map[string]any{"parallelism": 1}); op["failure-cause"] != nil {
+			t.Errorf("rescale to 1: %v", op)
+		}
+		c.state(other, "RUNNING")
+		h.leave()
+		l.kill(t)
+	})
+}
+
 // Lower bounds are kept, under another leader too, and are waited for.
 func TestLowerBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

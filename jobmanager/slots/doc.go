@@ -9,8 +9,8 @@
 //
 // A job that holds slots may ask for another number of them and loses none
 // meanwhile: Resize grants what it would hold, Keep says what it does hold from
-// then on. Such a request is served when no job waits that holds nothing, and
-// one that does not fit holds nothing back.
+// then on. Fewer are granted at once; more, when no job waits that holds nothing,
+// and a request that does not fit holds nothing back.
 //
 // Pool has no goroutine, clock or lock: its owner calls it from one goroutine.
 // It never takes a slot away: a lost task manager's slots are gone, and the job

@@ -35,7 +35,7 @@ type TaskManager struct {
 //  1. used by jobs ≤ total, for every task manager.
 //  2. A job holds slots or waits, not both; it resizes only what it holds.
 //  3. The first waiting request does not fit.
-//  4. While no request waits, no resize does that fits.
+//  4. No resize waits that is to fewer slots or, while no request waits, that fits.
 type Pool struct {
 	total   map[string]int
 	held    map[string]map[string]int // job, task manager, slots
@@ -142,8 +142,9 @@ func (p *Pool) waits(job string) int {
 	return slices.IndexFunc(p.waiting, func(w Waiting) bool { return w.Job == job })
 }
 
-// serve grants waiting requests from the first on, until one does not fit;
-// then, if none waits any more, the resizes that fit.
+// serve grants waiting requests from the first on, until one does not fit; then
+// resizes: to fewer slots, which take nothing from those who wait, and, if none
+// waits any more, to more that fit.
 func (p *Pool) serve() (grants []Grant) {
 	for len(p.waiting) > 0 && p.waiting[0].Want <= p.Free() {
 		w := p.waiting[0]
@@ -152,10 +153,10 @@ func (p *Pool) serve() (grants []Grant) {
 		p.held[w.Job] = took
 		grants = append(grants, Grant{Job: w.Job, Slots: listed(took)})
 	}
-	for i := 0; len(p.waiting) == 0 && i < len(p.resizes); {
+	for i := 0; i < len(p.resizes); {
 		r := p.resizes[i]
 		held := p.Held(r.job)
-		if r.want > held+p.Free() {
+		if r.want > held && (len(p.waiting) > 0 || r.want > held+p.Free()) {
 			i++
 			continue
 		}
@@ -288,7 +289,7 @@ func (p *Pool) check() error {
 		if p.waits(r.job) >= 0 {
 			return fmt.Errorf("invariant 2: job %s waits and resizes", r.job)
 		}
-		if len(p.waiting) == 0 && r.want <= p.Held(r.job)+p.Free() {
+		if held := p.Held(r.job); r.want <= held || len(p.waiting) == 0 && r.want <= held+p.Free() {
 			return fmt.Errorf("invariant 4: job %s waits for %d slots, holds %d and %d are free", r.job, r.want, p.Held(r.job), p.Free())
 		}
 	}

@@ -110,6 +110,24 @@ func TestResizeWaitsForThoseWithNothing(t *testing.T) {
 	}
 }
 
+// A job that is to need less gives its slots to those that wait for them.
+func TestAJobShrinksWhileAnotherWaits(t *testing.T) {
+	p := New()
+	p.Join("a", 2)
+	p.Ask("rich", 2)
+	p.Ask("poor", 1)
+	got := p.Resize("rich", 1, 1)
+	want := []Grant{{Job: "rich", Slots: []string{"a"}, Resize: 1}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("grants (-want +got):\n%s", diff)
+	}
+	got = p.Keep("rich", []string{"a"})
+	want = []Grant{{Job: "poor", Slots: []string{"a"}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("grants once they are given back (-want +got):\n%s", diff)
+	}
+}
+
 func TestRandomHistories(t *testing.T) {
 	seeds := seeds
 	if testing.Short() {
