@@ -153,8 +153,7 @@ func (m *Master) advanceRescale() {
 		m.emit(ResizeSlots{Token: r.token, N: SlotsNeeded(r.graph)})
 	case rescaleSlots:
 		if !m.now.Before(r.entered.Add(m.cfg.RescaleWait)) {
-			m.abandonRescale(&pb.Error{Code: codeSlotsUnavailable, Message: fmt.Sprintf(
-				"job %s %s for %s: it goes on as it was", m.job, m.waitingRescale(), m.cfg.RescaleWait)})
+			m.abandonRescale(&pb.Error{Code: codeSlotsUnavailable, Message: m.tooFewSlots()})
 		}
 	case rescaleWorkers:
 		m.advanceRescaleWorkers()
@@ -238,12 +237,7 @@ func (m *Master) waitingRescale() string {
 	case rescaleAsked:
 		return "is rescaled once all tasks run"
 	case rescaleSlots:
-		held, need := len(m.slots.held), SlotsNeeded(r.graph)
-		text := fmt.Sprintf("waits for %d slots, %d more than it has", need, need-held)
-		if m.slots.known {
-			text += fmt.Sprintf(", %d free on %d task managers", m.slots.free, m.slots.at)
-		}
-		return text
+		return "waits for " + m.slotsText()
 	case rescaleWorkers:
 		return "waits for workers to rescale"
 	case rescaleEasing:
@@ -258,6 +252,19 @@ func (m *Master) waitingRescale() string {
 		return "starts with another parallelism"
 	}
 	return ""
+}
+
+// tooFewSlots says why a rescale is given up, and what would be possible.
+func (m *Master) tooFewSlots() string {
+	text := fmt.Sprintf("in %s job %s was not given %s: it goes on as it was", m.cfg.RescaleWait, m.job, m.slotsText())
+	switch there := len(m.slots.held) + m.slots.free; {
+	case !m.slots.known:
+	case there < SlotsNeeded(m.rescale.graph):
+		text += fmt.Sprintf("; a parallelism of %d is possible now", there)
+	default:
+		text += "; another job waits for slots before it"
+	}
+	return text
 }
 
 func (m *Master) rescalingStatus() *Rescaling {

@@ -91,20 +91,29 @@ func (m *Master) granted(ev SlotsGranted) {
 
 func (m *Master) advanceSlotting() {
 	if m.state == Created && !m.now.Before(m.entered.Add(m.cfg.SlotWait)) {
-		m.fail(failure{err: &pb.Error{Code: codeSlotsUnavailable, Message: m.waiting() +
-			fmt.Sprintf(" for %s: start another task manager, or lower the parallelism", m.cfg.SlotWait)}, fatal: true})
+		m.fail(failure{err: &pb.Error{Code: codeSlotsUnavailable, Message: fmt.Sprintf(
+			"in %s job %s was not given %s: start another task manager, or lower the parallelism", m.cfg.SlotWait, m.job, m.slotsText())}, fatal: true})
 	}
+}
+
+// slotsText says for people how many slots the job needs, and how many there are.
+func (m *Master) slotsText() string {
+	text := fmt.Sprintf("%d slots", m.slotsNeeded())
+	if m.rescale.step == rescaleSlots {
+		need := SlotsNeeded(m.rescale.graph)
+		text = fmt.Sprintf("%d slots, %d more than it has", need, need-len(m.slots.held))
+	}
+	if m.slots.known {
+		text += fmt.Sprintf(", %d free on %d task managers", m.slots.free, m.slots.at)
+	}
+	return text
 }
 
 // waiting says for people what the job waits for.
 func (m *Master) waiting() string {
 	switch m.phase {
 	case phaseSlotting:
-		text := fmt.Sprintf("waits for %d slots", m.slotsNeeded())
-		if m.slots.known {
-			text += fmt.Sprintf(", %d free on %d task managers", m.slots.free, m.slots.at)
-		}
-		return text
+		return "waits for " + m.slotsText()
 	case phaseDelaying:
 		return fmt.Sprintf("restarts at %s", m.restarts.at.UTC().Format(time.RFC3339Nano))
 	case phaseReading:

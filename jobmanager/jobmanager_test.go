@@ -354,8 +354,9 @@ func TestRefusedSubmissions(t *testing.T) {
 		time.Sleep(DefaultSlotWait)
 		c.state(job, "FAILED")
 		cause := c.call("GET", rest1+"/jobs/"+job, nil, 200)["failure-cause"].(map[string]any)
-		if cause["code"] != "slots-unavailable" {
-			t.Errorf("cause %v", cause)
+		want := "job " + job + " was not given 3 slots, 1 free on 1 task managers: start another task manager, or lower the parallelism"
+		if detail, _ := cause["detail"].(string); cause["code"] != "slots-unavailable" || !strings.Contains(detail, want) {
+			t.Errorf("cause %v, want %q", cause, want)
 		}
 		h.leave()
 		l.kill(t)

@@ -224,7 +224,7 @@ func TestRescaleRefused(t *testing.T) {
 		time.Sleep(20 * time.Second) // of the 30 that it waits
 		op := c.poll(url + "/" + id)
 		cause, _ := op["failure-cause"].(map[string]any)
-		if cause["code"] != "slots-unavailable" || !strings.Contains(fmt.Sprint(cause["detail"]), "4 slots, 3 more than it has, 1 free") {
+		if cause["code"] != "slots-unavailable" || !strings.Contains(fmt.Sprint(cause["detail"]), "was not given 4 slots, 3 more than it has, 1 free on 1 task managers: it goes on as it was; a parallelism of 2 is possible now") {
 			t.Errorf("without slots: %v", op)
 		}
 		if h.count("deploy") != 1 || h.count("start-worker") != 1 || h.saw("stop-worker") {
