@@ -45,9 +45,9 @@ func ParallelismOf(g *pb.JobGraph) map[string]uint32 {
 
 // Target is the parallelism of every vertex that a user asks for. all, unless
 // it is 0, is for the vertices that set none of their own when the job was
-// planned; named goes by vertex id, vertex name, operator uid or operator name,
-// and goes before all. What neither names stays as it is in force. The error is
-// an *Error that names what cannot be and the remedy.
+// planned; named goes by what VertexNamed finds, and before all. What neither
+// names stays as it is in force. The error is an *Error that names what cannot be
+// and the remedy.
 func Target(submitted *pb.JobGraph, inForce map[string]uint32, all int, named map[string]int) (map[string]uint32, error) {
 	if all < 0 {
 		return nil, errorf(codeParallelismInvalid, "parallelism %d: it must be at least 1", all)
@@ -60,7 +60,7 @@ func Target(submitted *pb.JobGraph, inForce map[string]uint32, all int, named ma
 	}
 	by := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(named)) {
-		v, err := vertexNamed(submitted, name)
+		v, err := VertexNamed(submitted, name)
 		if err != nil {
 			return nil, err
 		}
@@ -171,8 +171,10 @@ func checkTarget(g *pb.JobGraph, target map[string]uint32) error {
 	return nil
 }
 
-// vertexNamed finds what a user calls a vertex.
-func vertexNamed(g *pb.JobGraph, name string) (*pb.Vertex, error) {
+// VertexNamed finds what a user calls a vertex: by its id, its name, the uid of an
+// operator or the name of one, in this order. The error is an *Error that names
+// what there is.
+func VertexNamed(g *pb.JobGraph, name string) (*pb.Vertex, error) {
 	matches := []func(*pb.Vertex) bool{
 		func(v *pb.Vertex) bool { return v.GetId() == strings.ToLower(name) },
 		func(v *pb.Vertex) bool { return v.GetName() == name },

@@ -296,6 +296,32 @@ func TestLowerBounds(t *testing.T) {
 		c.await("three subtasks", func() bool { return is(3, 3) })
 		put(-1, 1)
 		c.await("one subtask", func() bool { return is(1, 1) })
+
+		// They may be given by name.
+		named := func(lower, upper int) map[string]any {
+			return map[string]any{"parallelism": map[string]any{"lowerBound": lower, "upperBound": upper}}
+		}
+		c.call("PUT", url, map[string]any{"delays": named(2, 3)}, 200)
+		c.await("bounds by name", func() bool { return is(2, 3) })
+		for _, x := range []struct {
+			body   map[string]any
+			status int
+			code   string
+			names  string
+		}{
+			{map[string]any{"delays": named(1, 2), sinkVertex: named(2, 2)}, 400, "parallelism-invalid", "one vertex"},
+			{map[string]any{"delay": named(1, 2)}, 404, "vertex-not-found", `"delays"`},
+			{map[string]any{"delays": named(3, 2)}, 400, "parallelism-invalid", "vertex delays: parallelism from 3 to 2"},
+			{map[string]any{"delays": named(0, 2)}, 400, "parallelism-invalid", "at least 1"},
+			{map[string]any{"delays": named(129, 129)}, 400, "parallelism-too-large", "128 key groups"},
+		} {
+			if got := c.call("PUT", url, x.body, x.status); got["code"] != x.code || !strings.Contains(fmt.Sprint(got["detail"]), x.names) {
+				t.Errorf("%v: %v", x.body, got)
+			}
+		}
+		if !is(2, 3) {
+			t.Errorf("bounds after what was refused: %v", bounds())
+		}
 		h.leave()
 		second.leave()
 		l.kill(t)

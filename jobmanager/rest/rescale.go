@@ -35,17 +35,10 @@ func (s *Server) requirements(r *http.Request) (any, error) {
 	return o, nil
 }
 
-// lower is the lower bound; -1 is Flink's word for none.
-func (b bounds) lower() int {
-	if b.Parallelism.Lower == -1 {
-		return 1
-	}
-	return b.Parallelism.Lower
-}
-
 // setRequirements keeps the bounds and rescales a job towards the upper ones, as
-// far as there are slots now; for those that the lower ones need it waits. It answers as Flink does, once the request is taken; what becomes
-// of it is among the job's recoveries.
+// far as there are slots now; for those that the lower ones need it waits. It
+// answers as Flink does, once the request is taken; what becomes of it is among
+// the job's recoveries.
 func (s *Server) setRequirements(r *http.Request) (any, error) {
 	v, err := s.view(r)
 	if err != nil {
@@ -58,10 +51,11 @@ func (s *Server) setRequirements(r *http.Request) (any, error) {
 	if len(body) == 0 {
 		return nil, api.Errorf(api.BadRequest, "no vertex is named").With(`Send {"<vertex id>": {"parallelism": {"lowerBound": 1, "upperBound": 4}}, ...}`)
 	}
-	target, err := s.within(v, body)
+	wanted, err := byID(v, body)
 	if err != nil {
 		return nil, err
 	}
+	target := s.within(v, wanted)
 	if err := rescalable(v, job.RescaleRequested{Vertices: target}); err != nil {
 		return nil, err
 	}
@@ -69,8 +63,8 @@ func (s *Server) setRequirements(r *http.Request) (any, error) {
 	if lower == nil {
 		lower = map[string]uint32{}
 	}
-	for id, b := range body {
-		lower[id] = uint32(b.lower())
+	for id, b := range wanted {
+		lower[id] = uint32(b.Parallelism.Lower)
 	}
 	if err := s.d.Require(r.Context(), v.ID, lower); err != nil {
 		return nil, err
@@ -81,23 +75,44 @@ func (s *Server) setRequirements(r *http.Request) (any, error) {
 	return obj{}, nil
 }
 
+// byID has bounds by vertex id, whatever their sender called the vertices. A
+// lower bound of -1 is Flink's word for none.
+func byID(v view, body map[string]bounds) (map[string]bounds, error) {
+	all, by := map[string]bounds{}, map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(body)) {
+		b := body[name]
+		p := &b.Parallelism
+		if p.Lower == -1 {
+			p.Lower = 1
+		}
+		if p.Lower < 1 || p.Upper < p.Lower {
+			return nil, api.Errorf(api.ParallelismInvalid, "vertex %s: parallelism from %d to %d: the lower bound is at least 1, and the upper at least the lower", name, p.Lower, p.Upper)
+		}
+		vertex, err := job.VertexNamed(v.Graph, name)
+		if err != nil {
+			return nil, dispatch.AsError(err)
+		}
+		id := vertex.GetId()
+		if other, ok := by[id]; ok && all[id] != b {
+			return nil, api.Errorf(api.ParallelismInvalid, "%q and %q are one vertex, %q, and cannot have different bounds: give one", other, name, vertex.GetName())
+		}
+		all[id], by[id] = b, name
+	}
+	return all, nil
+}
+
 // within chooses from bounds: the upper ones, or as much as the slots that the
 // job holds and those that are free allow.
-func (s *Server) within(v view, body map[string]bounds) (map[string]int, error) {
-	_, _, free := s.d.Slots()
-	slots := free
+func (s *Server) within(v view, wanted map[string]bounds) map[string]int {
+	_, _, slots := s.d.Slots()
 	for _, w := range v.Workers {
 		slots += len(w.Slots)
 	}
 	target := map[string]int{}
-	for _, id := range slices.Sorted(maps.Keys(body)) {
-		b := body[id].Parallelism
-		if b.Lower = body[id].lower(); b.Lower < 1 || b.Upper < b.Lower {
-			return nil, api.Errorf(api.ParallelismInvalid, "vertex %s: parallelism from %d to %d: the lower bound is at least 1, and the upper at least the lower", id, b.Lower, b.Upper)
-		}
-		target[id] = max(b.Lower, min(b.Upper, slots))
+	for id, b := range wanted {
+		target[id] = max(b.Parallelism.Lower, min(b.Parallelism.Upper, slots))
 	}
-	return target, nil
+	return target
 }
 
 // rescalable says at once what the master would say later.
