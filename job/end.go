@@ -16,6 +16,8 @@ import (
 type ending struct {
 	state State // to end in
 	err   *pb.Error
+	// needless: nobody will start from the job's checkpoints.
+	needless bool
 	// cancelBy: a cancel waits for a commit, at most until then.
 	cancelBy time.Time
 	under    bool
@@ -67,6 +69,9 @@ func (m *Master) quiet() bool {
 // close journals the end.
 func (m *Master) close(s State, err *pb.Error) {
 	m.ending.state, m.ending.err, m.ending.at = s, err, m.now
+	// A failed job's checkpoints stay, for a new one to start from, and those
+	// of which sinks have yet to commit something.
+	m.ending.needless = s == Finished || s == Canceled && !m.uncommitted()
 	m.enter(phaseClosing)
 }
 
@@ -77,7 +82,7 @@ func (m *Master) advanceClosing() {
 	}
 	e.under, e.retryAt = true, time.Time{}
 	m.write(&pb.JournalRecord{Body: &pb.JournalRecord_JobEnded{JobEnded: &pb.JobEnded{
-		JobId: m.job, State: e.state.String(), Error: e.err, EndedMs: e.at.UnixMilli(),
+		JobId: m.job, State: e.state.String(), Error: e.err, EndedMs: e.at.UnixMilli(), Needless: e.needless,
 	}}}, m.closed)
 }
 
@@ -97,9 +102,7 @@ func (m *Master) closed(err error) {
 		}
 	}
 	m.emit(ReleaseSlots{})
-	// A failed job's checkpoints stay, for a new one to start from, and those
-	// of which sinks have yet to commit something.
-	if e.state == Finished || e.state == Canceled && !m.uncommitted() {
+	if e.needless {
 		m.emit(DeleteObjects{Prefixes: []string{checkpoint.JobPrefix(m.job)}})
 	}
 	m.answerEnd()

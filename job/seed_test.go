@@ -186,8 +186,8 @@ func (v *invariants) sawAction(w *world, a Action) {
 				}
 			}
 		}
-		if len(a.Prefixes) > 0 && !v.ended {
-			w.fatalf("invariant 10: deletes %v of a job that goes on", a.Prefixes)
+		if len(a.Prefixes) > 0 && !w.record.GetEnded().GetNeedless() {
+			w.fatalf("invariant 10: deletes %v of a job that the journal has as %v", a.Prefixes, w.record.GetEnded())
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace/millrace/blob"
 	"github.com/millrace/millrace/blob/faulty"
+	"github.com/millrace/millrace/jobmanager/journal"
 )
 
 // A leader whose bucket is away for a minute keeps its tasks running, completes
@@ -143,6 +144,52 @@ func TestDeletionsAreRepeated(t *testing.T) {
 			t.Errorf("%d objects of the job that has ended are left", n)
 		}
 		h.leave()
+		l.kill(t)
+	})
+}
+
+// What a bucket did not delete under one leader goes under the next: the objects of
+// a job that has ended, and those of a savepoint that was disposed of. Then nobody
+// looks there again.
+func TestDeletionsOutliveTheirLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		memory := blob.NewMemory()
+		bucket := faulty.New(memory, 1)
+		c.bucket = bucket
+		l := c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		h := c.join(l, "tm1", 1)
+		_, job := c.start(h)
+		path := c.savepointOf(job, "savepoints", map[string]any{})
+		c.await("a checkpoint after the savepoint", func() bool { return !journal.Job(c.fold(), job).GetLatest().GetSavepoint() })
+		left := func() (n int) {
+			for _, prefix := range []string{"jobs/" + job + "/", path + "/"} {
+				_ = memory.List(t.Context(), prefix, func(blob.Info) error { n++; return nil })
+			}
+			return n
+		}
+
+		bucket.Set(faulty.Rule{Kind: faulty.Fail, Ops: faulty.Delete})
+		c.call("PATCH", rest1+"/jobs/"+job, nil, 202)
+		c.state(job, "CANCELED")
+		id := c.call("POST", rest1+"/savepoint-disposal", map[string]any{"savepoint-path": path}, 200)["request-id"].(string)
+		if op := c.poll(rest1 + "/savepoint-disposal/" + id); op["failure-cause"] != nil {
+			t.Fatalf("disposal: %v", op)
+		}
+		time.Sleep(10 * time.Second)
+		if n := left(); n < 2 {
+			t.Fatalf("%d objects are left: the test shows nothing", n)
+		}
+		l.kill(t)
+		<-h.done
+		bucket.Heal()
+		if got := c.fold().GetNeedless(); len(got) != 2 {
+			t.Errorf("the journal remembers %v", got)
+		}
+
+		l = c.lead("127.0.0.1:8081", "127.0.0.1:9000")
+		c.await("what was left to go", func() bool { return left() == 0 })
+		c.await("the journal to forget it", func() bool { return len(c.fold().GetNeedless()) == 0 })
 		l.kill(t)
 	})
 }

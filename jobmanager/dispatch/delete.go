@@ -9,14 +9,17 @@ import (
 
 	"github.com/millrace/millrace/blob"
 	"github.com/millrace/millrace/job"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // This chapter deletes what nothing needs any more, beside everything else. A
-// deletion that fails is repeated for as long as this leader leads: what another
-// leader finds of a job that goes on, its sweeps delete; what is left of one that
-// has ended, nobody looks for.
+// deletion that fails is repeated for as long as this leader leads. Of a job that
+// goes on, another leader's sweeps find what is left; what is left of a job that
+// has ended, or of a savepoint, the journal remembers until it is gone.
 
-// deletion is what a job wants deleted; job is nil where it is a user's wish.
+// deletion is what a job wants deleted; job is nil where it is a user's wish, or
+// an earlier leader's. Prefixes are needless in the journal.
 type deletion struct {
 	job.DeleteObjects
 	job *Job
@@ -66,31 +69,25 @@ func (d *Dispatcher) deleteObjects(ctx context.Context) {
 
 // delete carries one deletion out; where that fails, it returns what is left.
 func (d *Dispatcher) delete(ctx context.Context, del deletion) (left deletion, done bool) {
-	if d.taken(del.job) {
-		return deletion{}, true
-	}
 	left.job = del.job
 	var why error
-	keys := slices.Clip(del.Keys)
+	if !d.taken(del.job) {
+		left.Keys, why = d.deleteKeys(ctx, del.Keys)
+	}
 	for _, prefix := range del.Prefixes {
-		found, err := d.list(ctx, prefix)
+		if !d.needless(prefix) {
+			continue
+		}
+		keys, err := d.list(ctx, prefix)
+		if err == nil {
+			_, err = d.deleteKeys(ctx, keys)
+		}
 		if err != nil {
 			why = cmp.Or(why, err)
 			left.Prefixes = append(left.Prefixes, prefix)
-		}
-		keys = append(keys, found...)
-	}
-	for i, key := range keys {
-		err := d.deleteOne(ctx, key)
-		if err == nil {
 			continue
 		}
-		why = cmp.Or(why, err)
-		left.Keys = append(left.Keys, key)
-		if errors.Is(err, context.DeadlineExceeded) { // the others would take as long
-			left.Keys = append(left.Keys, keys[i+1:]...)
-			break
-		}
+		d.emptied(ctx, prefix)
 	}
 	if why != nil && ctx.Err() == nil {
 		d.cfg.Log.Warn("objects were not deleted; trying again", "objects", len(left.Keys), "prefixes", left.Prefixes, "error", why)
@@ -98,8 +95,40 @@ func (d *Dispatcher) delete(ctx context.Context, del deletion) (left deletion, d
 	return left, why == nil
 }
 
-// taken says that a later job has the id, and so the objects, of one that has
-// been forgotten.
+// deleteKeys returns those that were not deleted, and why the first was not.
+func (d *Dispatcher) deleteKeys(ctx context.Context, keys []string) (left []string, why error) {
+	for i, key := range keys {
+		err := d.deleteOne(ctx, key)
+		if err == nil {
+			continue
+		}
+		why = cmp.Or(why, err)
+		left = append(left, key)
+		if errors.Is(err, context.DeadlineExceeded) { // the others would take as long
+			return append(left, keys[i+1:]...), why
+		}
+	}
+	return left, why
+}
+
+// needless says that the journal has a prefix as one to be emptied. It has not if
+// a later job took the id of one that was forgotten, and so its prefix.
+func (d *Dispatcher) needless(prefix string) (is bool) {
+	d.journal.View(func(fold *pb.JournalSnapshot) { is = slices.Contains(fold.GetNeedless(), prefix) })
+	return is
+}
+
+// emptied journals that nothing is left under a prefix. Without the record the next
+// leader looks there once more.
+func (d *Dispatcher) emptied(ctx context.Context, prefix string) {
+	err := d.journal.Append(ctx, &pb.JournalRecord{Body: &pb.JournalRecord_ObjectsDeleted{ObjectsDeleted: &pb.ObjectsDeleted{Prefix: prefix}}})
+	if err != nil && ctx.Err() == nil {
+		d.cfg.Log.Warn("the journal does not know that objects are deleted", "prefix", prefix, "error", err)
+	}
+}
+
+// taken says that a later job has the id, and so the keys, of one that has been
+// forgotten.
 func (d *Dispatcher) taken(j *Job) bool {
 	if j == nil {
 		return false

@@ -124,6 +124,9 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 	d.mu.Unlock()
 	d.running.Go(func() { d.streams.run(ctx) })
 	d.running.Go(func() { d.deleteObjects(ctx) })
+	if prefixes := state.GetNeedless(); len(prefixes) > 0 {
+		d.deletions.put(deletion{DeleteObjects: job.DeleteObjects{Prefixes: prefixes}})
+	}
 	for _, r := range state.GetJobs() {
 		if r.GetEnded() != nil {
 			d.addEnded(r)

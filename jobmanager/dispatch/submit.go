@@ -312,7 +312,7 @@ func (d *Dispatcher) Dispose(ctx context.Context, p string) error {
 	if err != nil {
 		return err
 	}
-	d.deletions.put(deletion{DeleteObjects: job.DeleteObjects{Keys: []string{key}, Prefixes: []string{checkpoint.PathOf(key) + "/"}}})
+	d.deletions.put(deletion{DeleteObjects: job.DeleteObjects{Prefixes: []string{checkpoint.PathOf(key) + "/"}}})
 	return nil
 }
 

@@ -7,11 +7,17 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/millrace/millrace/checkpoint"
+
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // KeepFailures is how many failures of a job the fold remembers.
 const KeepFailures = 16
+
+// KeepNeedless is how many prefixes the fold remembers that are to be emptied. A
+// bucket that deletes nothing for so long costs space for good.
+const KeepNeedless = 1 << 12
 
 // keepStack is how many bytes of a failure's stack it remembers.
 const keepStack = 4 << 10
@@ -25,7 +31,8 @@ func Apply(s *pb.JournalSnapshot, n uint64, r *pb.JournalRecord) {
 	case *pb.JournalRecord_Leader:
 		s.LeaderEpoch = r.GetLeaderEpoch()
 	case *pb.JournalRecord_JobSubmitted:
-		if Job(s, b.JobSubmitted.GetJobId()) == nil {
+		if id := b.JobSubmitted.GetJobId(); Job(s, id) == nil {
+			gone(s, checkpoint.JobPrefix(id)) // of an earlier job of this id
 			s.Jobs = append(s.Jobs, NewRecord(clone(b.JobSubmitted)))
 		}
 	case *pb.JournalRecord_JobAttempt:
@@ -49,6 +56,9 @@ func Apply(s *pb.JournalSnapshot, n uint64, r *pb.JournalRecord) {
 	case *pb.JournalRecord_JobEnded:
 		if j := Job(s, b.JobEnded.GetJobId()); j != nil {
 			j.Ended = clone(b.JobEnded)
+			if b.JobEnded.GetNeedless() {
+				needless(s, checkpoint.JobPrefix(b.JobEnded.GetJobId()))
+			}
 		}
 	case *pb.JournalRecord_CatalogChanged:
 		s.Catalog = clone(b.CatalogChanged.GetCatalog())
@@ -56,11 +66,27 @@ func Apply(s *pb.JournalSnapshot, n uint64, r *pb.JournalRecord) {
 		s.Savepoints = slices.DeleteFunc(s.Savepoints, func(c *pb.CheckpointDone) bool {
 			return c.GetManifest() == b.SavepointDisposed.GetManifest()
 		})
+		needless(s, checkpoint.PathOf(b.SavepointDisposed.GetManifest())+"/")
+	case *pb.JournalRecord_ObjectsDeleted:
+		gone(s, b.ObjectsDeleted.GetPrefix())
 	case *pb.JournalRecord_JobForgotten:
 		s.Jobs = slices.DeleteFunc(s.Jobs, func(j *pb.JobRecord) bool {
 			return j.GetSubmitted().GetJobId() == b.JobForgotten.GetJobId()
 		})
 	}
+}
+
+// needless remembers a prefix whose objects are to be deleted, until they are gone.
+func needless(s *pb.JournalSnapshot, prefix string) {
+	gone(s, prefix)
+	s.Needless = append(s.Needless, prefix)
+	if n := len(s.Needless) - KeepNeedless; n > 0 {
+		s.Needless = slices.Delete(s.Needless, 0, n)
+	}
+}
+
+func gone(s *pb.JournalSnapshot, prefix string) {
+	s.Needless = slices.DeleteFunc(s.Needless, func(p string) bool { return p == prefix })
 }
 
 // NewRecord is what the fold keeps of a job that has just been submitted.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -362,6 +363,49 @@ func TestFailuresAndEpochsInTheFold(t *testing.T) {
 	}
 	if _, err := encode(snapshotMagic, s); err != nil {
 		t.Error(err)
+	}
+}
+
+// Prefixes to be emptied are remembered until they are, or a job has one again.
+func TestFoldOfNeedlessPrefixes(t *testing.T) {
+	s := &pb.JournalSnapshot{}
+	ended := func(id string, needless bool) *pb.JournalRecord {
+		return &pb.JournalRecord{Body: &pb.JournalRecord_JobEnded{JobEnded: &pb.JobEnded{JobId: id, Needless: needless}}}
+	}
+	deleted := func(prefix string) *pb.JournalRecord {
+		return &pb.JournalRecord{Body: &pb.JournalRecord_ObjectsDeleted{ObjectsDeleted: &pb.ObjectsDeleted{Prefix: prefix}}}
+	}
+	forgotten := func(id string) *pb.JournalRecord {
+		return &pb.JournalRecord{Body: &pb.JournalRecord_JobForgotten{JobForgotten: &pb.JobForgotten{JobId: id}}}
+	}
+	disposed := &pb.JournalRecord{Body: &pb.JournalRecord_SavepointDisposed{SavepointDisposed: &pb.SavepointDisposed{Manifest: "savepoints/a-1-2/manifest"}}}
+	for i, step := range []struct {
+		record *pb.JournalRecord
+		want   []string
+	}{
+		{submitted("a"), nil},
+		{submitted("b"), nil},
+		{ended("a", true), []string{"jobs/a/"}},
+		{ended("b", false), []string{"jobs/a/"}},
+		{disposed, []string{"jobs/a/", "savepoints/a-1-2/"}},
+		{deleted("jobs/b/"), []string{"jobs/a/", "savepoints/a-1-2/"}},
+		{deleted("savepoints/a-1-2/"), []string{"jobs/a/"}},
+		{ended("nobody", true), []string{"jobs/a/"}},
+		{forgotten("a"), []string{"jobs/a/"}},
+		{submitted("a"), nil}, // it writes there
+		{ended("a", true), []string{"jobs/a/"}},
+		{deleted("jobs/a/"), nil},
+	} {
+		Apply(s, uint64(i+1), step.record)
+		if !slices.Equal(s.GetNeedless(), step.want) {
+			t.Errorf("after record %d: %v, want %v", i+1, s.GetNeedless(), step.want)
+		}
+	}
+	for i := range KeepNeedless + 3 {
+		Apply(s, uint64(100+i), &pb.JournalRecord{Body: &pb.JournalRecord_SavepointDisposed{SavepointDisposed: &pb.SavepointDisposed{Manifest: fmt.Sprint("s/", i, "/manifest")}}})
+	}
+	if got := s.GetNeedless(); len(got) != KeepNeedless || got[0] != "s/3/" {
+		t.Errorf("%d prefixes, the first is %s", len(got), got[0])
 	}
 }
 

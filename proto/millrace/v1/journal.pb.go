@@ -42,6 +42,7 @@ type JournalRecord struct {
 	//	*JournalRecord_JobForgotten
 	//	*JournalRecord_JobStopping
 	//	*JournalRecord_JobRequirements
+	//	*JournalRecord_ObjectsDeleted
 	Body          isJournalRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -204,6 +205,15 @@ func (x *JournalRecord) GetJobRequirements() *JobRequirements {
 	return nil
 }
 
+func (x *JournalRecord) GetObjectsDeleted() *ObjectsDeleted {
+	if x != nil {
+		if x, ok := x.Body.(*JournalRecord_ObjectsDeleted); ok {
+			return x.ObjectsDeleted
+		}
+	}
+	return nil
+}
+
 type isJournalRecord_Body interface {
 	isJournalRecord_Body()
 }
@@ -252,6 +262,10 @@ type JournalRecord_JobRequirements struct {
 	JobRequirements *JobRequirements `protobuf:"bytes,14,opt,name=job_requirements,json=jobRequirements,proto3,oneof"`
 }
 
+type JournalRecord_ObjectsDeleted struct {
+	ObjectsDeleted *ObjectsDeleted `protobuf:"bytes,15,opt,name=objects_deleted,json=objectsDeleted,proto3,oneof"`
+}
+
 func (*JournalRecord_Leader) isJournalRecord_Body() {}
 
 func (*JournalRecord_JobSubmitted) isJournalRecord_Body() {}
@@ -274,15 +288,20 @@ func (*JournalRecord_JobStopping) isJournalRecord_Body() {}
 
 func (*JournalRecord_JobRequirements) isJournalRecord_Body() {}
 
+func (*JournalRecord_ObjectsDeleted) isJournalRecord_Body() {}
+
 // JournalSnapshot is the fold of all records up to and including one.
 type JournalSnapshot struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LastRecord    uint64                 `protobuf:"varint,1,opt,name=last_record,json=lastRecord,proto3" json:"last_record,omitempty"`
-	LeaderEpoch   uint64                 `protobuf:"varint,2,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
-	Jobs          []*JobRecord           `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
-	Catalog       *Catalog               `protobuf:"bytes,4,opt,name=catalog,proto3" json:"catalog,omitempty"`
-	Savepoints    []*CheckpointDone      `protobuf:"bytes,5,rep,name=savepoints,proto3" json:"savepoints,omitempty"`
-	ClusterId     string                 `protobuf:"bytes,6,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	LastRecord  uint64                 `protobuf:"varint,1,opt,name=last_record,json=lastRecord,proto3" json:"last_record,omitempty"`
+	LeaderEpoch uint64                 `protobuf:"varint,2,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	Jobs        []*JobRecord           `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	Catalog     *Catalog               `protobuf:"bytes,4,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	Savepoints  []*CheckpointDone      `protobuf:"bytes,5,rep,name=savepoints,proto3" json:"savepoints,omitempty"`
+	ClusterId   string                 `protobuf:"bytes,6,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// Prefixes under which nothing needs any object, until ObjectsDeleted says that
+	// there is none. Oldest first.
+	Needless      []string `protobuf:"bytes,7,rep,name=needless,proto3" json:"needless,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -357,6 +376,13 @@ func (x *JournalSnapshot) GetClusterId() string {
 		return x.ClusterId
 	}
 	return ""
+}
+
+func (x *JournalSnapshot) GetNeedless() []string {
+	if x != nil {
+		return x.Needless
+	}
+	return nil
 }
 
 type LeaderElected struct {
@@ -1010,11 +1036,13 @@ func (x *JobStopping) GetSavepointDirectory() string {
 }
 
 type JobEnded struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
-	Error         *Error                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
-	EndedMs       int64                  `protobuf:"varint,4,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	JobId   string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	State   string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Error   *Error                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	EndedMs int64                  `protobuf:"varint,4,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
+	// Nothing needs the job's objects any more.
+	Needless      bool `protobuf:"varint,5,opt,name=needless,proto3" json:"needless,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1075,6 +1103,13 @@ func (x *JobEnded) GetEndedMs() int64 {
 		return x.EndedMs
 	}
 	return 0
+}
+
+func (x *JobEnded) GetNeedless() bool {
+	if x != nil {
+		return x.Needless
+	}
+	return false
 }
 
 type JobForgotten struct {
@@ -1209,6 +1244,52 @@ func (x *SavepointDisposed) GetManifest() string {
 	return ""
 }
 
+// ObjectsDeleted records that nothing is left under a prefix that nothing needed
+// (JobEnded, SavepointDisposed): no leader looks there again.
+type ObjectsDeleted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectsDeleted) Reset() {
+	*x = ObjectsDeleted{}
+	mi := &file_millrace_v1_journal_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectsDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectsDeleted) ProtoMessage() {}
+
+func (x *ObjectsDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_journal_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectsDeleted.ProtoReflect.Descriptor instead.
+func (*ObjectsDeleted) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ObjectsDeleted) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
 // JobRecord is what the journal's fold keeps of a job.
 type JobRecord struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1233,7 +1314,7 @@ type JobRecord struct {
 
 func (x *JobRecord) Reset() {
 	*x = JobRecord{}
-	mi := &file_millrace_v1_journal_proto_msgTypes[14]
+	mi := &file_millrace_v1_journal_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1326,7 @@ func (x *JobRecord) String() string {
 func (*JobRecord) ProtoMessage() {}
 
 func (x *JobRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_journal_proto_msgTypes[14]
+	mi := &file_millrace_v1_journal_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1339,7 @@ func (x *JobRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRecord.ProtoReflect.Descriptor instead.
 func (*JobRecord) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{14}
+	return file_millrace_v1_journal_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JobRecord) GetSubmitted() *JobSubmitted {
@@ -1349,7 +1430,7 @@ var File_millrace_v1_journal_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\n" +
-	"\x19millrace/v1/journal.proto\x12\vmillrace.v1\x1a\x17millrace/v1/graph.proto\x1a\x18millrace/v1/stream.proto\x1a\x18millrace/v1/worker.proto\"\xbb\x06\n" +
+	"\x19millrace/v1/journal.proto\x12\vmillrace.v1\x1a\x17millrace/v1/graph.proto\x1a\x18millrace/v1/stream.proto\x1a\x18millrace/v1/worker.proto\"\x83\a\n" +
 	"\rJournalRecord\x12!\n" +
 	"\fleader_epoch\x18\x01 \x01(\x04R\vleaderEpoch\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12\x13\n" +
@@ -1366,8 +1447,9 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\x12savepoint_disposed\x18\v \x01(\v2\x1e.millrace.v1.SavepointDisposedH\x00R\x11savepointDisposed\x12@\n" +
 	"\rjob_forgotten\x18\f \x01(\v2\x19.millrace.v1.JobForgottenH\x00R\fjobForgotten\x12=\n" +
 	"\fjob_stopping\x18\r \x01(\v2\x18.millrace.v1.JobStoppingH\x00R\vjobStopping\x12I\n" +
-	"\x10job_requirements\x18\x0e \x01(\v2\x1c.millrace.v1.JobRequirementsH\x00R\x0fjobRequirementsB\x06\n" +
-	"\x04body\"\x8d\x02\n" +
+	"\x10job_requirements\x18\x0e \x01(\v2\x1c.millrace.v1.JobRequirementsH\x00R\x0fjobRequirements\x12F\n" +
+	"\x0fobjects_deleted\x18\x0f \x01(\v2\x1b.millrace.v1.ObjectsDeletedH\x00R\x0eobjectsDeletedB\x06\n" +
+	"\x04body\"\xa9\x02\n" +
 	"\x0fJournalSnapshot\x12\x1f\n" +
 	"\vlast_record\x18\x01 \x01(\x04R\n" +
 	"lastRecord\x12!\n" +
@@ -1378,7 +1460,8 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"savepoints\x18\x05 \x03(\v2\x1b.millrace.v1.CheckpointDoneR\n" +
 	"savepoints\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x06 \x01(\tR\tclusterId\",\n" +
+	"cluster_id\x18\x06 \x01(\tR\tclusterId\x12\x1a\n" +
+	"\bneedless\x18\a \x03(\tR\bneedless\",\n" +
 	"\rLeaderElected\x12\x1b\n" +
 	"\tleader_id\x18\x01 \x01(\tR\bleaderId\"\xbe\x04\n" +
 	"\fJobSubmitted\x12\x15\n" +
@@ -1443,18 +1526,21 @@ const file_millrace_v1_journal_proto_rawDesc = "" +
 	"\vJobStopping\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x10\n" +
 	"\x03how\x18\x02 \x01(\tR\x03how\x12/\n" +
-	"\x13savepoint_directory\x18\x03 \x01(\tR\x12savepointDirectory\"|\n" +
+	"\x13savepoint_directory\x18\x03 \x01(\tR\x12savepointDirectory\"\x98\x01\n" +
 	"\bJobEnded\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12(\n" +
 	"\x05error\x18\x03 \x01(\v2\x12.millrace.v1.ErrorR\x05error\x12\x19\n" +
-	"\bended_ms\x18\x04 \x01(\x03R\aendedMs\"%\n" +
+	"\bended_ms\x18\x04 \x01(\x03R\aendedMs\x12\x1a\n" +
+	"\bneedless\x18\x05 \x01(\bR\bneedless\"%\n" +
 	"\fJobForgotten\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"@\n" +
 	"\x0eCatalogChanged\x12.\n" +
 	"\acatalog\x18\x01 \x01(\v2\x14.millrace.v1.CatalogR\acatalog\"/\n" +
 	"\x11SavepointDisposed\x12\x1a\n" +
-	"\bmanifest\x18\x01 \x01(\tR\bmanifest\"\xe1\x05\n" +
+	"\bmanifest\x18\x01 \x01(\tR\bmanifest\"(\n" +
+	"\x0eObjectsDeleted\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\"\xe1\x05\n" +
 	"\tJobRecord\x127\n" +
 	"\tsubmitted\x18\x01 \x01(\v2\x19.millrace.v1.JobSubmittedR\tsubmitted\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x123\n" +
@@ -1488,7 +1574,7 @@ func file_millrace_v1_journal_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_journal_proto_rawDescData
 }
 
-var file_millrace_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_millrace_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_millrace_v1_journal_proto_goTypes = []any{
 	(*JournalRecord)(nil),     // 0: millrace.v1.JournalRecord
 	(*JournalSnapshot)(nil),   // 1: millrace.v1.JournalSnapshot
@@ -1504,17 +1590,18 @@ var file_millrace_v1_journal_proto_goTypes = []any{
 	(*JobForgotten)(nil),      // 11: millrace.v1.JobForgotten
 	(*CatalogChanged)(nil),    // 12: millrace.v1.CatalogChanged
 	(*SavepointDisposed)(nil), // 13: millrace.v1.SavepointDisposed
-	(*JobRecord)(nil),         // 14: millrace.v1.JobRecord
-	nil,                       // 15: millrace.v1.JobSubmitted.SettingsEntry
-	nil,                       // 16: millrace.v1.JobSubmitted.ParallelismEntry
-	nil,                       // 17: millrace.v1.JobAttempt.ParallelismEntry
-	nil,                       // 18: millrace.v1.JobRequirements.LowerBoundsEntry
-	nil,                       // 19: millrace.v1.JobRecord.ParallelismEntry
-	nil,                       // 20: millrace.v1.JobRecord.LowerBoundsEntry
-	(*Catalog)(nil),           // 21: millrace.v1.Catalog
-	(*JobGraph)(nil),          // 22: millrace.v1.JobGraph
-	(*Error)(nil),             // 23: millrace.v1.Error
-	(*DrainPosition)(nil),     // 24: millrace.v1.DrainPosition
+	(*ObjectsDeleted)(nil),    // 14: millrace.v1.ObjectsDeleted
+	(*JobRecord)(nil),         // 15: millrace.v1.JobRecord
+	nil,                       // 16: millrace.v1.JobSubmitted.SettingsEntry
+	nil,                       // 17: millrace.v1.JobSubmitted.ParallelismEntry
+	nil,                       // 18: millrace.v1.JobAttempt.ParallelismEntry
+	nil,                       // 19: millrace.v1.JobRequirements.LowerBoundsEntry
+	nil,                       // 20: millrace.v1.JobRecord.ParallelismEntry
+	nil,                       // 21: millrace.v1.JobRecord.LowerBoundsEntry
+	(*Catalog)(nil),           // 22: millrace.v1.Catalog
+	(*JobGraph)(nil),          // 23: millrace.v1.JobGraph
+	(*Error)(nil),             // 24: millrace.v1.Error
+	(*DrainPosition)(nil),     // 25: millrace.v1.DrainPosition
 }
 var file_millrace_v1_journal_proto_depIdxs = []int32{
 	2,  // 0: millrace.v1.JournalRecord.leader:type_name -> millrace.v1.LeaderElected
@@ -1528,33 +1615,34 @@ var file_millrace_v1_journal_proto_depIdxs = []int32{
 	11, // 8: millrace.v1.JournalRecord.job_forgotten:type_name -> millrace.v1.JobForgotten
 	9,  // 9: millrace.v1.JournalRecord.job_stopping:type_name -> millrace.v1.JobStopping
 	8,  // 10: millrace.v1.JournalRecord.job_requirements:type_name -> millrace.v1.JobRequirements
-	14, // 11: millrace.v1.JournalSnapshot.jobs:type_name -> millrace.v1.JobRecord
-	21, // 12: millrace.v1.JournalSnapshot.catalog:type_name -> millrace.v1.Catalog
-	6,  // 13: millrace.v1.JournalSnapshot.savepoints:type_name -> millrace.v1.CheckpointDone
-	22, // 14: millrace.v1.JobSubmitted.graph:type_name -> millrace.v1.JobGraph
-	15, // 15: millrace.v1.JobSubmitted.settings:type_name -> millrace.v1.JobSubmitted.SettingsEntry
-	16, // 16: millrace.v1.JobSubmitted.parallelism:type_name -> millrace.v1.JobSubmitted.ParallelismEntry
-	23, // 17: millrace.v1.JobAttempt.cause:type_name -> millrace.v1.Error
-	17, // 18: millrace.v1.JobAttempt.parallelism:type_name -> millrace.v1.JobAttempt.ParallelismEntry
-	23, // 19: millrace.v1.JobFailure.error:type_name -> millrace.v1.Error
-	24, // 20: millrace.v1.JobDraining.positions:type_name -> millrace.v1.DrainPosition
-	18, // 21: millrace.v1.JobRequirements.lower_bounds:type_name -> millrace.v1.JobRequirements.LowerBoundsEntry
-	23, // 22: millrace.v1.JobEnded.error:type_name -> millrace.v1.Error
-	21, // 23: millrace.v1.CatalogChanged.catalog:type_name -> millrace.v1.Catalog
-	3,  // 24: millrace.v1.JobRecord.submitted:type_name -> millrace.v1.JobSubmitted
-	6,  // 25: millrace.v1.JobRecord.latest:type_name -> millrace.v1.CheckpointDone
-	6,  // 26: millrace.v1.JobRecord.retained:type_name -> millrace.v1.CheckpointDone
-	24, // 27: millrace.v1.JobRecord.drain:type_name -> millrace.v1.DrainPosition
-	10, // 28: millrace.v1.JobRecord.ended:type_name -> millrace.v1.JobEnded
-	9,  // 29: millrace.v1.JobRecord.stopping:type_name -> millrace.v1.JobStopping
-	5,  // 30: millrace.v1.JobRecord.failures:type_name -> millrace.v1.JobFailure
-	19, // 31: millrace.v1.JobRecord.parallelism:type_name -> millrace.v1.JobRecord.ParallelismEntry
-	20, // 32: millrace.v1.JobRecord.lower_bounds:type_name -> millrace.v1.JobRecord.LowerBoundsEntry
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	14, // 11: millrace.v1.JournalRecord.objects_deleted:type_name -> millrace.v1.ObjectsDeleted
+	15, // 12: millrace.v1.JournalSnapshot.jobs:type_name -> millrace.v1.JobRecord
+	22, // 13: millrace.v1.JournalSnapshot.catalog:type_name -> millrace.v1.Catalog
+	6,  // 14: millrace.v1.JournalSnapshot.savepoints:type_name -> millrace.v1.CheckpointDone
+	23, // 15: millrace.v1.JobSubmitted.graph:type_name -> millrace.v1.JobGraph
+	16, // 16: millrace.v1.JobSubmitted.settings:type_name -> millrace.v1.JobSubmitted.SettingsEntry
+	17, // 17: millrace.v1.JobSubmitted.parallelism:type_name -> millrace.v1.JobSubmitted.ParallelismEntry
+	24, // 18: millrace.v1.JobAttempt.cause:type_name -> millrace.v1.Error
+	18, // 19: millrace.v1.JobAttempt.parallelism:type_name -> millrace.v1.JobAttempt.ParallelismEntry
+	24, // 20: millrace.v1.JobFailure.error:type_name -> millrace.v1.Error
+	25, // 21: millrace.v1.JobDraining.positions:type_name -> millrace.v1.DrainPosition
+	19, // 22: millrace.v1.JobRequirements.lower_bounds:type_name -> millrace.v1.JobRequirements.LowerBoundsEntry
+	24, // 23: millrace.v1.JobEnded.error:type_name -> millrace.v1.Error
+	22, // 24: millrace.v1.CatalogChanged.catalog:type_name -> millrace.v1.Catalog
+	3,  // 25: millrace.v1.JobRecord.submitted:type_name -> millrace.v1.JobSubmitted
+	6,  // 26: millrace.v1.JobRecord.latest:type_name -> millrace.v1.CheckpointDone
+	6,  // 27: millrace.v1.JobRecord.retained:type_name -> millrace.v1.CheckpointDone
+	25, // 28: millrace.v1.JobRecord.drain:type_name -> millrace.v1.DrainPosition
+	10, // 29: millrace.v1.JobRecord.ended:type_name -> millrace.v1.JobEnded
+	9,  // 30: millrace.v1.JobRecord.stopping:type_name -> millrace.v1.JobStopping
+	5,  // 31: millrace.v1.JobRecord.failures:type_name -> millrace.v1.JobFailure
+	20, // 32: millrace.v1.JobRecord.parallelism:type_name -> millrace.v1.JobRecord.ParallelismEntry
+	21, // 33: millrace.v1.JobRecord.lower_bounds:type_name -> millrace.v1.JobRecord.LowerBoundsEntry
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_journal_proto_init() }
@@ -1577,6 +1665,7 @@ func file_millrace_v1_journal_proto_init() {
 		(*JournalRecord_JobForgotten)(nil),
 		(*JournalRecord_JobStopping)(nil),
 		(*JournalRecord_JobRequirements)(nil),
+		(*JournalRecord_ObjectsDeleted)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1584,7 +1673,7 @@ func file_millrace_v1_journal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_journal_proto_rawDesc), len(file_millrace_v1_journal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
