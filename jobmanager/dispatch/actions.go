@@ -57,7 +57,7 @@ func (j *Job) act(ctx context.Context, beside *sync.WaitGroup, a job.Action) {
 		})
 	case job.ListObjects:
 		beside.Go(func() {
-			keys, err := blob.Keys(ctx, j.d.cfg.Bucket, a.Prefix)
+			keys, err := j.d.list(ctx, a.Prefix)
 			if err != nil {
 				j.d.cfg.Log.Warn("objects were not listed", "job", j.ID, "prefix", a.Prefix, "error", err)
 				return
