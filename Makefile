@@ -38,6 +38,7 @@ demo: build ## the main job on real input, with a worker killed half-way (16 s)
 .PHONY: test
 test: ## every test
 	$(GO) test $(TESTFLAGS) ./...
+	$(GO) test -tags failpoints $(TESTFLAGS) -run 'Points|Parse' ./internal/failpoint ./jobmanager
 	for m in $(MODULES); do $(GO) test -C $$m $(TESTFLAGS) ./... || exit 1; done
 
 .PHONY: race

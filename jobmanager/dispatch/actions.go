@@ -39,8 +39,9 @@ func (j *Job) act(ctx context.Context, beside *sync.WaitGroup, a job.Action) {
 		_ = j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_StopWorker{
 			StopWorker: &pb.StopWorker{WorkerId: a.Worker, GraceMs: a.Grace.Milliseconds()}}})
 	case job.SendWorker:
-		if beforeSend(a.Command) != nil {
-			return // lost, as with the link
+		if err := beforeSend(a.Command); err != nil {
+			j.tell(declined(a, err))
+			return
 		}
 		_ = j.send(a.TaskManager, &pb.JobManagerMessage{Body: &pb.JobManagerMessage_ToWorker{
 			ToWorker: &pb.ToWorker{WorkerId: a.Worker, Command: a.Command}}})

@@ -35,7 +35,7 @@ func (j *Job) manifestLimit() time.Duration {
 	return checkpoint.DefaultTimeout
 }
 
-// beforeSend is before a command; one that it refuses is lost, as with the link.
+// beforeSend is before a command, which is not sent after an error.
 func beforeSend(c *pb.WorkerCommand) error {
 	switch t := c.GetTrigger(); {
 	case t == nil:
@@ -44,6 +44,16 @@ func beforeSend(c *pb.WorkerCommand) error {
 		return failpoint.Hit("rescale.before-halt")
 	}
 	return failpoint.Hit("checkpoint.before-trigger")
+}
+
+// declined is what a worker would say of a checkpoint that it cannot begin.
+func declined(a job.SendWorker, err error) job.WorkerReported {
+	return job.WorkerReported{Worker: a.Worker, Report: &pb.WorkerReport{
+		Epoch: a.Command.GetEpoch(),
+		Body: &pb.WorkerReport_Declined{Declined: &pb.CheckpointDeclined{
+			CheckpointId: a.Command.GetTrigger().GetCheckpointId(), Error: asError(err).Proto(),
+		}},
+	}}
 }
 
 // beforeRecord is before the append of a record: with an error it is not tried.

@@ -69,11 +69,11 @@ func (a *attempt) drainTo(positions []*pb.DrainPosition) {
 
 func (a *attempt) trigger(t *pb.TriggerCheckpoint) {
 	if !a.begun.Load() {
-		a.decline(t) // the master triggers what runs
+		a.decline(t, failf(codeDeclined, "not all tasks run yet")) // the master triggers what runs
 		return
 	}
-	if failpoint.Hit("checkpoint.after-trigger") != nil {
-		a.decline(t)
+	if err := failpoint.Hit("checkpoint.after-trigger"); err != nil {
+		a.decline(t, err)
 		return
 	}
 	a.held.Store(false)
@@ -87,9 +87,9 @@ func (a *attempt) trigger(t *pb.TriggerCheckpoint) {
 	}
 }
 
-func (a *attempt) decline(t *pb.TriggerCheckpoint) {
+func (a *attempt) decline(t *pb.TriggerCheckpoint, err error) {
 	a.report(&pb.WorkerReport{Body: &pb.WorkerReport_Declined{Declined: &pb.CheckpointDeclined{
-		CheckpointId: t.GetCheckpointId(), Error: &pb.Error{Code: codeDeclined, Message: "not all tasks run yet"},
+		CheckpointId: t.GetCheckpointId(), Error: protoError(err, codeDeclined),
 	}}})
 }
 

@@ -75,10 +75,7 @@ func (a *attempt) restorer(v *graph.Vertex, subtask int) func(context.Context, i
 				out.Kept = append(out.Kept, kept)
 				continue
 			}
-			if err := failpoint.Hit("restore.before-read"); err != nil {
-				return task.Restored{}, err
-			}
-			runs, err := opener.Chain(ctx, s.GetRuns(), first, last)
+			runs, err := readRuns(ctx, opener, s.GetRuns(), first, last)
 			if err != nil {
 				for _, r := range out.Runs {
 					_ = r.Close()
@@ -94,6 +91,13 @@ func (a *attempt) restorer(v *graph.Vertex, subtask int) func(context.Context, i
 		}
 		return out, nil
 	}
+}
+
+func readRuns(ctx context.Context, opener *snapshot.Opener, chain []*pb.RunRef, first, last int) ([]*snapshot.Reader, error) {
+	if err := failpoint.Hit("restore.before-read"); err != nil {
+		return nil, err
+	}
+	return opener.Chain(ctx, chain, first, last)
 }
 
 // opener opens runs, from copies on this machine where it can.
