@@ -124,7 +124,7 @@ func (s *Supervisor) planOnce(ctx context.Context, path string, target Target, r
 // converse asks for the plan.
 func (s *Supervisor) converse(p *process, req *pb.RunPlan) (*pb.PlanResult, error) {
 	in, out := frame.NewReader(p.control), frame.NewWriter(p.control)
-	if _, err := s.hello(p, in, modePlan); err != nil {
+	if _, err := s.hello(p, in, modePlan, "the binary"); err != nil {
 		return nil, err
 	}
 	if err := p.control.SetReadDeadline(time.Now().Add(s.config.Plan)); err != nil {

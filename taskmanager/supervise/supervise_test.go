@@ -192,9 +192,9 @@ func TestObituaries(t *testing.T) {
 	}{
 		{name: "says nothing", change: func(c *Config) { c.Handshake, c.Plan = 100*time.Millisecond, 200*time.Millisecond }, does: "1000",
 			binary: func(b *bench) string { return b.upload(sleep) },
-			code:   CodeWorkerStartFailed, exit: -1, signal: "SIGKILL", mentions: []string{"within 200ms"}},
+			code:   CodeWorkerStartFailed, exit: -1, signal: "SIGKILL", mentions: []string{"worker w of job", "within 200ms"}},
 		{name: "exits at once", does: "exit-at-once", code: CodeWorkerStartFailed, exit: 2, mentions: []string{"exit code 2", "usage: no such flag"}},
-		{name: "is killed before it says hello", does: "die-at-once", code: CodeWorkerStartFailed, exit: -1, signal: "SIGKILL", mentions: []string{"signal SIGKILL before"}},
+		{name: "is killed before it says hello", does: "die-at-once", code: CodeWorkerStartFailed, exit: -1, signal: "SIGKILL", mentions: []string{"worker w of job", "signal SIGKILL before"}},
 		{name: "sends garbage", does: "garbage", code: CodeWorkerStartFailed, exit: -1, signal: "SIGKILL", mentions: []string{"no hello"}},
 		{name: "other protocol", does: "from-the-future", code: CodeProtocolMismatch, exit: 3, mentions: []string{"8 to 9"}},
 		{name: "crashes", does: "crash", starts: true, code: CodeWorkerExited, exit: 2, mentions: []string{"exit code 2", "about to crash", "panic: user code went wrong", "goroutine 1"}},

@@ -129,7 +129,7 @@ func (w *worker) spawn() (*process, error) {
 
 // greet does the handshake.
 func (w *worker) greet(p *process, in *frame.Reader) error {
-	hello, err := w.s.hello(p, in, modeWorker)
+	hello, err := w.s.hello(p, in, modeWorker, fmt.Sprintf("worker %s of job %s", w.id, w.req.GetJobName()))
 	if err != nil {
 		return err
 	}
@@ -168,8 +168,8 @@ func (w *worker) greet(p *process, in *frame.Reader) error {
 	return nil
 }
 
-// hello reads and checks the first frame of a process.
-func (s *Supervisor) hello(p *process, in *frame.Reader, mode string) (*pb.WorkerHello, error) {
+// hello reads and checks the first frame of a process, which people know as who.
+func (s *Supervisor) hello(p *process, in *frame.Reader, mode, who string) (*pb.WorkerHello, error) {
 	// Whoever submits waits; a worker is started on a machine that may be busy.
 	patience := s.config.Handshake
 	if mode == modeWorker {
@@ -193,9 +193,9 @@ func (s *Supervisor) hello(p *process, in *frame.Reader, mode string) (*pb.Worke
 		}
 		if mode == modeWorker {
 			// It was planned, so it has the SDK: the next start may well go better.
-			return nil, faultf(CodeWorkerStartFailed, "the binary %s", how)
+			return nil, faultf(CodeWorkerStartFailed, "%s %s", who, how)
 		}
-		return nil, faultf(CodeBinaryWithoutSDK, "the binary %s: it is not built with the SDK, or does not call sdk.Main at once", how)
+		return nil, faultf(CodeBinaryWithoutSDK, "%s %s: it is not built with the SDK, or does not call sdk.Main at once", who, how)
 	}
 	hello := f.GetHello()
 	switch {
