@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -17,9 +16,7 @@ import (
 	"github.com/millrace/millrace/blob"
 	"github.com/millrace/millrace/checkpoint"
 	"github.com/millrace/millrace/runtime/batch"
-	"github.com/millrace/millrace/runtime/exchange"
 	"github.com/millrace/millrace/runtime/graph"
-	"github.com/millrace/millrace/runtime/keygroup"
 	"github.com/millrace/millrace/runtime/operator"
 	"github.com/millrace/millrace/runtime/source"
 	"github.com/millrace/millrace/runtime/state"
@@ -217,19 +214,7 @@ func plainLine(total int64) []counted {
 }
 
 func lineJob(t testing.TB, src *line, out *ledger) func() (*graph.Graph, error) {
-	events, e1 := exchange.TypeOf[event]()
-	counts, e2 := exchange.TypeOf[counted]()
-	hash, e3 := keygroup.HasherOf[string]()
-	if err := errors.Join(e1, e2, e3); err != nil {
-		t.Fatal(err)
-	}
-	keys := func(b *batch.Batch[event]) {
-		b.Hashes = b.Hashes[:0]
-		for _, e := range b.Values {
-			k := e.lineKey()
-			b.Hashes = append(b.Hashes, hash(&k))
-		}
-	}
+	events, counts, keys := edges(t, event.lineKey)
 	branches := []struct {
 		name   string
 		make   func() operator.Operator

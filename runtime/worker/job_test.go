@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sort"
 	"sync"
@@ -264,27 +265,27 @@ func countByKey() operator.Operator {
 		})
 }
 
-// job builds the graph: feed → map → count by key → ledger.
-func job(t testing.TB, src *feed, out *ledger) func() (*graph.Graph, error) {
-	events, err := exchange.TypeOf[event]()
-	if err != nil {
+// edges are the types of the edges of events and of counts, and what hashes events
+// by key.
+func edges(t testing.TB, key func(event) string) (events, counts exchange.Type, keys func(*batch.Batch[event])) {
+	events, e1 := exchange.TypeOf[event]()
+	counts, e2 := exchange.TypeOf[counted]()
+	hash, e3 := keygroup.HasherOf[string]()
+	if err := errors.Join(e1, e2, e3); err != nil {
 		t.Fatal(err)
 	}
-	counts, err := exchange.TypeOf[counted]()
-	if err != nil {
-		t.Fatal(err)
-	}
-	hash, err := keygroup.HasherOf[string]()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := func(b *batch.Batch[event]) {
+	return events, counts, func(b *batch.Batch[event]) {
 		b.Hashes = b.Hashes[:0]
 		for _, e := range b.Values {
-			k := e.key()
+			k := key(e)
 			b.Hashes = append(b.Hashes, hash(&k))
 		}
 	}
+}
+
+// job builds the graph: feed → map → count by key → ledger.
+func job(t testing.TB, src *feed, out *ledger) func() (*graph.Graph, error) {
+	events, counts, keys := edges(t, event.key)
 	declared, err := state.DeclareValue[string, int64]("count")
 	if err != nil {
 		t.Fatal(err)

@@ -12,8 +12,6 @@ import (
 
 	"github.com/millrace/millrace/blob"
 	"github.com/millrace/millrace/internal/clock"
-	"github.com/millrace/millrace/runtime/batch"
-	"github.com/millrace/millrace/runtime/exchange"
 	"github.com/millrace/millrace/runtime/graph"
 	"github.com/millrace/millrace/runtime/keygroup"
 	"github.com/millrace/millrace/runtime/operator"
@@ -100,25 +98,7 @@ func statesOf(t testing.TB, op operator.Operator) []*pb.StateDecl {
 
 // fullJob is the job of the other tests with all kinds of state beside it.
 func fullJob(t testing.TB, src *feed, out *ledger) func() (*graph.Graph, error) {
-	events, err := exchange.TypeOf[event]()
-	if err != nil {
-		t.Fatal(err)
-	}
-	counts, err := exchange.TypeOf[counted]()
-	if err != nil {
-		t.Fatal(err)
-	}
-	hash, err := keygroup.HasherOf[string]()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := func(b *batch.Batch[event]) {
-		b.Hashes = b.Hashes[:0]
-		for _, e := range b.Values {
-			k := e.few()
-			b.Hashes = append(b.Hashes, hash(&k))
-		}
-	}
+	events, counts, keys := edges(t, event.few)
 	base := job(t, src, out)
 	branches := []struct {
 		name   string
