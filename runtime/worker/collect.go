@@ -386,13 +386,12 @@ func (c *collector) write(ctx context.Context, t *pb.TriggerCheckpoint, pieces [
 }
 
 // keepCopies removes the copies of what no checkpoint needs: neither the last
-// completed one nor one under way. It waits for the end of a merge, whose copy has
-// no name yet.
+// completed one nor one under way, nor one that is to name what is being merged.
 func (c *collector) keepCopies() {
-	if c.a.w.copies == nil || c.merges.running {
+	if c.a.w.copies == nil {
 		return
 	}
-	objects := make(map[string]bool)
+	objects := map[string]bool{c.merges.under: true}
 	name := func(chains map[place][]*pb.RunRef) {
 		for _, chain := range chains {
 			for _, ref := range chain {

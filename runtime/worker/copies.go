@@ -26,7 +26,8 @@ const (
 // the next attempt to restore from. Nothing relies on them: they are not synced,
 // a reader checks every byte, and a disk that is full or broken costs a warning.
 // There is at most what the last completed checkpoint and the one under way
-// name. The folder outlives the worker; one worker at a time uses it.
+// name, and what was merged for the next. The folder outlives the worker; one
+// worker at a time uses it.
 //
 // keep belongs to the collector's goroutine; the others may be called from any,
 // write from one at a time for an object.

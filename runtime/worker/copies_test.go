@@ -162,6 +162,34 @@ func TestCopiesAreThoseOfTheLastCheckpoint(t *testing.T) {
 	}
 }
 
+// Merges may follow each other without a pause: what they have made needless goes
+// all the same, and the copy of the one under way stays.
+func TestCopiesGoWhileRunsAreMerged(t *testing.T) {
+	w, err := New(Config{
+		Graph: job(t, &feed{}, newLedger()), Bucket: blob.NewMemory(), JobID: "j", WorkerID: "w", Send: func(*pb.WorkerReport) {}, LocalDir: t.TempDir(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newAttempt(w, 1, &pb.Deploy{}).collect
+	for _, object := range []string{"needless", "named", "merged", "under way"} {
+		w.copies.write(t.Context(), w.cfg.Bucket, object, func() io.Reader { return strings.NewReader(object) })
+	}
+	c.chains[place{"sum", 0}] = []*pb.RunRef{{Object: "named"}}
+	c.merges.ready[place{"sum", 0}] = &merged{ref: &pb.RunRef{Object: "merged"}}
+	c.merges.under = "under way"
+	c.keepCopies()
+	for object, want := range map[string]bool{"needless": false, "named": true, "merged": true, "under way": true} {
+		_, closer, there := w.copies.Copy(object)
+		if there != want {
+			t.Errorf("the copy of %q is there: %v, want %v", object, there, want)
+		}
+		if there {
+			_ = closer.Close()
+		}
+	}
+}
+
 // Crashes, another parallelism each time, little memory, copies in folders that
 // outlive the workers: the same rows.
 func TestSamenessWithCopiesAndLittleMemory(t *testing.T) {

@@ -28,7 +28,8 @@ import (
 // object is deleted again. All of this is the collector's goroutine's, but the
 // merge itself.
 type merges struct {
-	running bool
+	// under is the object of the merge under way, empty for none.
+	under string
 	// rest is how many completed checkpoints to wait for after a failure.
 	rest  int
 	count int
@@ -161,7 +162,7 @@ func (c *collector) discard(object string) {
 // beginMerge starts the next merge that is due.
 func (c *collector) beginMerge() {
 	m := &c.merges
-	if m.running || m.rest > 0 || c.a.w.cfg.unmerged {
+	if m.under != "" || m.rest > 0 || c.a.w.cfg.unmerged {
 		return
 	}
 	places := slices.SortedFunc(maps.Keys(m.live), func(a, b place) int {
@@ -176,9 +177,9 @@ func (c *collector) beginMerge() {
 		if !due {
 			continue
 		}
-		m.running = true
 		m.count++
 		object := checkpoint.MergedObject(c.a.deploy.GetStatePrefix(), m.last, c.a.deploy.GetSelf(), m.count)
+		m.under = object
 		runs := slices.Clone(chain[from:])
 		c.a.spawn(func() {
 			result, err := c.merge(c.a.ctx, runs, l.groups, from == 0, object)
@@ -219,7 +220,7 @@ func (c *collector) merge(ctx context.Context, runs []*pb.RunRef, groups keygrou
 
 func (c *collector) endMerge(at place, l live, full bool, result *merged, err error) {
 	m := &c.merges
-	m.running = false
+	m.under = ""
 	if err != nil {
 		m.rest = mergeRest
 		return
