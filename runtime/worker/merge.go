@@ -85,10 +85,15 @@ func indexOf(chain, runs []*pb.RunRef) int {
 	return -1
 }
 
+// mostNarrow is how long the part of a chain may get that only a full merge makes
+// shorter.
+const mostNarrow = 64
+
 // choose says which runs of a chain to merge. After a rescale, a run may speak for
 // more key groups than the chain does: it counts whole, for who else has it in
 // a chain may let it go first. One that speaks for fewer can only become part of
-// a full run: nothing else says for which groups its drops are.
+// a full run: nothing else says for which groups its drops are. Where nothing is
+// ever dead they would become more with each rescale.
 func choose(chain []*pb.RunRef, groups keygroup.Range, size uint64) (from int, merge bool) {
 	sizes := make([]uint64, 0, len(chain))
 	narrow := 0
@@ -97,6 +102,9 @@ func choose(chain []*pb.RunRef, groups keygroup.Range, size uint64) (from int, m
 		if int(ref.GetKeyGroupFirst()) > groups.First || int(ref.GetKeyGroupLast()) < groups.Last {
 			narrow = i + 1
 		}
+	}
+	if narrow > mostNarrow {
+		return 0, true
 	}
 	from, merge = snapshot.Choose(sizes, size)
 	if merge && from > 0 && from < narrow {
