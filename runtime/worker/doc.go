@@ -12,6 +12,7 @@
 // carries a lower one is ignored, and nothing of an older attempt is running
 // when a newer one opens its first operator. Whatever fails in an attempt is
 // reported once, with a code, and leaves the worker ready for the next Deploy.
-// The worker never ends an attempt by itself, never deletes an object and
-// never writes one under an epoch that is not its own.
+// The worker never ends an attempt by itself, never writes an object under an
+// epoch that is not its own, and deletes none but merged runs of its own that no
+// checkpoint has named or will name.
 package worker
