@@ -270,8 +270,16 @@ func TestLowerBounds(t *testing.T) {
 		h := c.join(l, "tm1", 2)
 		_, job := c.start(h)
 		url := rest1 + "/jobs/" + job + "/resource-requirements"
+		named := func(lower, upper int) map[string]any {
+			return map[string]any{"parallelism": map[string]any{"lowerBound": lower, "upperBound": upper}}
+		}
+		// What is in force is seen before all tasks run with it.
+		settled := func() {
+			c.await("no rescale", func() bool { return c.call("GET", rest1+"/jobs/"+job, nil, 200)["rescaling"] == nil })
+		}
 		put := func(lower, upper int) {
-			c.call("PUT", url, map[string]any{sinkVertex: map[string]any{"parallelism": map[string]any{"lowerBound": lower, "upperBound": upper}}}, 200)
+			settled()
+			c.call("PUT", url, map[string]any{sinkVertex: named(lower, upper)}, 200)
 		}
 		bounds := func() any { return c.call("GET", url, nil, 200)[sinkVertex].(map[string]any)["parallelism"] }
 		is := func(lower, upper float64) bool {
@@ -298,11 +306,10 @@ func TestLowerBounds(t *testing.T) {
 		c.await("one subtask", func() bool { return is(1, 1) })
 
 		// They may be given by name.
-		named := func(lower, upper int) map[string]any {
-			return map[string]any{"parallelism": map[string]any{"lowerBound": lower, "upperBound": upper}}
-		}
+		settled()
 		c.call("PUT", url, map[string]any{"delays": named(2, 3)}, 200)
 		c.await("bounds by name", func() bool { return is(2, 3) })
+		settled()
 		for _, x := range []struct {
 			body   map[string]any
 			status int
