@@ -3,10 +3,13 @@ package archtest
 import (
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 const module = "github.com/millrace/millrace"
@@ -30,8 +33,9 @@ var rooms = []room{
 	{"job/...", []string{"checkpoint", "proto"}},
 	{"local/...", []string{"job", "runtime", "checkpoint", "blob", "proto"}},
 	{"sdk/...", []string{"runtime", "local", "job", "checkpoint", "blob", "proto"}},
-	{"connector/shards/...", []string{"sdk", "runtime", "stream", "proto"}},
-	{"connector/...", []string{"sdk", "runtime", "blob"}},
+	{"connector/shards/...", []string{"sdk", "stream", "proto"}},
+	{"connector/files/...", []string{"sdk", "blob"}},
+	{"connector/postgres/...", []string{"sdk"}},
 	{"taskmanager/...", []string{"stream", "cluster", "blob", "proto"}},
 	{"jobmanager/...", []string{"job", "checkpoint", "stream", "cluster", "blob", "api", "proto"}},
 	{"examples/...", []string{"sdk", "connector"}},
@@ -114,6 +118,46 @@ func TestArrowsPointDownwards(t *testing.T) {
 				t.Errorf("%s imports %s: room %s may import %v", path, in, r.path, r.may)
 			}
 		}
+	}
+}
+
+// TestThePageDrawsTheSameTable: what ARCHITECTURE.md says of a room is what is
+// held to here.
+func TestThePageDrawsTheSameTable(t *testing.T) {
+	page, err := os.ReadFile("../../ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "| room | owns | may import |\n|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	// names are the rooms in a cell: what stands in backticks, with what is below.
+	names := func(cell string) (all []string) {
+		for i, text := range strings.Split(cell, "`") {
+			if i%2 == 1 {
+				all = append(all, strings.TrimSuffix(strings.TrimSuffix(text, "/*"), "/…"))
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	drawn, held := map[string][]string{}, map[string][]string{}
+	for row := range strings.Lines(table) {
+		cells := strings.Split(row, " | ")
+		if len(cells) != 3 {
+			t.Fatalf("a row of %d cells: %s", len(cells), row)
+		}
+		may := names(cells[2])
+		if strings.HasPrefix(cells[2], "anything") {
+			may = []string{"*"}
+		}
+		drawn[names(cells[0])[0]] = may
+	}
+	for _, r := range rooms {
+		path, _ := strings.CutSuffix(r.path, "/...")
+		held[path] = slices.Sorted(slices.Values(r.may))
+	}
+	if diff := cmp.Diff(held, drawn); diff != "" {
+		t.Errorf("rooms and what they may import (-here +ARCHITECTURE.md):\n%s", diff)
 	}
 }
 
