@@ -8,34 +8,57 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
 
-// example is a job of examples/, with arguments that fit the test, and what
-// its output has to be.
+// example is a job, with arguments that fit the test, its input, and what its
+// output has to be.
 type example struct {
 	binary string
+	input  string          // a stream
+	lines  func() []string // of the input
 	args   func(output string) []string
-	check  func(t *testing.T, at *endpoint, output string)
+	// large: its state is more than the tiered backend may keep in memory.
+	large bool
+	check func(t *testing.T, at *endpoint, output string)
 }
 
+// examples are the jobs of examples/, the state of which is small, and one whose
+// pages leave memory and come back.
 var examples = []example{
 	{
-		binary: "flights",
+		binary: "flights", input: "flights", lines: flights,
 		args: func(string) []string {
 			return []string{"--out-of-orderness", bound, "--late", "late-delays"}
 		},
 		check: func(t *testing.T, at *endpoint, _ string) { checkOutput(t, at, "delays") },
 	},
 	{
-		binary: "archive",
-		args:   func(output string) []string { return []string{"--output", output, "--gzip=false", "--every", "200ms"} },
-		check:  func(t *testing.T, _ *endpoint, output string) { checkArchive(t, output) },
+		binary: "archive", input: "flights", lines: flights,
+		args:  func(output string) []string { return []string{"--output", output, "--gzip=false", "--every", "200ms"} },
+		check: func(t *testing.T, _ *endpoint, output string) { checkArchive(t, output) },
+	},
+	{
+		binary: "accounts1", input: "payments", large: true,
+		lines: func() []string { lines, _ := manyPayments(); return lines },
+		args:  func(string) []string { return nil },
+		check: func(t *testing.T, at *endpoint, _ string) {
+			_, balances := manyPayments()
+			same(t, "balances", balances, readAll(t, at, "balances").sorted())
+		},
 	},
 }
 
-// run is one run of an example from the first flight to the last.
+// manyPayments are of so many customers, with so long numbers, that the accounts
+// take some 9 MB. Each customer pays in turn: who pays has long been forgotten.
+var manyPayments = sync.OnceValues(func() (lines []string, balances string) { return payments(9000, 3000, 400) })
+
+// tiered gives the backend the least memory that there is.
+var tiered = []string{"state.backend.type=tiered", "state.memory=1mb"}
+
+// run is one run of an example from the first line of its input to the last.
 type run struct {
 	example
 	t      *testing.T
@@ -52,8 +75,8 @@ func startExample(t *testing.T, e example) *run {
 	t.Helper()
 	r := &run{example: e, t: t, output: filepath.Join(t.TempDir(), "archive")}
 	r.up, r.rest, r.at = startUp(t, filepath.Join(t.TempDir(), "data"))
-	mustRun(t, "stream", "create", "flights", "--shards", "4", "--kinesis", r.up.ready["kinesis"])
-	r.input = newFeeder(r.at, "flights")
+	mustRun(t, "stream", "create", e.input, "--shards", "4", "--kinesis", r.up.ready["kinesis"])
+	r.input = newFeeder(r.at, e.input)
 	return r
 }
 
@@ -61,7 +84,7 @@ func startExample(t *testing.T, e example) *run {
 func (r *run) submit(settings ...string) {
 	r.t.Helper()
 	cmd := []string{"run", "--rest", r.rest.address(), "-p", "2"}
-	for _, s := range append(settings, "restart-strategy.type=fixed-delay", "restart-strategy.fixed-delay.delay=10ms", "restart-strategy.fixed-delay.attempts=0") {
+	for _, s := range append(slices.Clone(settings), "restart-strategy.type=fixed-delay", "restart-strategy.fixed-delay.delay=10ms", "restart-strategy.fixed-delay.attempts=0") {
 		if strings.HasPrefix(s, "--") {
 			cmd = append(cmd, s)
 		} else {
@@ -73,10 +96,32 @@ func (r *run) submit(settings ...string) {
 	r.rest.awaitRunning(r.t, r.id, 1)
 }
 
-// feed puts the flights up to a share of all into the stream while f goes on.
+// backend are the settings of one that the state is too large for, where it is
+// large.
+func (r *run) backend() []string {
+	if !r.large {
+		return nil
+	}
+	return tiered
+}
+
+// awaitBeyond waits until pages of a state that is large have left memory in this
+// attempt.
+func (r *run) awaitBeyond() {
+	r.t.Helper()
+	if !r.large {
+		return
+	}
+	eventually(r.t, "pages of state leave memory", func() (bool, string) {
+		n, err := metric(r.t, r.rest, r.id, "numStatePagesEvicted")
+		return n > 0, fmt.Sprint(n, err)
+	})
+}
+
+// feed puts the input up to a share of all into the stream while f goes on.
 func (r *run) feed(to float64, f func()) {
 	r.t.Helper()
-	all, from := flights(), r.fed
+	all, from := r.lines(), r.fed
 	fed := make(chan error, 1)
 	go func() {
 		n := float64(len(all))
@@ -92,11 +137,14 @@ func (r *run) feed(to float64, f func()) {
 // crashes kills the worker at each checkpoint: as soon as one of its attempt is
 // complete, beside the commit of that.
 func (r *run) crashes() {
-	const rounds = 10
-	r.submit("execution.checkpointing.interval=200ms")
+	rounds := 10
+	if r.large {
+		rounds = 5 // each reads all of the state
+	}
+	r.submit(append(slices.Clone(r.backend()), "execution.checkpointing.interval=200ms")...)
 	for i := range rounds {
 		done := r.rest.completed(r.t, r.id)
-		r.feed(float64(i+1)/rounds, func() {
+		r.feed(float64(i+1)/float64(rounds), func() {
 			epoch := r.rest.awaitRunning(r.t, r.id, 1).Epoch
 			eventually(r.t, "another checkpoint", func() (bool, string) {
 				n := r.rest.completed(r.t, r.id)
@@ -112,14 +160,18 @@ func (r *run) crashes() {
 			r.rest.awaitRunning(r.t, r.id, epoch+1)
 		})
 	}
+	r.awaitBeyond()
 }
 
-// rescales gives the job other parallelisms while flights come in.
+// rescales gives the job other parallelisms while input comes in.
 func (r *run) rescales() {
-	r.submit()
+	r.submit(r.backend()...)
 	to := []int{3, 1, 4}
 	for i, n := range to {
 		r.feed(float64(i+1)/float64(len(to)), func() { rescale(r.t, r.rest, r.id, n) })
+		if n == 1 { // one slot has the memory of one, not that of the three before
+			r.awaitBeyond()
+		}
 	}
 	undisturbed(r.t, r.rest, r.id, len(to))
 }
@@ -127,17 +179,20 @@ func (r *run) rescales() {
 // moves goes on in the other backend, twice, from savepoints taken in the middle
 // of the input.
 func (r *run) moves() {
-	const setting = "state.backend.type="
-	r.submit(setting + "memory")
-	for i, backend := range []string{"tiered", "memory"} {
+	memory := []string{"state.backend.type=memory"}
+	r.submit(memory...)
+	for i, backend := range [][]string{tiered, memory} {
 		var savepoint string
 		r.feed(float64(i+1)/3, func() {
+			if i > 0 {
+				r.awaitBeyond()
+			}
 			savepoint = lastLine(mustRun(r.t, "stop", "--rest", r.rest.address(), r.id))
 			r.rest.awaitState(r.t, r.id, "FINISHED")
 		})
-		r.submit(setting+backend, "--from="+savepoint)
-		if out := mustRun(r.t, "describe", r.id, "--rest", r.rest.address()); !strings.Contains(out, "setting "+setting+backend+"\n") {
-			r.t.Errorf("describe does not say that the backend is %s:\n%s", backend, out)
+		r.submit(append(slices.Clone(backend), "--from="+savepoint)...)
+		if out := mustRun(r.t, "describe", r.id, "--rest", r.rest.address()); !strings.Contains(out, "setting "+backend[0]+"\n") {
+			r.t.Errorf("describe does not say that it runs with %s:\n%s", backend[0], out)
 		}
 	}
 	r.feed(1, func() {})

@@ -13,21 +13,25 @@ import (
 	"testing"
 )
 
-// payments are lines of so many customers; balances what every version makes of
-// them, sorted.
-func payments(n int) (lines []string, balances string) {
-	count, sum := map[string]int{}, map[string]int{}
+// payments are n lines of so many customers in turn, with numbers of so many
+// digits; balances what every version makes of them, sorted.
+func payments(n, customers, digits int) (lines []string, balances string) {
+	count, sum, numbers := map[string]int{}, map[string]int{}, map[string]int{}
 	var out []string
 	for i := range n {
-		customer, cents := fmt.Sprintf("customer-%d", i%17), i*37%1000
-		lines = append(lines, fmt.Sprintf("%d,%s,%d", i, customer, cents))
+		number, customer, cents := fmt.Sprintf("%0*d", digits, i), fmt.Sprintf("customer-%d", i%customers), i*37%1000
+		lines = append(lines, fmt.Sprintf("%s,%s,%d", number, customer, cents))
 		count[customer]++
 		sum[customer] += cents
-		out = append(out, fmt.Sprintf("%d,%s,%d,%d,%d\n", i, customer, count[customer], sum[customer], count[customer]))
+		numbers[customer] += i
+		out = append(out, fmt.Sprintf("%s,%s,%d,%d,%d,%d\n", number, customer, count[customer], sum[customer], count[customer], numbers[customer]))
 	}
 	slices.Sort(out)
 	return lines, strings.Join(out, "")
 }
+
+// customers are those of the upgraded job.
+const customers = 17
 
 // TestUpgrade replaces a running job by a version whose state has other fields:
 // its output is as if nothing had been. A version that cannot go on is refused
@@ -40,7 +44,7 @@ func TestUpgrade(t *testing.T) {
 	for _, stream := range []string{"payments", "balances"} {
 		mustRun(t, "stream", "create", stream, "--shards", "2", "--kinesis", up.ready["kinesis"])
 	}
-	lines, want := payments(4000)
+	lines, want := payments(4000, customers, 1)
 	input := &feeder{at: at, stream: contentsOf(at, "payments"), key: origin}
 	put := func(from, to int) {
 		t.Helper()
@@ -122,8 +126,8 @@ func inspectIt(t *testing.T, data, path string, rest []string) {
 			t.Errorf("inspect by %s: %s, want %s", what, one, want)
 		}
 		rows := strings.Count(cli("savepoint", "inspect", path, "--state", "book", "-o", "csv", "--limit", "0"), "\n")
-		if rows != 1+17+2000 {
-			t.Errorf("inspect by %s: %d lines, want a heading, 17 accounts and 2000 numbers", what, rows)
+		if rows != 1+customers+2000 {
+			t.Errorf("inspect by %s: %d lines, want a heading, %d accounts and 2000 numbers", what, rows, customers)
 		}
 		if out := cli("savepoint", "verify", path); !strings.HasSuffix(out, "sound\n") {
 			t.Errorf("verify by %s: %s", what, out)
@@ -160,7 +164,7 @@ func inspectIt(t *testing.T, data, path string, rest []string) {
 // sumOf is the balance of a customer after so many payments.
 func sumOf(n, customer int) string {
 	sum := 0
-	for i := customer; i < n; i += 17 {
+	for i := customer; i < n; i += customers {
 		sum += i * 37 % 1000
 	}
 	return fmt.Sprint(sum)

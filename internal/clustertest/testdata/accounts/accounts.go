@@ -1,6 +1,6 @@
 // Package accounts is a job in versions: each keeps an account per customer, in a
-// type of its own, and writes the balance after every payment. What they write is
-// the same.
+// type of its own, and writes the balance after every payment, with the sum of the
+// numbers of all payments so far, which it reads again. What they write is the same.
 package accounts
 
 import (
@@ -34,9 +34,17 @@ func Main[A any](book func(a *A, p Payment) (payments, cents int64)) {
 				numbers := op.List[string]("numbers")
 				return sdk.KeyedFn[string, Payment, string]{Each: func(c *sdk.KeyedContext[string, string], p Payment) error {
 					numbers.Append(p.Number)
+					all := int64(0)
+					for text := range numbers.All() {
+						n, err := strconv.ParseInt(text, 10, 64)
+						if err != nil {
+							return fmt.Errorf("number of a payment of %s: %w", p.Customer, err)
+						}
+						all += n
+					}
 					account.Update(func(a *A) {
 						n, cents := book(a, p)
-						c.Emit(fmt.Sprintf("%s,%s,%d,%d,%d", p.Number, p.Customer, n, cents, numbers.Len()))
+						c.Emit(fmt.Sprintf("%s,%s,%d,%d,%d,%d", p.Number, p.Customer, n, cents, numbers.Len(), all))
 					})
 					return nil
 				}}
