@@ -24,6 +24,7 @@ var built = []string{
 	"./cmd/millrace",
 	"./examples/flights",
 	"./examples/archive",
+	"./bench/reliability/accounts",
 	"./internal/clustertest/testdata/misfit",
 	"./internal/clustertest/testdata/nosdk",
 	"./internal/clustertest/testdata/accounts/accounts1",
