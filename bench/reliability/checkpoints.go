@@ -68,7 +68,7 @@ func speed(ctx context.Context, cfg config, b *bed, r *rig.Report, keys int, int
 		return rates{}, err
 	}
 	began := time.Now()
-	seen, err := b.watch(ctx, job, span)
+	seen, written, err := b.watch(ctx, job, span)
 	if err != nil {
 		return rates{}, err
 	}
@@ -90,13 +90,17 @@ func speed(ctx context.Context, cfg config, b *bed, r *rig.Report, keys int, int
 		r.Add(name+"the state's bytes", "MB", float64(c.State)/1e6)
 	}
 	if interval != "0" {
-		files, bytes, err := b.objects(job)
+		left, err := b.objects(job)
 		if err != nil {
 			return rates{}, err
 		}
-		r.Add(name+"objects of the job in the bucket", "", float64(files))
+		bytes := int64(0)
+		for _, n := range left {
+			bytes += n
+		}
+		r.Add(name+"objects of the job in the bucket", "", float64(len(left)))
 		r.Add(name+"bytes of these objects", "MB", float64(bytes)/1e6)
-		r.Add(name+"objects a checkpoint", "", 1+float64(files)/float64(max(len(seen), 1)))
+		r.Add(name+"objects written, a checkpoint", "", float64(written)/float64(max(len(seen), 1)))
 	}
 	n := float64(to - from)
 	return rates{n / took.Seconds(), n / (after - cpu).Seconds()}, b.api.Cancel(ctx, job)
@@ -120,7 +124,7 @@ func backpressure(ctx context.Context, cfg config, b *bed, r *rig.Report) error 
 		if err := rig.Pause(ctx, 5*time.Second); err != nil {
 			return err
 		}
-		seen, err := b.watch(ctx, job, time.Duration(cfg.rounds)*6*time.Second)
+		seen, _, err := b.watch(ctx, job, time.Duration(cfg.rounds)*6*time.Second)
 		if err != nil {
 			return err
 		}

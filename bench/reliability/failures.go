@@ -179,13 +179,20 @@ func changeTo(ctx context.Context, b *bed, job string, parallelism int) (time.Du
 			Rescales []struct {
 				Began   int64 `json:"began"`
 				PauseMS int64 `json:"pause"`
+				Failure *struct {
+					Trace string `json:"stack-trace"`
+				} `json:"failure-cause"`
 			} `json:"rescales"`
 		}
 		if err := b.api.Do(ctx, http.MethodGet, "/jobs/"+job+"/recovery", "", nil, &all); err != nil {
 			return 0, err
 		}
 		if n := len(all.Rescales); n > 0 && all.Rescales[n-1].Began >= began.UnixMilli() {
-			return time.Duration(all.Rescales[n-1].PauseMS) * time.Millisecond, nil
+			last := all.Rescales[n-1]
+			if last.Failure != nil {
+				return 0, fmt.Errorf("job %s was not rescaled to %d: %s", job, parallelism, last.Failure.Trace)
+			}
+			return time.Duration(last.PauseMS) * time.Millisecond, nil
 		}
 		if time.Since(began) > time.Minute {
 			return 0, fmt.Errorf("job %s was not rescaled to %d within a minute", job, parallelism)

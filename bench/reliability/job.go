@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -119,14 +122,18 @@ func (b *bed) checkpoints(ctx context.Context, job string) ([]checkpoint, error)
 }
 
 // watch collects the checkpoints that begin in a span of time, until they are
-// complete or have failed.
-func (b *bed) watch(ctx context.Context, job string, span time.Duration) ([]checkpoint, error) {
+// complete or have failed, and counts the objects that are written meanwhile.
+func (b *bed) watch(ctx context.Context, job string, span time.Duration) (checkpoints []checkpoint, objects int, err error) {
 	began := time.Now()
-	seen := map[uint64]checkpoint{}
+	before, err := b.objects(job)
+	if err != nil {
+		return nil, 0, err
+	}
+	seen, written := map[uint64]checkpoint{}, map[string]int64{}
 	for {
 		all, err := b.checkpoints(ctx, job)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		open := false
 		for _, c := range all {
@@ -136,35 +143,39 @@ func (b *bed) watch(ctx context.Context, job string, span time.Duration) ([]chec
 			seen[c.ID] = c
 			open = open || c.Status == "IN_PROGRESS"
 		}
+		// An object stays until a later checkpoint is complete: none is missed.
+		there, err := b.objects(job)
+		if err != nil {
+			return nil, 0, err
+		}
+		maps.Copy(written, there)
 		if time.Since(began) > span && !open {
 			break
 		}
 		if err := rig.Pause(ctx, 100*time.Millisecond); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	var out []checkpoint
-	for _, c := range seen {
-		out = append(out, c)
-	}
-	slices.SortFunc(out, func(a, b checkpoint) int { return int(a.ID) - int(b.ID) })
-	return out, nil
+	maps.DeleteFunc(written, func(key string, _ int64) bool { _, old := before[key]; return old })
+	byID := func(a, b checkpoint) int { return cmp.Compare(a.ID, b.ID) }
+	return slices.SortedFunc(maps.Values(seen), byID), len(written), nil
 }
 
-// objects counts the files of a job's state in the bucket.
-func (b *bed) objects(job string) (files int, bytes int64, err error) {
-	root := filepath.Join(b.folder, "data", "bucket", "jobs", job, "state")
-	err = filepath.WalkDir(root, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
+// objects are the files of a job's checkpoints in the bucket, with their sizes.
+func (b *bed) objects(job string) (map[string]int64, error) {
+	all := map[string]int64{}
+	root := filepath.Join(b.folder, "data", "bucket", "jobs", job)
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			var info fs.FileInfo
+			if info, err = e.Info(); err == nil {
+				all[path] = info.Size()
+			}
 		}
-		info, err := e.Info()
-		if err != nil {
-			return err
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // deleted meanwhile, or not there yet
 		}
-		files++
-		bytes += info.Size()
-		return nil
+		return err
 	})
-	return files, bytes, err
+	return all, err
 }
