@@ -35,7 +35,7 @@ Examples:
   millrace run ./flights
   millrace run -p 4 ./flights --out-of-orderness 2h
   millrace run -D execution.checkpointing.interval=5s -D state.backend.type=tiered ./flights
-  millrace run --from savepoints/3f2c-17 ./flights`
+  millrace run --from savepoints/3f2c-1-17 ./flights`
 }
 
 func (r *runCmd) Run(ctx context.Context, c *console) error {
