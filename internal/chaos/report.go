@@ -138,7 +138,6 @@ func (r *Report) add(o *Report) {
 	l.Commits, l.Input, l.Entries, l.Repeats = l.Commits+m.Commits, l.Input+m.Input, l.Entries+m.Entries, l.Repeats+m.Repeats
 	l.InFlight += m.InFlight
 	l.Windows, l.Lates, l.Fired = l.Windows+m.Windows, l.Lates+m.Lates, l.Fired+m.Fired
-	l.AmountIn, l.AmountOut = l.AmountIn+m.AmountIn, l.AmountOut+m.AmountOut
 	c, d := &r.Outlet, o.Outlet
 	c.Fences, c.Stages, c.Commits, c.Again = c.Fences+d.Fences, c.Stages+d.Stages, c.Commits+d.Commits, c.Again+d.Again
 	if c.Refused == nil {
