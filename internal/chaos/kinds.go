@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -108,7 +109,11 @@ func recipeOf(k Kind) (recipe, error) {
 			return one, nil
 		}
 	}
-	return recipe{}, fmt.Errorf("no such fault: %q", k)
+	var all []string
+	for _, one := range recipes {
+		all = append(all, string(one.kind))
+	}
+	return recipe{}, fmt.Errorf("no such fault: %q; there are %s", k, strings.Join(all, ", "))
 }
 
 // able says whether a run can make faults of the kind.

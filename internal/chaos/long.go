@@ -58,6 +58,14 @@ type Campaign struct {
 // Long builds everything and makes runs one after the other, each with the next
 // seed. It ends with the first failure, or returns all of them.
 func Long(ctx context.Context, root string, cfg Config, c Campaign) (*Report, error) {
+	if c.Each < 1 {
+		return nil, fmt.Errorf("%d faults in one cluster prove nothing: at least 1", c.Each)
+	}
+	for _, k := range cfg.Kinds {
+		if _, err := recipeOf(k); err != nil {
+			return nil, err
+		}
+	}
 	folder, err := os.MkdirTemp("", "chaos-binaries-")
 	if err != nil {
 		return nil, err

@@ -8,11 +8,13 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/millrace/millrace/internal/chaos/ledger"
 	"github.com/millrace/millrace/internal/chaos/outlet"
+	"github.com/millrace/millrace/internal/failpoint"
 )
 
 // Report is what runs have seen.
@@ -178,6 +180,12 @@ func (r *Report) Print(w io.Writer) {
 	l := r.Ledger
 	fmt.Fprintf(w, "\n%v: %d commits checked, %d with records in flight; %d entries (%d twice in the input), %d windows, %d late, %d timers; %d refused as stale %v, %d commits repeated\n",
 		r.Took.Round(time.Second), l.Commits, l.InFlight, l.Entries, l.Repeats, l.Windows, l.Lates, l.Fired, sum(r.Outlet.Refused), r.Outlet.Refused, r.Outlet.Again)
+	all := failpoint.All()
+	never := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return r.Fired[name] > 0 })
+	fmt.Fprintf(w, "processes were killed or stopped at %d of %d points\n", len(all)-len(never), len(all))
+	if n := len(never); n > 0 && n < len(all)/2 {
+		fmt.Fprintf(w, "  never at %s\n", strings.Join(never, ", "))
+	}
 	for _, e := range r.Exits {
 		fmt.Fprintln(w, "  "+e)
 	}
