@@ -64,10 +64,11 @@ func seed(t *testing.T) uint64 {
 	return n
 }
 
-// TestTheLedgerBalances is the short form: fifteen faults drawn from all kinds.
+// TestTheLedgerBalances is the short form: fifteen faults drawn from all kinds,
+// those of the bucket and of connections too.
 func TestTheLedgerBalances(t *testing.T) {
 	t.Parallel()
-	report, err := Run(t.Context(), Config{Seed: seed(t), Binaries: binaries, Log: t.Logf, Faults: 15})
+	report, err := Run(t.Context(), Config{Seed: seed(t), Binaries: binaries, Log: t.Logf, Faults: 15, S3: true, Proxy: true})
 	check(t, report, err)
 }
 

@@ -18,9 +18,18 @@ import (
 // have ended: those of the last attempts, which nobody has come to sweep.
 const mostOrphans = 30
 
-// garbage looks at what the jobs left in the bucket: a manifest that names an
-// object which is gone is a failure, and so are many objects that none names.
+// garbage waits until the bucket is in order: what jobs that have ended leave
+// behind is deleted beside everything else.
 func (r *run) garbage(ctx context.Context) error {
+	return eventually(ctx, r.cfg.Patience, "the bucket is in order", func() (bool, string) {
+		err := r.tidy(ctx)
+		return err == nil, fmt.Sprint(err)
+	})
+}
+
+// tidy looks at what the jobs left in the bucket: a manifest that names an object
+// which is gone is a failure, and so are many objects that none names.
+func (r *run) tidy(ctx context.Context) error {
 	there, named := map[string]bool{}, map[string]string{}
 	var manifests []string
 	for _, prefix := range []string{"jobs/", "savepoints/"} {

@@ -504,7 +504,7 @@ func (r *run) end(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	var verdict error
+	verdict := errors.New("the auditor gives no verdict")
 	r.audit.ask(ctx, func(c *ledger.Checker) {
 		if put := r.input.put.Load(); c.Told() < put {
 			verdict = fmt.Errorf("acknowledged and lost: %d entries were acknowledged, the stream holds %d", put, c.Told())
