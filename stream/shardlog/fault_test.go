@@ -2,6 +2,8 @@ package shardlog
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
@@ -104,6 +107,39 @@ func TestAFullDiskIsNoticedLater(t *testing.T) {
 	}
 	disk.mute.Store(false)
 	wantKind(t, room.check(group), stream.DiskFull)
+}
+
+// What is damaged ends the log where writes wait for it, and not before.
+func TestDamageEndsTheLogWhereWritesWaitForIt(t *testing.T) {
+	damage := fmt.Errorf("block 7/9 of a table: %w", pebble.ErrCorruption)
+	stall := func(l *pebble.EventListener) { l.WriteStallBegin(pebble.WriteStallBeginInfo{}) }
+	meet := func(l *pebble.EventListener) { l.BackgroundError(damage) }
+	mend := func(l *pebble.EventListener) { l.CompactionEnd(pebble.CompactionInfo{}) }
+	goOn := func(l *pebble.EventListener) { l.WriteStallEnd() }
+	for name, c := range map[string]struct {
+		events []func(*pebble.EventListener)
+		ends   bool
+	}{
+		"damage alone":           {[]func(*pebble.EventListener){meet, meet}, false},
+		"a stall alone":          {[]func(*pebble.EventListener){stall}, false},
+		"damage, then a stall":   {[]func(*pebble.EventListener){meet, stall}, true},
+		"a stall, then damage":   {[]func(*pebble.EventListener){stall, meet}, true},
+		"a stall that is over":   {[]func(*pebble.EventListener){stall, goOn, meet}, false},
+		"damage that was passed": {[]func(*pebble.EventListener){meet, mend, stall}, false},
+	} {
+		f := newFault()
+		l := pebbleLog{dir: "log", log: slog.New(slog.DiscardHandler), fault: &f}.listener()
+		// The event that ends the log does not return.
+		err := f.guard(func() error {
+			for _, event := range c.events {
+				event(l)
+			}
+			return nil
+		})
+		if (err != nil) != c.ends || err != nil && (!strings.Contains(err.Error(), "shard log in log") || !strings.Contains(err.Error(), "block 7/9")) {
+			t.Errorf("%s: %v, want an error: %v", name, err, c.ends)
+		}
+	}
 }
 
 func TestAFolderInUseIsNamed(t *testing.T) {

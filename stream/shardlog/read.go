@@ -164,7 +164,7 @@ func (l *Log) unread(err error) error {
 		return err
 	}
 	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
-		return stream.Errorf(stream.Corrupt, "%s is damaged: %w: restore the folder from a copy", info.Path, err)
+		return stream.Errorf(stream.Corrupt, "%s is damaged: %w: restore the folder from a copy", info.Path, info.Details)
 	}
 	return stream.Errorf(stream.StoreFailed, "read the shard log in %s: %w: look at its disk", l.dir, err)
 }
