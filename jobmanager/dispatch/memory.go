@@ -37,7 +37,7 @@ func (d *Dispatcher) explainMemory(x *pb.WorkerExited) {
 	tasks, vertices := d.rates.Largest(j.ID, x.GetWorkerId(), largestShown)
 	for i, t := range tasks {
 		parts = append(parts, fmt.Sprintf("%d MiB of keyed state (%d entries) in %s, subtask %d",
-			(t.Last.GetStateBytes()-t.Last.GetStateDiskBytes())>>20, t.Last.GetKeyedEntries(), names[vertices[i]].GetName(), t.Last.GetSubtask()))
+			t.InMemory()>>20, t.Last.GetKeyedEntries(), names[vertices[i]].GetName(), t.Last.GetSubtask()))
 	}
 	if len(parts) == 0 {
 		return

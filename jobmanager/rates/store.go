@@ -110,15 +110,14 @@ func (s *Store) Largest(job, worker string, most int) (tasks []*Task, vertices [
 	if j == nil {
 		return nil, nil
 	}
-	inMemory := func(t *Task) uint64 { return t.Last.GetStateBytes() - t.Last.GetStateDiskBytes() }
 	var keys []taskKey
 	for key, t := range j.tasks {
-		if t.Worker == worker && inMemory(t) > 0 {
+		if t.Worker == worker && t.InMemory() > 0 {
 			keys = append(keys, key)
 		}
 	}
 	slices.SortFunc(keys, func(a, b taskKey) int {
-		return cmp.Or(cmp.Compare(inMemory(j.tasks[b]), inMemory(j.tasks[a])),
+		return cmp.Or(cmp.Compare(j.tasks[b].InMemory(), j.tasks[a].InMemory()),
 			cmp.Compare(a.vertex, b.vertex), cmp.Compare(a.subtask, b.subtask))
 	})
 	for _, key := range keys[:min(len(keys), most)] {
@@ -140,6 +139,9 @@ func (s *Store) Processes(job string) []Process {
 	slices.SortFunc(all, func(a, b Process) int { return cmp.Compare(a.Worker, b.Worker) })
 	return all
 }
+
+// InMemory is how many bytes of the task's keyed state are not on its disk.
+func (t *Task) InMemory() uint64 { return t.Last.GetStateBytes() - t.Last.GetStateDiskBytes() }
 
 // PerSecond is the rate of a counter between the last two reports.
 func (t *Task) PerSecond(counter func(*pb.TaskMetrics) uint64, now time.Time) (float64, bool) {

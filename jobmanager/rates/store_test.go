@@ -70,3 +70,31 @@ func TestNewEpochStartsAnew(t *testing.T) {
 		t.Error("a forgotten job has reports")
 	}
 }
+
+// Whose memory is short is told of state that is in it, not of what is on a disk.
+func TestLargestIsAboutMemory(t *testing.T) {
+	s := New()
+	now := time.UnixMilli(10_000)
+	task := func(subtask uint32, bytes, disk uint64) *pb.TaskMetrics {
+		return &pb.TaskMetrics{VertexId: "v", Subtask: subtask, StateBytes: bytes, StateDiskBytes: disk}
+	}
+	s.Put("j", "tm", "w", 1, &pb.MetricsReport{Tasks: []*pb.TaskMetrics{
+		task(0, 900, 880), task(1, 50, 0), task(2, 70, 70), task(3, 30, 0),
+	}}, now)
+	s.Put("j", "tm", "other", 1, &pb.MetricsReport{Tasks: []*pb.TaskMetrics{task(4, 500, 0)}}, now)
+	got := map[uint32]uint64{}
+	var order []uint32
+	tasks, vertices := s.Largest("j", "w", 3)
+	for i, task := range tasks {
+		got[task.Last.GetSubtask()] = task.InMemory()
+		if order = append(order, task.Last.GetSubtask()); vertices[i] != "v" {
+			t.Errorf("vertex %q", vertices[i])
+		}
+	}
+	if diff := cmp.Diff([]uint32{1, 3, 0}, order); diff != "" {
+		t.Errorf("subtasks (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[uint32]uint64{0: 20, 1: 50, 3: 30}, got); diff != "" {
+		t.Errorf("bytes in memory (-want +got):\n%s", diff)
+	}
+}
