@@ -3,6 +3,7 @@ package worker
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/millrace/millrace/runtime/keygroup"
@@ -61,7 +62,7 @@ func TestAFolderThatCannotBeMadeIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := tieredAttempt(&Worker{cfg: Config{LocalDir: file}.withDefaults()}, 0).openTier()
-	if e := protoError(err, "other"); err == nil || e.GetCode() != codeStateDisk {
-		t.Fatalf("%v: code %s", err, e.GetCode())
+	if e := protoError(err, "other"); err == nil || e.GetCode() != codeStateDisk || !strings.Contains(e.GetMessage(), filepath.Join(file, tierFolder)) {
+		t.Fatalf("%v: code %s, want %s and the folder", err, e.GetCode(), codeStateDisk)
 	}
 }
