@@ -152,7 +152,8 @@ func newRig[T any](tb testing.TB, l layout) *rig[T] {
 	for i := range l.receivers {
 		taker := &takingOperator[T]{take: func(*batch.Batch[T]) error { return nil }}
 		notify := make(chan struct{}, 1)
-		g, err := typ.NewGate(r.networks[slots[i]], GateConfig{Vertex: 1, Subtask: i, To: In{Operator: taker, Name: "to"}, Notify: notify})
+		g, err := typ.NewGate(r.networks[slots[i]], GateConfig{Vertex: 1, Subtask: i, To: In{Operator: taker, Name: "to"}, Notify: notify,
+			Press: func() { signal(notify) }}) // for those who wait for a barrier only: its channel may have been queued before
 		if err != nil {
 			tb.Fatal(err)
 		}
