@@ -35,8 +35,9 @@ type item[T any] struct {
 //  2. A channel with items that is not blocked is queued, and so is a blocked
 //     one with items ahead.
 //  3. rows and bytes count what is in items, and the batch that Poll is at.
-//  4. The first ahead items of a channel came before its last barrier; ahead
-//     is 0 once the checkpoint has them, or was given up.
+//  4. The first ahead items of a channel came before its last barrier that was
+//     taken; of a blocked channel they are part of the checkpoint that it is
+//     blocked for.
 //  5. waiting is true only while the sender of a local channel waits on room.
 type channel[T any] struct {
 	number uint32

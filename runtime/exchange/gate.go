@@ -78,7 +78,9 @@ type Gate interface {
 	// Block leaves what comes in on a channel, behind its barrier, queued
 	// until Unblock.
 	Block(channel int)
-	// Unblock reads every channel again.
+	// Unblock reads every blocked channel again; what barriers have overtaken
+	// there is in flight no more. Of a channel that is not blocked it stays so: the
+	// barrier that gives an alignment up has already been taken from one.
 	Unblock()
 	// Stats counts what Poll took in.
 	Stats() GateStats

@@ -215,7 +215,9 @@ func (g *gate[T]) Unblock() {
 	g.mu.Lock()
 	for i := range g.mu.channels {
 		c := &g.mu.channels[i]
-		c.blocked, c.ahead = false, 0
+		if c.blocked {
+			c.blocked, c.ahead = false, 0
+		}
 		if c.items.len() > 0 {
 			g.queueLocked(i)
 		}
