@@ -146,11 +146,14 @@ func (t *Task) takeBarrier(gate int, item exchange.Item) error {
 }
 
 func (t *Task) obey(step barrier.Step) {
-	if step.Unblock {
-		for _, g := range t.gates {
-			g.Unblock()
-		}
+	if !step.Unblock {
+		return
 	}
+	for _, g := range t.gates {
+		g.Unblock()
+	}
+	// What pressed when it came in behind another barrier waits from now on.
+	t.box.signals.bits.Or(uint32(pressing))
 }
 
 // checkpoint is the pause: state is frozen and the barrier goes on.

@@ -387,6 +387,75 @@ func TestAHaltedTaskReadsNoGate(t *testing.T) {
 	}
 }
 
+// congested is a gate of two channels with much data. The first barrier comes on
+// one channel, and behind it, where it is blocked, the next one, which also waits
+// behind data on the other. Then the first checkpoint is given up.
+type congested struct {
+	script
+	task    *chain
+	polls   int
+	blocked bool
+	taken   int // of the second barrier
+	after   int // polls
+	over    chan struct{}
+}
+
+func (g *congested) Channels() int { return 2 }
+
+func (g *congested) Poll() (exchange.Item, error) {
+	g.clock.Advance(Patience / 10)
+	switch g.polls++; g.polls {
+	case 1:
+		return exchange.Item{Kind: exchange.Barrier, Barrier: barrier.Barrier{ID: 1}}, nil
+	case 10:
+		g.task.box.Press()
+	case 20:
+		g.task.Aborted(1)
+	case 1000:
+		close(g.over)
+	}
+	if g.polls > 1000 || g.taken > 0 {
+		return exchange.Item{}, nil
+	}
+	return exchange.Item{Kind: exchange.Data, Channel: 1}, nil
+}
+
+func (g *congested) TakeBarrier(overtake bool) (exchange.Item, bool) {
+	if !g.Pressed() || !overtake {
+		return exchange.Item{}, false
+	}
+	g.taken++
+	g.after = g.polls
+	return exchange.Item{Kind: exchange.Barrier, Channel: g.taken - 1, Barrier: barrier.Barrier{ID: 2}}, true
+}
+
+func (g *congested) Pressed() bool { return g.polls > 10 && !g.blocked && g.taken < 2 }
+func (g *congested) Block(int)     { g.blocked = g.taken == 0 }
+func (g *congested) Unblock()      { g.blocked = false }
+
+// A barrier that came in on a blocked channel overtakes like any other once the
+// channel is read again.
+func TestABarrierThatWasHeldUpOvertakes(t *testing.T) {
+	gate := &congested{script: script{clock: clock.NewVirtual(time.UnixMilli(0))}, over: make(chan struct{})}
+	c := newGatedChain(t, nil, []exchange.Gate{gate}, operator.NewMap(func(v int64) int64 { return v }), operator.NewSink(&adder{}))
+	c.cfg.Clock, gate.task = gate.clock, c
+	stop := c.run(t)
+	select {
+	case cp := <-c.checkpoints:
+		if cp.Barrier.ID != 2 {
+			t.Errorf("checkpoint %d", cp.Barrier.ID)
+		}
+	case <-gate.over:
+		t.Error("the barrier waited behind 1,000 batches")
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if gate.after != 30 {
+		t.Errorf("it overtook after %d batches, want 30", gate.after)
+	}
+}
+
 // closing emits n records at the end of time, one each time it works.
 type closing struct {
 	operator.Operator
