@@ -62,7 +62,8 @@ type Gate interface {
 	// TakeBarrier takes the first barrier of a channel that is not blocked, and
 	// nothing else: for a task whose operator has work to do before it takes
 	// more input. With overtake the barrier is taken past what is before it in
-	// the queue, unless it is terminal or the edge is forward or broadcast.
+	// the queue, unless it is terminal, the edge is forward or broadcast, or that is
+	// more than a checkpoint may hold.
 	TakeBarrier(overtake bool) (Item, bool)
 	// Pressed says that a barrier waits in a channel that is not blocked.
 	Pressed() bool

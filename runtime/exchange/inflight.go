@@ -8,8 +8,6 @@ import (
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/codec"
 	"github.com/millrace/millrace/runtime/keygroup"
-
-	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // A barrier waits behind the batches that came before it. A task that takes too
@@ -17,6 +15,12 @@ import (
 // first, lets the barrier overtake them: they stay in the queue, and what is
 // still there when the barriers of all channels have come is part of the
 // checkpoint. After a restore they come first.
+
+// mostInFlight bounds what the barriers of one checkpoint overtake, over the whole
+// job: it travels in acks, and all of it in each Deploy, whose frames hold 64 MiB. A
+// channel has an even share, and as much a batch that was begun, or came with a
+// restore. A barrier behind more than that waits until less is before it.
+const mostInFlight = 16 << 20
 
 // TakeBarrier implements Gate.
 func (g *gate[T]) TakeBarrier(overtake bool) (Item, bool) {
@@ -30,11 +34,14 @@ func (g *gate[T]) TakeBarrier(overtake bool) (Item, bool) {
 		if c.blocked || c.barriers == 0 {
 			continue
 		}
-		at := 0
-		for c.items.at(at).kind != Barrier {
-			at++
+		at, size := 0, 0
+		for ; c.items.at(at).kind != Barrier; at++ {
+			if it := c.items.at(at); it.kind == Data {
+				size += it.bytes + g.headSize
+			}
 		}
-		if past := at > 0 || len(g.resumed) > 0; past && (!overtake || !c.overtaken(c.items.at(at).barrier)) {
+		past := at > 0 || len(g.resumed) > 0
+		if past && (!overtake || size > g.share || g.waiting > g.share*len(g.mu.channels) || !c.overtaken(c.items.at(at).barrier)) {
 			continue
 		}
 		it := c.items.remove(at)
@@ -54,7 +61,7 @@ func (g *gate[T]) TakeBarrier(overtake bool) (Item, bool) {
 // alone. Of another parallelism nobody would know which records of a key are to
 // come first.
 func (c *channel[T]) overtaken(b barrier.Barrier) bool {
-	return !b.Terminal && c.edge.Ship != pb.Ship_SHIP_FORWARD && c.edge.Ship != pb.Ship_SHIP_BROADCAST
+	return !b.Terminal && c.edge.overtaken()
 }
 
 // Pressed implements Gate.
@@ -99,12 +106,17 @@ func (c *channel[T]) flags() inflight.Flags { return inflight.FlagsOf(c.edge.Shi
 
 // flight encodes a batch, or one that came encoded.
 func (g *gate[T]) flight(flags inflight.Flags, b *batch.Batch[T], frame []byte) []byte {
-	head := inflight.Records{Flags: flags, Subtask: uint64(g.subtask), Parallelism: uint64(g.receivers), Schema: g.codec.Schema()}
-	out := head.AppendHeader(nil)
+	out := g.head(flags)
 	if frame != nil {
 		return append(out, frame...)
 	}
 	return appendBatch(out, b, flags&inflight.Hashed != 0, g.codec)
+}
+
+// head is what comes before the records.
+func (g *gate[T]) head(flags inflight.Flags) []byte {
+	r := inflight.Records{Flags: flags, Subtask: uint64(g.subtask), Parallelism: uint64(g.receivers), Schema: g.codec.Schema()}
+	return r.AppendHeader(nil)
 }
 
 // resumed is a batch from before a restore, or what is left of one that a slow
@@ -112,6 +124,7 @@ func (g *gate[T]) flight(flags inflight.Flags, b *batch.Batch[T], frame []byte) 
 type resumed[T any] struct {
 	flags inflight.Flags
 	batch *batch.Batch[T]
+	bytes int // of the whole batch, encoded
 }
 
 // Resume implements Gate.
@@ -148,7 +161,8 @@ func (g *gate[T]) resume(f []byte) error {
 		return nil
 	}
 	if b.Len() > 0 {
-		g.resumed = append(g.resumed, resumed[T]{r.Flags, b})
+		g.resumed = append(g.resumed, resumed[T]{r.Flags, b, len(f)})
+		g.waiting += len(f)
 	}
 	return nil
 }

@@ -278,6 +278,68 @@ func TestABarrierThatEndsAnAlignmentKeepsWhatItHasOvertaken(t *testing.T) {
 	}
 }
 
+// What a checkpoint holds has to fit into the messages that carry it.
+func TestABarrierOvertakesNoMoreThanItsShare(t *testing.T) {
+	for _, workers := range []int{1, 2} {
+		r := newRig[small](t, layout{ship: pb.Ship_SHIP_HASH, senders: 2, receivers: 4, workers: workers, key: any(hashSmall)})
+		g := r.gates[0].(*gate[small])
+		if g.share != mostInFlight/8 {
+			t.Fatalf("a share of %d bytes in 8 channels", g.share)
+		}
+		g.share = 20 << 10 // a full batch is 16 KiB
+		for s := range 2 {
+			for i := range 10 {
+				push(t, r, s, 100*i, 100*(i+1)) // of one key, all to the first
+			}
+			if err := r.writers[s].Barrier(barrier.Barrier{ID: 7}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rows, barriers, overtook := 0, 0, 0
+		for barriers < 2 {
+			it, ok := r.gates[0].TakeBarrier(true)
+			if !ok {
+				it = r.next(0)
+			} else if g.mu.channels[it.Channel].ahead > 0 {
+				overtook++
+			}
+			if rows += it.Rows; it.Kind == Barrier {
+				barriers++
+				r.gates[0].Block(it.Channel)
+			}
+		}
+		size := 0
+		flights := r.gates[0].InFlight()
+		for _, f := range flights {
+			size += len(f)
+		}
+		if size > 2*g.share || overtook == 0 {
+			t.Errorf("%d workers: %d bytes in flight, of a share of %d in each of two channels; %d barriers overtook", workers, size, g.share, overtook)
+		}
+		if rows += rowsOf(t, flights); rows != 2000 {
+			t.Errorf("%d workers: %d rows before and in the cut, want 2000", workers, rows)
+		}
+
+		// Nor does a checkpoint after a restore hold all that came with it, and more.
+		r = newRig[small](t, layout{ship: pb.Ship_SHIP_HASH, senders: 1, receivers: 1, key: any(hashSmall)})
+		g = r.gates[0].(*gate[small])
+		g.share = size - 1
+		if err := r.gates[0].Resume(flights); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.writers[0].Barrier(barrier.Barrier{ID: 8}); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := r.gates[0].TakeBarrier(true); ok {
+			t.Errorf("a barrier overtook %d bytes that came with a restore, of a share of %d", size, g.share)
+		}
+		r.next(0)
+		if _, ok := r.gates[0].TakeBarrier(true); !ok {
+			t.Error("a barrier waits for all that came with a restore")
+		}
+	}
+}
+
 // wider is small after an upgrade of the job.
 type wider struct {
 	Sender, Key uint64

@@ -39,8 +39,13 @@ type gate[T any] struct {
 	port   int
 	// subtask is one of receivers, which share groups key groups.
 	subtask, receivers, groups int
-	// resumed are batches from before the restore, to be taken in first.
+	// resumed are batches from before the restore, to be taken in first, waiting
+	// their bytes.
 	resumed []resumed[T]
+	waiting int
+	// share is how many bytes a barrier may overtake in a channel, headSize what
+	// each batch of them takes besides its own.
+	share, headSize int
 	// pointers says that T holds pointers, so that recycled batches must be
 	// cleared to keep nothing of the user's alive.
 	pointers bool
@@ -86,6 +91,7 @@ func (t typed[T]) NewGate(n *Network, c GateConfig) (Gate, error) {
 			})
 		}
 	}
+	g.share, g.headSize = mostInFlight/max(1, n.topology.overtaken()), len(g.head(0))
 	g.mu.rows, g.mu.credit = min(firstRows, n.config.Rows), n.config.Credit
 	for i := range g.mu.channels {
 		if err := n.addEnd(g.mu.channels[i].number, end{gate: g, channel: i}); err != nil {
@@ -139,8 +145,9 @@ func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
 	}
 	rows := b.Len()
 	if step := g.step(rows); step < rows {
-		r := resumed[T]{c.flags(), &batch.Batch[T]{Values: b.Values, Times: b.Times, Hashes: b.Hashes}}
+		r := resumed[T]{c.flags(), &batch.Batch[T]{Values: b.Values, Times: b.Times, Hashes: b.Hashes}, it.bytes + g.headSize}
 		g.resumed = slices.Insert(g.resumed, 0, r)
+		g.waiting += r.bytes
 		if it.frame != nil {
 			g.decoded = batch.Batch[T]{}
 		} else {
@@ -178,6 +185,7 @@ func (g *gate[T]) resumeOne() (Item, error) {
 		g.piece.Hashes, b.Hashes = b.Hashes[:n:n], b.Hashes[n:]
 	}
 	if b.Len() == 0 {
+		g.waiting -= g.resumed[0].bytes
 		g.resumed = slices.Delete(g.resumed, 0, 1)
 	}
 	err := g.take(&g.piece)

@@ -37,6 +37,11 @@ func (e *Edge) Reaches(sender, receiver int) bool {
 	return e.Ship != pb.Ship_SHIP_FORWARD || sender == receiver
 }
 
+// overtaken says whether barriers may overtake records on the edge.
+func (e *Edge) overtaken() bool {
+	return e.Ship != pb.Ship_SHIP_FORWARD && e.Ship != pb.Ship_SHIP_BROADCAST
+}
+
 // Topology is the edges of a job graph, numbered.
 type Topology struct {
 	Edges []Edge
@@ -77,6 +82,16 @@ func NewTopology(g *pb.JobGraph) (*Topology, error) {
 	}
 	t.channels = uint32(channels)
 	return t, nil
+}
+
+// overtaken counts the channels on which barriers may overtake records.
+func (t *Topology) overtaken() (channels int) {
+	for i := range t.Edges {
+		if e := &t.Edges[i]; e.overtaken() {
+			channels += e.Senders * e.Receivers
+		}
+	}
+	return channels
 }
 
 // Inputs returns the edges that reach one input of a vertex.

@@ -88,13 +88,15 @@ func (t *Task) heed() error {
 // heedPress lets barriers overtake that have waited for too long.
 func (t *Task) heedPress() error {
 	t.box.signals.take(pressing)
-	if t.patience() > 0 {
-		if !t.pressed.IsZero() {
-			t.box.signals.bits.Or(uint32(pressing)) // look again, without a wake
+	if t.patience() <= 0 {
+		if err := t.takeBarriers(true); err != nil {
+			return err
 		}
-		return nil
 	}
-	return t.takeBarriers(true)
+	if !t.pressed.IsZero() {
+		t.box.signals.bits.Or(uint32(pressing)) // look again, without a wake
+	}
+	return nil
 }
 
 // patience is what is left of it for a barrier that waits.
