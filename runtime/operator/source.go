@@ -73,6 +73,8 @@ type sourcer[T any] struct {
 	idle      bool
 	// stopped is set after a terminal barrier: nothing is emitted any more.
 	stopped bool
+	// draining is set by DrainTo.
+	draining bool
 
 	// alarm is set while the clock is going to wake the task because a split
 	// may turn idle; it never rings later than the first one does.
@@ -217,9 +219,13 @@ func (s *sourcer[T]) Work() (more bool, watermark int64, err error) {
 	}
 	s.tracker.Report(i, status, n > 0, now)
 	if status == source.Followed {
-		// The followers are found once a checkpoint holds the end: soon, then.
+		// The followers are found once a checkpoint holds the end: soon, then. While
+		// the job drains nobody looks for them: see DrainTo.
 		sp.followed = true
 		s.ctx.Held()
+		if s.draining {
+			s.tracker.Report(i, source.Ended, n > 0, now)
+		}
 	}
 	if n > 0 {
 		s.idle = false
@@ -262,6 +268,7 @@ func (s *sourcer[T]) Exhausted() bool { return s.watermark == batch.EndOfTime }
 // DrainTo implements Source.
 func (s *sourcer[T]) DrainTo(positions []*pb.DrainPosition) {
 	s.ctx.Enter()
+	s.draining = true
 	_, tips := s.src.(source.Tipper)
 	for i, sp := range s.splits {
 		if sp.followed {

@@ -307,6 +307,16 @@ func TestDrain(t *testing.T) {
 	if _, n := read(l, l); n != 4 {
 		t.Errorf("bounded: %d records, want all 4", n)
 	}
+	// Nobody assigns followers any more: a split that waits for them would hold up
+	// the drain for good.
+	l = list(true, source.Followed)
+	op, n = read(l, l)
+	if n != 4 {
+		t.Errorf("followed by others: %d records, want all 4", n)
+	}
+	if s := splitsOf(t, op, true)["a"]; !s.GetFollowed() || !s.GetFinished() {
+		t.Errorf("what follows is left to the job that goes on: %v", s)
+	}
 }
 
 func TestEnumerate(t *testing.T) {
