@@ -434,7 +434,8 @@ func TestVerifyReadsTheManifestItself(t *testing.T) {
 			e.Value[2] = 2
 			m.Operators[2].Entries = append(m.Operators[2].Entries, e)
 		}, "subtask 2 of 2"},
-		"other key groups":       {func(m *pb.Manifest) { m.Operators[1].Runs[0].KeyGroupFirst = 9 }, "speaks for the key groups"},
+		"other key groups":       {func(m *pb.Manifest) { m.Operators[1].Runs[0].KeyGroupFirst = 1 }, "speaks for the key groups 8 to 15, its manifest says 1 to 15"},
+		"no key groups":          {func(m *pb.Manifest) { m.Operators[1].Runs[0].KeyGroupFirst = 99 }, "speaks for the key groups 99 to 15 of 16"},
 		"other entries":          {func(m *pb.Manifest) { m.Operators[1].Runs[0].Entries++ }, "its manifest says 7"},
 		"what others own":        {func(m *pb.Manifest) { m.Operators[2].Runs[0].Object = "jobs/j/state/1-1-0" }, "not in its folder"},
 		"a schema of the future": {func(m *pb.Manifest) { m.Graph.Vertices[1].Operators[0].States[5].ValueSchema = "tomorrow" }, "tomorrow"},

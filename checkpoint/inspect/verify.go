@@ -46,9 +46,9 @@ const maxProblems = 1000
 
 // Verify reads everything that a manifest names: sizes, checksums, the order of
 // keys, their key groups, every entry by its schema, and records in flight. What is
-// damaged is in the report, and how much only the job's binary could read. The error wraps blob.ErrNotFound where there is no manifest, or is of a
-// bucket that does not answer. said, if not nil, is told the runs done so far, of
-// how many.
+// damaged is in the report, and how much only the job's binary could read. The error
+// wraps blob.ErrNotFound where there is no manifest, or is of a bucket that does not
+// answer. said, if not nil, is told the runs done so far, of how many.
 func Verify(ctx context.Context, b blob.Bucket, key string, said func(done, of int)) (*Report, error) {
 	m, err := manifest.Read(ctx, b, key)
 	var corrupt *manifest.CorruptError
@@ -182,19 +182,21 @@ func (e *entryError) Error() string { return e.err.Error() }
 func (e *entryError) Unwrap() error { return e.err }
 
 func (v *verifier) entries(s *pb.OperatorSnapshot, ref *pb.RunRef, decoders map[string]*decoder) (n uint64, err error) {
-	groups := int(s.GetMaxParallelism())
-	readers, err := snapshot.OpenChain(v.ctx, v.bucket, []*pb.RunRef{ref}, 0, max(groups-1, int(ref.GetKeyGroupLast())))
+	bad := func(offset int64, format string, args ...any) error {
+		return &entryError{offset, fmt.Errorf("run %s: "+format, append([]any{snapshot.NameOf(ref)}, args...)...)}
+	}
+	groups, first, last := int(s.GetMaxParallelism()), int(ref.GetKeyGroupFirst()), int(ref.GetKeyGroupLast())
+	if first > last || last >= groups {
+		return 0, bad(0, "its manifest says that it speaks for the key groups %d to %d of %d", first, last, groups)
+	}
+	readers, err := snapshot.OpenChain(v.ctx, v.bucket, []*pb.RunRef{ref}, 0, groups-1)
 	if err != nil {
 		return 0, err
 	}
 	defer closeAll(readers)
 	r := readers[0]
-	bad := func(offset int64, format string, args ...any) error {
-		return &entryError{offset, fmt.Errorf("run %s: "+format, append([]any{snapshot.NameOf(ref)}, args...)...)}
-	}
-	if first, last := r.Groups(); first != int(ref.GetKeyGroupFirst()) || last != int(ref.GetKeyGroupLast()) || last >= groups {
-		return 0, bad(0, "it speaks for the key groups %d to %d of %d, its manifest says %d to %d",
-			first, last, groups, ref.GetKeyGroupFirst(), ref.GetKeyGroupLast())
+	if f, l := r.Groups(); f != first || l != last {
+		return 0, bad(0, "it speaks for the key groups %d to %d, its manifest says %d to %d", f, l, first, last)
 	}
 	count := map[string]uint64{}
 	defer func() {
