@@ -62,10 +62,10 @@ type Coordinator struct {
 	// savepoint: what no retained manifest names goes with the next
 	// completed checkpoint.
 	objects map[string]bool
-	// merged are objects of this epoch with merged runs that were deleted:
-	// such an object is named by more than the checkpoint that it was written
-	// for, but never again after it was let go.
-	merged map[string]bool
+	// merged are the last mostMerged objects of this epoch with merged runs that
+	// were deleted, oldest first: such an object is named by more than the
+	// checkpoint that it was written for, but never again after it was let go.
+	merged []string
 	// done counts completed checkpoints; swept is when, and in which epoch,
 	// forgotten objects were looked for.
 	done       int
@@ -117,7 +117,7 @@ const MaxQueue = 64
 // New returns a coordinator with no attempt.
 func New(cfg Config) *Coordinator {
 	cfg = cfg.withDefaults()
-	c := &Coordinator{cfg: cfg, nextID: cfg.NextID, objects: map[string]bool{}, merged: map[string]bool{}}
+	c := &Coordinator{cfg: cfg, nextID: cfg.NextID, objects: map[string]bool{}}
 	for _, k := range cfg.Kept {
 		c.keep(k.Done.GetManifest(), k.Manifest)
 		c.nextID = max(c.nextID, ID(k.Done.GetCheckpointId())+1)
@@ -211,7 +211,7 @@ func (c *Coordinator) start(ev Started, now time.Time) {
 		c.stop(Stopped{}, now)
 	}
 	c.running, c.epoch, c.workers, c.subtasks = true, ev.Epoch, ev.Workers, ev.Subtasks
-	clear(c.merged)
+	c.merged = nil
 	c.full, c.halted = ev.Full, false
 	if ev.Graph != nil {
 		c.cfg.Graph = ev.Graph

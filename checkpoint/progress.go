@@ -76,7 +76,7 @@ func (c *Coordinator) admit(object string) string {
 		if !c.pending.request.Savepoint {
 			c.objects[object] = true
 		}
-	case c.isMerged(object) && !c.pending.request.Full && !c.merged[object]:
+	case c.isMerged(object) && !c.pending.request.Full && (c.objects[object] || !slices.Contains(c.merged, object)):
 		c.objects[object] = true
 	case c.pending.request.Full:
 		return "although it is to share nothing with earlier ones"

@@ -54,15 +54,23 @@ func (c *Coordinator) retain(key string, m *pb.Manifest) {
 			gone = append(gone, object)
 			delete(c.objects, object)
 			if c.isMerged(object) {
-				c.merged[object] = true
+				c.merged = append(c.merged, object)
 			}
 		}
+	}
+	if n := len(c.merged) - mostMerged; n > 0 {
+		c.merged = slices.Delete(c.merged, 0, n)
 	}
 	if len(gone) > 0 {
 		slices.Sort(gone)
 		c.emit(Delete{Keys: gone})
 	}
 }
+
+// mostMerged bounds the merged objects that are remembered as deleted: an attempt
+// may live for months and merge all the time. Only a worker that is wrong names one,
+// and with the chain that it had, so a recent one.
+const mostMerged = 256
 
 // scrap marks what an aborted checkpoint may have left. A worker that had
 // already written its part goes on to name it in the next one, which decides.

@@ -47,9 +47,9 @@ func (c *Coordinator) listed(keys []string) {
 	for _, key := range keys {
 		epoch, ok := epochOf(c.cfg.Job, key)
 		if !ok || epoch >= c.epoch || c.pending.key == key || c.objects[key] {
-			continue // what is in objects goes by retention
+			continue // what is in objects, as all that is retained, goes by retention
 		}
-		if slices.ContainsFunc(c.kept, func(k kept) bool { return k.key == key || k.objects[key] }) {
+		if slices.ContainsFunc(c.kept, func(k kept) bool { return k.key == key }) {
 			continue
 		}
 		gone = append(gone, key)

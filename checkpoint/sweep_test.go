@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // calm serves everything at once and without a fault.
@@ -90,5 +92,47 @@ func TestWhatDeadAttemptsLeftIsSwept(t *testing.T) {
 	t.Logf("%d worlds, %d objects swept", worlds, swept)
 	if worlds < 500 || swept == 0 {
 		t.Errorf("%d worlds and %d objects prove nothing", worlds, swept)
+	}
+}
+
+// An attempt that merges for months does not remember all that it let go, but what
+// it let go last is not taken for new.
+func TestMergedObjectsAreNotRememberedForGood(t *testing.T) {
+	w := newWorld(t, 1)
+	w.restart()
+	worker := w.workers[0]
+	checkpoint := func() {
+		w.nextToken++
+		w.asked[w.nextToken] = 1
+		w.now = w.now.Add(time.Second)
+		w.step(Asked{Request: Request{Token: w.nextToken}})
+		w.calm()
+	}
+	checkpoint()
+	names, last := 0, ""
+	for range 3 * mostMerged {
+		w.merges++
+		last = MergedObject(StatePrefix("j", w.epoch), w.lastID, 0, w.merges)
+		w.objects[last], w.ready[worker] = true, last
+		checkpoint()
+		if len(w.c.merged) > mostMerged {
+			t.Fatalf("%d merged objects are remembered", len(w.c.merged))
+		}
+		names++
+	}
+	if w.completed == nil || len(w.c.merged) < mostMerged {
+		t.Fatalf("%d checkpoints with %d merged objects, of which %d are remembered: this proves nothing", len(w.completed), names, len(w.c.merged))
+	}
+	gone := w.c.merged[len(w.c.merged)-1]
+	if w.objects[gone] {
+		t.Fatalf("%s is there still", gone)
+	}
+	w.now = w.now.Add(time.Second)
+	w.step(Asked{Request: Request{}})
+	w.pendingActs = nil
+	w.c.Step(Acked{Worker: worker, Epoch: w.epoch, Ack: &pb.CheckpointAck{CheckpointId: uint64(w.lastID), Operators: []*pb.OperatorSnapshot{{
+		Uid: "op", Runs: []*pb.RunRef{{Object: gone}}}}}}, w.now)
+	if w.c.phase == writing || w.c.pending.acked[worker] {
+		t.Errorf("a checkpoint may name %s, which was deleted", gone)
 	}
 }
