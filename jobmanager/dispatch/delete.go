@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/blob"
@@ -80,7 +81,7 @@ func (d *Dispatcher) delete(ctx context.Context, del deletion) (left deletion, d
 		}
 		keys, err := d.list(ctx, prefix)
 		if err == nil {
-			_, err = d.deleteKeys(ctx, keys)
+			_, err = d.deleteKeys(ctx, own(prefix, keys))
 		}
 		if err != nil {
 			why = cmp.Or(why, err)
@@ -93,6 +94,16 @@ func (d *Dispatcher) delete(ctx context.Context, del deletion) (left deletion, d
 		d.cfg.Log.Warn("objects were not deleted; trying again", "objects", len(left.Keys), "prefixes", left.Prefixes, "error", why)
 	}
 	return left, why == nil
+}
+
+// own are the keys below a prefix that go with it: all of a job's, but of a
+// savepoint those that lie beside its manifest. Folders there may hold savepoints
+// that were taken into this one's folder.
+func own(prefix string, keys []string) []string {
+	if strings.HasPrefix(prefix, "jobs/") { // refused as a savepoint directory
+		return keys
+	}
+	return slices.DeleteFunc(keys, func(key string) bool { return strings.Contains(key[len(prefix):], "/") })
 }
 
 // deleteKeys returns those that were not deleted, and why the first was not.
