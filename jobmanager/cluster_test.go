@@ -94,6 +94,8 @@ type cluster struct {
 	bucket blob.Bucket
 	net    *network
 	http   *http.Client
+	// objects, where set, takes what workers write.
+	objects blob.Bucket
 	// configure, where set, changes the configuration of leaders.
 	configure func(*Config)
 }

@@ -1,14 +1,17 @@
 package jobmanager
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/millrace/millrace/checkpoint"
 	"github.com/millrace/millrace/checkpoint/snapshot"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -26,6 +29,7 @@ type host struct {
 		sync.Mutex
 		seen    []string // commands, in order
 		workers map[string]string
+		chains  map[string][]*pb.RunRef // by job, of what is in objects
 	}
 	send sync.Mutex
 }
@@ -60,7 +64,7 @@ func (c *cluster) join(l *leader, id string, slots uint32, workers ...*pb.Worker
 	tr := &http.Transport{Protocols: &p, DialContext: c.net.dial}
 	c.t.Cleanup(tr.CloseIdleConnections)
 	h := &host{c: c, id: id, done: make(chan struct{})}
-	h.mu.workers = map[string]string{}
+	h.mu.workers, h.mu.chains = map[string]string{}, map[string][]*pb.RunRef{}
 	for _, w := range workers {
 		h.mu.workers[w.GetWorkerId()] = w.GetJobId()
 	}
@@ -139,9 +143,26 @@ func (h *host) crash() {
 	h.exit(&pb.Error{Code: "worker-exited", Message: "worker was killed"})
 }
 
+// crashOf is crash of one of several workers.
+func (h *host) crashOf(job string) {
+	h.mu.Lock()
+	worker := ""
+	for id, of := range h.mu.workers {
+		if of == job {
+			worker = id
+		}
+	}
+	h.mu.Unlock()
+	h.exitOf(job, worker, &pb.Error{Code: "worker-exited", Message: "worker was killed"})
+}
+
 // exit ends the worker for a reason.
 func (h *host) exit(reason *pb.Error) {
 	job, id := h.worker()
+	h.exitOf(job, id, reason)
+}
+
+func (h *host) exitOf(job, id string, reason *pb.Error) {
 	h.mu.Lock()
 	delete(h.mu.workers, id)
 	h.mu.Unlock()
@@ -234,6 +255,7 @@ func (h *host) obey(job, worker string, c *pb.WorkerCommand) {
 	switch b := c.GetBody().(type) {
 	case *pb.WorkerCommand_Deploy:
 		h.note("deploy epoch %d restore %d keep %v slots %d", e, b.Deploy.GetRestoreCheckpoint(), b.Deploy.GetKeepState(), len(b.Deploy.GetSlotWorker()))
+		h.restore(job, b.Deploy)
 		answer(&pb.WorkerReport{Body: &pb.WorkerReport_Ready{Ready: &pb.TasksReady{}}})
 	case *pb.WorkerCommand_Enumerate:
 		answer(&pb.WorkerReport{Body: &pb.WorkerReport_Enumerated{Enumerated: &pb.Enumerated{Uid: b.Enumerate.GetUid(),
@@ -256,7 +278,7 @@ func (h *host) obey(job, worker string, c *pb.WorkerCommand) {
 				s := &pb.OperatorSnapshot{Uid: uid, Subtask: i, Parallelism: h.subtasks(), MaxParallelism: 128,
 					Entries: []*pb.OperatorEntry{{Kind: "test", Key: "k", Value: []byte("v")}}}
 				if uid == "delays" {
-					s.Runs = []*pb.RunRef{lastDelays()}
+					s.Runs = h.runs(job, e, b.Trigger)
 				}
 				ack.Operators = append(ack.Operators, s)
 			}
@@ -282,8 +304,47 @@ func (h *host) obey(job, worker string, c *pb.WorkerCommand) {
 	}
 }
 
+// mostRuns is when the oldest run of a chain goes, as if the others held it.
+const mostRuns = 3
+
+// restore begins with the chain that the restored checkpoint names.
+func (h *host) restore(job string, d *pb.Deploy) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.chains[job] = nil
+	for _, s := range d.GetRestore() {
+		if s.GetUid() == "delays" && h.c.objects != nil {
+			h.mu.chains[job] = slices.Clone(s.GetRuns())
+		}
+	}
+}
+
+// runs are the keyed state of a checkpoint: inline, or, where the cluster has a
+// bucket for them, a new object behind those of the checkpoints before.
+func (h *host) runs(job string, epoch uint64, t *pb.TriggerCheckpoint) []*pb.RunRef {
+	run := lastDelays()
+	if h.c.objects == nil {
+		return []*pb.RunRef{run.Inline()}
+	}
+	key := checkpoint.StateObject(checkpoint.StatePrefix(job, epoch), t.GetStatePrefix(), checkpoint.ID(t.GetCheckpointId()), 0)
+	if err := h.c.objects.Put(h.c.t.Context(), key, bytes.NewReader(run.Bytes), run.Size()); err != nil {
+		panic(err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	chain := []*pb.RunRef{run.Ref(key, 0)}
+	if !t.GetFull() {
+		chain = append(slices.Clone(h.mu.chains[job]), chain...)
+		chain = chain[max(0, len(chain)-mostRuns):]
+	}
+	if !t.GetSavepoint() {
+		h.mu.chains[job] = chain
+	}
+	return chain
+}
+
 // lastDelays is a full run of the state "last": DTW was 7 minutes late.
-func lastDelays() *pb.RunRef {
+func lastDelays() snapshot.Run {
 	w := snapshot.NewWriter(128)
 	w.Full()
 	w.Put(29, "last", 0, []byte("\x03DTW"), []byte{7, 0, 0, 0}) // group 236 of 1024 (docs/formats/keyhash.md)
@@ -291,7 +352,7 @@ func lastDelays() *pb.RunRef {
 	if err != nil {
 		panic(err)
 	}
-	return run.Inline()
+	return run
 }
 
 func (h *host) subtasks() uint32 { return 1 }
