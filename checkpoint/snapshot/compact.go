@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/millrace/millrace/blob"
-
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
@@ -136,11 +134,4 @@ func (m *Merged) allDrops() []dropped {
 		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.ns, b.ns))
 	})
 	return drops
-}
-
-// Compact merges a chain and the newest delta to one full run for the key
-// groups first to last, in memory. It may block on the bucket.
-func Compact(ctx context.Context, b blob.Bucket, chain []*pb.RunRef, delta Run, maxParallelism, first, last int) (Run, error) {
-	m := Merger{Opener: &Opener{Bucket: b}, Groups: maxParallelism, First: first, Last: last}
-	return m.Merge(ctx, chain, delta, true)
 }

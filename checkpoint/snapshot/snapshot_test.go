@@ -291,7 +291,8 @@ func TestMergeAndReplayEqualAPlainMap(t *testing.T) {
 		if len(runs) > 0 {
 			delta = runs[len(runs)-1]
 		}
-		full, err := Compact(context.Background(), blob.NewMemory(), chain, delta, groups, 0, 7)
+		merger := Merger{Opener: &Opener{Bucket: blob.NewMemory()}, Groups: groups, Last: 7}
+		full, err := merger.Merge(context.Background(), chain, delta, true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -113,18 +113,10 @@ func (f *filter[T]) Push(b *batch.Batch[T]) error {
 // argument, at the time of the record. f must not keep that argument.
 func NewFlatMap[T, U any](f func(T, func(U))) Operator { return &flatMapper[T, U]{f: f} }
 
-// NewTryFlatMap is NewFlatMap for a function that may fail; its error fails
-// the task.
-func NewTryFlatMap[T, U any](f func(T, func(U)) error) Operator {
-	return &flatMapper[T, U]{try: f}
-}
-
-// flatMapper has one of f and try.
 type flatMapper[T, U any] struct {
 	emitter[U]
-	f   func(T, func(U))
-	try func(T, func(U)) error
-	to  func(U) // emitter.sink, made once
+	f  func(T, func(U))
+	to func(U) // emitter.sink, made once
 }
 
 func (m *flatMapper[T, U]) Input(i int) any       { return sole[T](i, m) }
@@ -141,19 +133,10 @@ func (m *flatMapper[T, U]) Close() error                     { return nil }
 func (m *flatMapper[T, U]) Push(b *batch.Batch[T]) error {
 	m.ctx.Enter()
 	m.ctx.Metrics.RecordsIn += uint64(len(b.Values))
-	to := m.to
-	if f := m.f; f != nil {
-		for i := range b.Values {
-			m.time = b.Times[i]
-			f(b.Values[i], to)
-		}
-		return m.flush()
-	}
+	f, to := m.f, m.to
 	for i := range b.Values {
 		m.time = b.Times[i]
-		if err := m.try(b.Values[i], to); err != nil {
-			return err
-		}
+		f(b.Values[i], to)
 	}
 	return m.flush()
 }

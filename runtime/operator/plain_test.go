@@ -112,9 +112,8 @@ func TestFlatMapFailureBehindIt(t *testing.T) {
 
 func TestUserErrorsComeOut(t *testing.T) {
 	for name, op := range map[string]Operator{
-		"try map":      NewTryMap(func(int) (int, error) { return 0, errPlanted }),
-		"try flat map": NewTryFlatMap(func(int, func(int)) error { return errPlanted }),
-		"process":      NewProcess(func(*Call, int, func(int)) error { return errPlanted }),
+		"try map": NewTryMap(func(int) (int, error) { return 0, errPlanted }),
+		"process": NewProcess(func(*Call, int, func(int)) error { return errPlanted }),
 	} {
 		r := newRig(t)
 		r.open(t, op)
