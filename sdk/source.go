@@ -45,7 +45,7 @@ const (
 	// ReadEnded: there will never be more.
 	ReadEnded = source.Ended
 	// ReadFollowed: there will never be more, but other splits follow: Splits lists
-	// them, with this one among their Parents.
+	// all of them at once, with this one among their Parents.
 	ReadFollowed = source.Followed
 )
 

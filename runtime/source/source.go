@@ -78,7 +78,7 @@ const (
 	// Ended: there will never be more.
 	Ended
 	// Followed: there will never be more, but others follow. The split holds event
-	// time until they are being read.
+	// time until they are being read, and Splits lists all of them at once.
 	Followed
 )
 

@@ -298,6 +298,8 @@ func (m *master) follow() error {
 		inFlight := slices.ContainsFunc(m.complete.GetOperators(), func(o *pb.OperatorSnapshot) bool {
 			return slices.ContainsFunc(o.GetEntries(), func(e *pb.OperatorEntry) bool { return e.GetKind() == operator.KindInFlight })
 		})
+		// All that follow a split hold time back before it lets go.
+		var released []*pb.SplitAssignment
 		for _, s := range found {
 			to, least, apart := uint32(0), int64(0), false
 			for i, p := range s.GetParents() {
@@ -313,8 +315,11 @@ func (m *master) follow() error {
 			m.assigned = append(m.assigned, &pb.SplitAssignment{Uid: o.GetUid(), Subtask: to, Splits: []*pb.Split{s}})
 			m.leave(m.assigned[len(m.assigned)-1])
 			for _, p := range s.GetParents() {
-				m.leave(&pb.SplitAssignment{Uid: o.GetUid(), Subtask: at[p], Released: []string{p}})
+				released = append(released, &pb.SplitAssignment{Uid: o.GetUid(), Subtask: at[p], Released: []string{p}})
 			}
+		}
+		for _, a := range released {
+			m.leave(a)
 		}
 		return nil
 	})

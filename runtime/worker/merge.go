@@ -3,6 +3,7 @@ package worker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -161,7 +162,7 @@ func (c *collector) discard(object string) {
 		return
 	}
 	c.a.spawn(func() {
-		if err := c.a.w.cfg.Bucket.Delete(c.a.ctx, object); err != nil && c.a.ctx.Err() == nil {
+		if err := c.a.w.cfg.Bucket.Delete(c.a.ctx, object); err != nil && !errors.Is(err, context.Canceled) {
 			c.a.w.cfg.Log.Warn("object was not deleted", "object", object, "error", err)
 		}
 	})
