@@ -3,7 +3,6 @@ package worker
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -162,7 +161,7 @@ func (c *collector) discard(object string) {
 		return
 	}
 	c.a.spawn(func() {
-		if err := c.a.w.cfg.Bucket.Delete(c.a.ctx, object); err != nil && !errors.Is(err, context.Canceled) {
+		if err := c.a.w.cfg.Bucket.Delete(c.a.ctx, object); err != nil {
 			c.a.w.cfg.Log.Warn("object was not deleted", "object", object, "error", err)
 		}
 	})
