@@ -111,3 +111,33 @@ func (s *step) ownBinary(q unsafe.Pointer) {
 	}
 	reflect.NewAt(s.typ, q).Elem().Set(copied.Elem())
 }
+
+// detach copies the strings of a value into one new piece of memory, unless
+// there is one like it already.
+func (p *program) detach(at unsafe.Pointer, had []string) {
+	n := 0
+	for i, off := range p.texts {
+		s := (*string)(unsafe.Add(at, off))
+		switch {
+		case *s == "":
+			*s = "" // without the pointer that it may have
+		case i < len(had) && had[i] == *s:
+			*s = had[i]
+		default:
+			n += len(*s)
+		}
+	}
+	if n == 0 {
+		return
+	}
+	mem := make([]byte, 0, n)
+	for i, off := range p.texts {
+		s := (*string)(unsafe.Add(at, off))
+		if *s == "" || i < len(had) && unsafe.StringData(had[i]) == unsafe.StringData(*s) {
+			continue
+		}
+		from := len(mem)
+		mem = append(mem, *s...)
+		*s = unsafe.String(&mem[from], len(*s))
+	}
+}

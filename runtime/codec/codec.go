@@ -26,6 +26,15 @@ type Codec[T any] interface {
 	Mutable() bool
 	// Clone copies a value with all that it holds.
 	Clone(v *T) T
+	// Texts appends the strings that v holds in fields of its own, not by
+	// slices, maps or pointers, in an order that is the type's.
+	Texts(dst []string, v *T) []string
+	// Detach gives those strings memory of their own, one allocation for all,
+	// but for those equal to the one in had, which it takes instead. had is
+	// empty or what Texts gave for the value that v replaces. Strings of
+	// records are often pieces of a batch's memory, and one of them that is
+	// kept would keep all of it.
+	Detach(v *T, had []string)
 }
 
 var derived sync.Map // reflect.Type of *T → Codec[T]

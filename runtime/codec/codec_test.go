@@ -9,9 +9,11 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
@@ -248,6 +250,50 @@ func TestClonesShareNothing(t *testing.T) {
 	**w.Next = 8
 	if after := c.Append(nil, &v); !bytes.Equal(before, after) {
 		t.Fatal("changing a clone changed the original")
+	}
+}
+
+func TestDetachedStringsAreAlone(t *testing.T) {
+	type row struct {
+		A    string
+		N    int
+		More [3]struct{ B string }
+		Tags []string
+	}
+	c := derive[row](t)
+	batch := []byte("abcdefghij")
+	str := func(from, to int) string { return unsafe.String(&batch[from], to-from) }
+	fill := func(v *row) {
+		*v = row{A: str(0, 3), N: 7, Tags: []string{str(9, 10)}}
+		v.More[0].B, v.More[1].B, v.More[2].B = str(3, 4), str(4, 4), str(5, 9)
+	}
+	var old, v row
+	fill(&old)
+	c.Detach(&old, nil)
+	had := c.Texts(nil, &old)
+	if want := []string{"abc", "d", "", "fghi"}; !slices.Equal(had, want) {
+		t.Fatalf("texts %q, want %q", had, want)
+	}
+	copy(batch, "ABCDEFGHIJ")
+	if got := c.Texts(nil, &old); !slices.Equal(got, had) || old.N != 7 || old.Tags[0] != "J" {
+		t.Fatalf("detached, and yet it changed: %+v", old)
+	}
+	copy(batch, "abcdefghij")
+	fill(&v)
+	v.A = str(1, 4)
+	c.Detach(&v, had)
+	if unsafe.StringData(v.More[2].B) != unsafe.StringData(had[3]) {
+		t.Error("an equal string was not taken over")
+	}
+	copy(batch, "ABCDEFGHIJ")
+	if got, want := c.Texts(nil, &v), []string{"bcd", "d", "", "fghi"}; !slices.Equal(got, want) {
+		t.Fatalf("texts %q, want %q", got, want)
+	}
+	if n := testing.AllocsPerRun(100, func() { c.Detach(&v, had) }); n != 1 {
+		t.Errorf("%v allocations, want 1 for the one string that is new", n)
+	}
+	if unsafe.StringData(v.More[1].B) != nil {
+		t.Error("an empty string keeps memory")
 	}
 }
 

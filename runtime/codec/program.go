@@ -56,7 +56,13 @@ type program struct {
 	raw     bool
 	fixed   int
 	mutable bool
+	// texts is where strings lie, up to maxTexts of them.
+	texts []uintptr
 }
+
+// maxTexts bounds the strings of a value that detach looks for: only arrays
+// have more.
+const maxTexts = 256
 
 // compile makes the program of a type for its own schema.
 func compile(t reflect.Type) (*program, error) {
@@ -73,6 +79,7 @@ func compile(t reflect.Type) (*program, error) {
 func link(old *schema.Node, n *node) *program {
 	p := &program{node: n, typ: n.typ, size: n.typ.Size(), mutable: n.mutable()}
 	p.link(old, n, 0)
+	p.texts = p.textsAt(nil, 0)
 	p.fixed = -1
 	if old == n.Node {
 		p.fixed = n.Fixed()
@@ -179,3 +186,21 @@ func (p *program) addRaw(s step) {
 
 // bytesAt is n bytes of memory. The memory holds no pointers.
 func bytesAt(at unsafe.Pointer, n uintptr) []byte { return unsafe.Slice((*byte)(at), n) }
+
+// textsAt adds where strings lie in a value at an offset.
+func (p *program) textsAt(at []uintptr, off uintptr) []uintptr {
+	for i := range p.steps {
+		s := &p.steps[i]
+		switch s.op {
+		case opString:
+			at = append(at, off+s.off)
+		case opArray:
+			for j := range s.n {
+				if len(at) < maxTexts {
+					at = s.elem.textsAt(at, off+s.off+j*s.stride)
+				}
+			}
+		}
+	}
+	return at[:min(len(at), maxTexts)]
+}

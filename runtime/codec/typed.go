@@ -52,3 +52,16 @@ func (c *typed[T]) Clone(v *T) T {
 	c.own(unsafe.Pointer(&out))
 	return out
 }
+
+func (c *typed[T]) Texts(dst []string, v *T) []string {
+	for _, off := range c.texts {
+		dst = append(dst, *(*string)(unsafe.Add(unsafe.Pointer(v), off)))
+	}
+	return dst
+}
+
+func (c *typed[T]) Detach(v *T, had []string) {
+	if len(c.texts) > 0 {
+		c.detach(unsafe.Pointer(v), had)
+	}
+}

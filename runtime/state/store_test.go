@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/millrace/millrace/checkpoint/snapshot"
 	"github.com/millrace/millrace/checkpoint/upgrade"
@@ -221,6 +222,39 @@ func TestSteadyUpdatesDoNotAllocate(t *testing.T) {
 	}
 	if len(tab.of.released) == 0 {
 		t.Error("pages that copies replaced are not offered again")
+	}
+}
+
+// TestTextsAreTheTablesOwn: the memory of a batch is used again for the next
+// one, or kept whole by one string; neither is for state to suffer from.
+func TestTextsAreTheTablesOwn(t *testing.T) {
+	type row struct {
+		Name string
+		N    int
+	}
+	s := NewStore(keygroup.RangeOf(0, 1, 16))
+	table, err := NewTable[string, row](s, "rows")
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory := []byte("k1 first")
+	key, name := unsafe.String(&memory[0], 2), unsafe.String(&memory[3], 5)
+	if !table.Put(1, key, row{name, 1}) {
+		t.Fatal("the key was there")
+	}
+	copy(memory, "XXXXXXXX")
+	if v, ok := table.Get(1, "k1"); !ok || v.Name != "first" {
+		t.Fatalf("%v, %v: the table kept memory of the batch", v, ok)
+	}
+	if n := testing.AllocsPerRun(100, func() { table.Put(1, "k1", row{"first", 2}) }); n != 0 {
+		t.Errorf("%v allocations to put the same text again", n)
+	}
+	v, _ := table.Upsert(1, "k1")
+	copy(memory, "xxxsecon")
+	table.Set(v, row{name, v.N + 1})
+	copy(memory, "XXXXXXXX")
+	if v, _ := table.Get(1, "k1"); *v != (row{"secon", 3}) {
+		t.Fatalf("%v", v)
 	}
 }
 

@@ -40,6 +40,9 @@ type kind[K comparable, V any] struct {
 	keys   codec.Codec[K]
 	values codec.Codec[V]
 	packed packed[K, V] // for the task's goroutine
+	texts  bool         // values hold strings, see Put
+	names  bool         // and keys do
+	had    []string     // of Put, reused
 	heap   int          // see sample
 	looked uint32
 	sample []byte
@@ -60,6 +63,7 @@ func newKind[K comparable, V any](s *Store, name string, hash func(*K) uint64) (
 		return nil, stateError(name, err)
 	}
 	k.layout = newLayout[K, V](s)
+	k.texts, k.names = len(k.values.Texts(nil, new(V))) > 0, len(k.keys.Texts(nil, new(K))) > 0
 	return k, nil
 }
 
@@ -195,6 +199,28 @@ func (t *Table[K, V]) search(p *page, hash uint64, key K) (v *V, fresh bool) {
 	return &t.of.at(p, i).val, false
 }
 
+// Put sets the value of a key, as Set does, and says whether it had none.
+func (t *Table[K, V]) Put(hash uint64, key K, v V) (fresh bool) {
+	p, fresh := t.Upsert(hash, key)
+	t.Set(p, v)
+	return fresh
+}
+
+// Set sets a value that Upsert returned. The table keeps strings of v in memory
+// of its own: those of records are often pieces of a batch's, all of which one
+// of them would keep.
+func (t *Table[K, V]) Set(p *V, v V) {
+	if !t.of.texts {
+		*p = v
+		return
+	}
+	k := t.of
+	k.had = k.values.Texts(k.had[:0], p)
+	*p = v
+	k.values.Detach(p, k.had)
+	clear(k.had)
+}
+
 // Delete removes a key and says whether it was there.
 func (t *Table[K, V]) Delete(hash uint64, key K) bool {
 	p := t.leaf(hash)
@@ -255,6 +281,9 @@ func (t *Table[K, V]) insert(p *page, hash uint64, key *K) *V {
 	s := t.of.at(p, i)
 	var zero V
 	s.key, s.val = *key, zero
+	if t.of.names {
+		t.of.keys.Detach(&s.key, nil)
+	}
 	return &s.val
 }
 
