@@ -52,6 +52,9 @@ type Config struct {
 	Heartbeat, Timeout time.Duration
 	// Queue bounds the messages that wait to be sent (8192).
 	Queue int
+	// Profile is a folder for CPU and memory profiles of workers; none are
+	// taken where it is empty.
+	Profile string
 	// LogLimit bounds each of a worker's two log files, in bytes; one older
 	// part of the same size is kept (16 MiB).
 	LogLimit int64

@@ -70,7 +70,7 @@ func (t *TaskManager) open() error {
 	t.supervisor, err = supervise.New(supervise.Config{
 		Data: t.config.Data, Owner: t.folder.id, SlotMemory: t.config.SlotMemory,
 		DataHost: t.config.Bind, Advertise: t.config.Advertise, ShardAddress: t.shards.address,
-		Handshake: t.config.Handshake, Hang: t.config.Hang, LogLimit: t.config.LogLimit, Up: t.up, Log: t.config.Log,
+		Handshake: t.config.Handshake, Hang: t.config.Hang, Profile: t.config.Profile, LogLimit: t.config.LogLimit, Up: t.up, Log: t.config.Log,
 	})
 	return err
 }

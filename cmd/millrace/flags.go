@@ -60,6 +60,7 @@ type slotFlags struct {
 	SlotMemory size `env:"MILLRACE_SLOT_MEMORY" default:"1GiB" placeholder:"BYTES" help:"Memory of a slot; a worker that goes over its slots' sum is ended (${default})."`
 	// WorkerHang is about processes; a task that hangs is a setting of its job.
 	WorkerHang time.Duration `env:"MILLRACE_WORKER_HANG" default:"10s" placeholder:"TIME" help:"How long a worker may not answer before it is killed (${default})."`
+	Profile    string        `env:"MILLRACE_PROFILE" type:"path" placeholder:"FOLDER" help:"Folder into which workers write profiles of their CPU time and memory, for go tool pprof (none)."`
 }
 
 // Validate implements kong's check of a parsed command.

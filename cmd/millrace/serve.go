@@ -71,7 +71,7 @@ func (u *upCmd) Run(ctx context.Context, c *console) (err error) {
 		return usageError{fmt.Errorf("--bind %s: %w", u.Bind, err)}
 	}
 	tm, err := taskmanager.New(taskmanager.Config{
-		Data: u.Data, Lock: lock, Slots: u.Slots, SlotMemory: uint64(u.SlotMemory), Hang: u.WorkerHang, Bind: host, Advertise: u.Advertise,
+		Data: u.Data, Lock: lock, Slots: u.Slots, SlotMemory: uint64(u.SlotMemory), Hang: u.WorkerHang, Profile: u.Profile, Bind: host, Advertise: u.Advertise,
 		KinesisAddress: l.Addr().String(), JobManager: jm.ControlURL(), Token: jm.token, TLS: jm.clientTLS(),
 		Version: version, Log: log,
 	})
@@ -182,7 +182,7 @@ func (t *taskmanagerCmd) Run(ctx context.Context, c *console) (err error) {
 	}
 	defer l.Close()
 	tm, err := taskmanager.New(taskmanager.Config{
-		Data: t.Data, Slots: t.Slots, SlotMemory: uint64(t.SlotMemory), Hang: t.WorkerHang, Bind: host, Advertise: t.Advertise,
+		Data: t.Data, Slots: t.Slots, SlotMemory: uint64(t.SlotMemory), Hang: t.WorkerHang, Profile: t.Profile, Bind: host, Advertise: t.Advertise,
 		KinesisAddress: l.Addr().String(), Join: t.Join, Gossip: t.Bind, Token: token, Version: version, Log: log,
 	})
 	if err != nil {

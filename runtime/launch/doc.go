@@ -3,7 +3,7 @@
 // subtasks, and speaks to it over an inherited socket.
 //
 // Mode tells what is asked of the binary, and Run does it. Run leaves stdin,
-// stdout, stderr, the arguments and the environment to the job, save the two
+// stdout, stderr, the arguments and the environment to the job, save the
 // variables of the launch itself, which it removes together with the
 // descriptor's inheritance, so that what the job starts knows nothing of them.
 // When the task manager goes away in worker mode, Run ends the process at once

@@ -49,23 +49,30 @@ func Mode() string { return os.Getenv(EnvMode) }
 // worker mode Run ends the process itself when the control socket closes.
 func Run(build func() (*graph.Graph, error)) int {
 	mode := Mode()
+	prof := &profile{folder: os.Getenv(EnvProfile)}
 	conn, err := control()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "millrace:", err)
 		return ExitFailed
 	}
 	defer func() { _ = conn.Close() }()
+	exit := func(code int) {
+		if err := prof.stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "millrace:", err)
+		}
+		end(code)
+	}
 	// The task manager's death comes as a hang-up too, which finds a process that
 	// does not read its socket. The goroutine lives as long as the process.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	go func() {
 		<-hangup
-		end(ExitLinkLost)
+		exit(ExitLinkLost)
 	}()
-	code := serve(conn, mode, build, end)
+	code := serve(conn, mode, build, prof, exit)
 	if code == ExitLinkLost {
-		end(code)
+		exit(code)
 	}
 	return code
 }
@@ -84,7 +91,7 @@ func end(code int) {
 // the environment says nothing of it: what the job starts is not a worker.
 func control() (net.Conn, error) {
 	value := os.Getenv(EnvControlFD)
-	_, _ = os.Unsetenv(EnvControlFD), os.Unsetenv(EnvMode)
+	_, _, _ = os.Unsetenv(EnvControlFD), os.Unsetenv(EnvMode), os.Unsetenv(EnvProfile)
 	fd, err := strconv.Atoi(value)
 	if err != nil || fd < 3 {
 		return nil, fmt.Errorf("%s is %q, want the number of an inherited descriptor: only a task manager sets %s", EnvControlFD, value, EnvMode)
@@ -101,14 +108,15 @@ func control() (net.Conn, error) {
 
 // link is the control socket with its frames.
 type link struct {
-	r    *frame.Reader
-	w    *frame.Writer
-	exit func(int)
+	r       *frame.Reader
+	w       *frame.Writer
+	profile *profile
+	exit    func(int)
 }
 
 // serve speaks the protocol over conn.
-func serve(conn net.Conn, mode string, build func() (*graph.Graph, error), exit func(int)) int {
-	l := &link{r: frame.NewReader(conn), w: frame.NewWriter(conn), exit: exit}
+func serve(conn net.Conn, mode string, build func() (*graph.Graph, error), prof *profile, exit func(int)) int {
+	l := &link{r: frame.NewReader(conn), w: frame.NewWriter(conn), profile: prof, exit: exit}
 	welcome, err := l.shakeHands(mode)
 	if err == nil {
 		switch mode {

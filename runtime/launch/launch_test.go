@@ -1,11 +1,14 @@
 package launch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -51,44 +54,89 @@ func gone(t *testing.T, pid int) {
 	t.Error("what the worker started lives on")
 }
 
+// spawn starts this test binary as a worker, in a group of its own; control is
+// the task manager's end of its socket.
+func spawn(t *testing.T, env ...string) (cmd *exec.Cmd, control *os.File, child int) {
+	t.Helper()
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, theirs := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
+	t.Cleanup(func() { _ = mine.Close() })
+	cmd = exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), EnvMode+"="+ModeWorker, EnvControlFD+"=3"), env...)
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = theirs.Close()
+	if _, err := fmt.Fscan(out, &child); err != nil {
+		t.Fatal(err)
+	}
+	if err := frame.NewReader(mine).Read(&pb.WorkerFrame{}); err != nil { // its hello: Run has begun
+		t.Fatal(err)
+	}
+	return cmd, mine, child
+}
+
 // A worker that has lost its task manager, by its socket or by a hang-up, takes
 // along what it started.
 func TestALostWorkerEndsItsGroup(t *testing.T) {
-	for name, lose := range map[string]func(control *os.File, worker *os.Process) error{
-		"end of file": func(control *os.File, _ *os.Process) error { return control.Close() },
-		"hang-up":     func(_ *os.File, worker *os.Process) error { return worker.Signal(syscall.SIGHUP) },
-	} {
+	for name, lose := range losses {
 		t.Run(name, func(t *testing.T) {
-			pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			mine, theirs := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
-			defer mine.Close()
-			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), EnvMode+"="+ModeWorker, EnvControlFD+"=3")
-			cmd.ExtraFiles = []*os.File{theirs}
-			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			_ = theirs.Close()
-			var child int
-			if _, err := fmt.Fscan(out, &child); err != nil {
-				t.Fatal(err)
-			}
-			if err := frame.NewReader(mine).Read(&pb.WorkerFrame{}); err != nil { // its hello: Run has begun
-				t.Fatal(err)
-			}
-			if err := lose(mine, cmd.Process); err != nil {
+			cmd, control, child := spawn(t)
+			if err := lose(control, cmd.Process); err != nil {
 				t.Fatal(err)
 			}
 			gone(t, child)
 			_ = cmd.Wait() // it was killed
+		})
+	}
+}
+
+// losses are the ways in which a worker finds that its task manager is gone.
+var losses = map[string]func(control *os.File, worker *os.Process) error{
+	"end of file": func(control *os.File, _ *os.Process) error { return control.Close() },
+	"hang-up":     func(_ *os.File, worker *os.Process) error { return worker.Signal(syscall.SIGHUP) },
+}
+
+// A worker leaves its profile behind, whether its task manager is gone or tells
+// it to end, which it does by the signal, as without a profile.
+func TestAWorkerLeavesItsProfile(t *testing.T) {
+	ends := maps.Clone(losses)
+	ends["told"] = func(_ *os.File, worker *os.Process) error { return worker.Signal(syscall.SIGTERM) }
+	for name, lose := range ends {
+		t.Run(name, func(t *testing.T) {
+			folder := filepath.Join(t.TempDir(), "profiles")
+			cmd, control, child := spawn(t, EnvProfile+"="+folder)
+			in, out := frame.NewReader(control), frame.NewWriter(control)
+			if err := out.Write(&pb.WorkerFrame{Body: &pb.WorkerFrame_Welcome{Welcome: &pb.WorkerWelcome{
+				Protocol: Protocol, JobId: "j", WorkerId: "w-1", Bucket: "file://" + t.TempDir(), DataHost: "127.0.0.1",
+			}}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := in.Read(&pb.WorkerFrame{}); err != nil { // its data address: it works
+				t.Fatal(err)
+			}
+			if err := lose(control, cmd.Process); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait()
+			if told := cmd.ProcessState.Sys().(syscall.WaitStatus); name == "told" && told.Signal() != syscall.SIGTERM {
+				t.Errorf("told to end, it ended with %v", cmd.ProcessState)
+			}
+			_ = syscall.Kill(child, syscall.SIGKILL)
+			for _, file := range []string{"w-1.cpu.pprof", "w-1.heap.pprof"} {
+				if data, err := os.ReadFile(filepath.Join(folder, file)); err != nil || !bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
+					t.Errorf("%s: %d bytes, %v", file, len(data), err)
+				}
+			}
 		})
 	}
 }
@@ -109,7 +157,7 @@ func start(t *testing.T, mode string, build func() (*graph.Graph, error)) *side 
 	s := &side{t: t, conn: mine, r: frame.NewReader(mine), w: frame.NewWriter(mine), code: make(chan int, 1), exit: make(chan int, 10)}
 	go func() {
 		defer func() { _ = theirs.Close() }()
-		s.code <- serve(theirs, mode, build, func(code int) { s.exit <- code })
+		s.code <- serve(theirs, mode, build, &profile{}, func(code int) { s.exit <- code })
 	}()
 	t.Cleanup(func() { _ = mine.Close() })
 	return s

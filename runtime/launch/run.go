@@ -119,6 +119,10 @@ func (l *link) work(welcome *pb.WorkerWelcome, build func() (*graph.Graph, error
 	if err != nil {
 		return err
 	}
+	if err := l.profile.start(welcome.GetWorkerId()); err != nil {
+		slog.Warn("no profile of this worker", "error", err)
+	}
+	l.profile.onTerm()
 	w, err := worker.New(worker.Config{
 		Graph: build, Bucket: bucket, DataListener: listener,
 		JobID: welcome.GetJobId(), JobName: welcome.GetJobName(), WorkerID: welcome.GetWorkerId(),

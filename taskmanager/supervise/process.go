@@ -23,6 +23,7 @@ const (
 	envMode    = "MILLRACE_MODE"
 	envControl = "MILLRACE_CONTROL_FD"
 	envOwner   = "MILLRACE_OWNER"
+	envProfile = "MILLRACE_PROFILE"
 
 	modePlan   = "plan"
 	modeWorker = "worker"

@@ -350,7 +350,7 @@ func TestRunEndsAllWorkers(t *testing.T) {
 func TestEnvironmentIsMinimal(t *testing.T) {
 	t.Setenv("MILLRACE_SECRET_OF_OURS", "x")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "y")
-	b := start(t, nil)
+	b := start(t, func(c *Config) { c.Profile = "/profiles" })
 	req := b.request("w", "shows-environment")
 	req.Slots, req.Env = 2, map[string]string{"JOB_SETTING": "on"}
 	b.StartWorker(b.target, req)
@@ -362,7 +362,7 @@ func TestEnvironmentIsMinimal(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(chunk.GetData())
-	for _, want := range []string{"MILLRACE_MODE=worker", "MILLRACE_CONTROL_FD=3", "GOMEMLIMIT=1932735276", "JOB_SETTING=on", "memory_bytes:2147483648"} {
+	for _, want := range []string{"MILLRACE_MODE=worker", "MILLRACE_CONTROL_FD=3", "GOMEMLIMIT=1932735276", "JOB_SETTING=on", "MILLRACE_PROFILE=/profiles", "memory_bytes:2147483648"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the worker does not see %s in\n%s", want, text)
 		}

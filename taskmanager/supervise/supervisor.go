@@ -46,6 +46,8 @@ type Config struct {
 	// KeepFolders is for how long the folder of a job stays that has no worker
 	// here (10 min).
 	KeepFolders time.Duration
+	// Profile is a folder into which workers write profiles; none for "".
+	Profile string
 	// LogLimit is the size of a log file, of which one older is kept (16 MiB).
 	LogLimit int64
 	// Up takes what goes to the job manager: WorkerStarted, WorkerExited and
@@ -109,6 +111,11 @@ func New(config Config) (*Supervisor, error) {
 	jobs, err := filepath.Abs(filepath.Join(config.Data, "jobs"))
 	if err != nil {
 		return nil, fmt.Errorf("find folder of jobs: %w", err)
+	}
+	if config.Profile != "" {
+		if s.config.Profile, err = filepath.Abs(config.Profile); err != nil {
+			return nil, fmt.Errorf("find folder of profiles: %w", err)
+		}
 	}
 	s.folders = jobFolders{dir: jobs, idle: map[string]time.Time{}}
 	s.forker.requests = make(chan forkRequest)
@@ -326,6 +333,9 @@ func (s *Supervisor) environment(url string, slots uint32, extra map[string]stri
 		}
 	}
 	env = append(env, "GOMEMLIMIT="+strconv.FormatUint(s.budget(slots)/10*9, 10))
+	if s.config.Profile != "" {
+		env = append(env, envProfile+"="+s.config.Profile)
+	}
 	for name, value := range extra {
 		env = append(env, name+"="+value)
 	}
