@@ -43,6 +43,10 @@ func streamMethods[T any](s DataStream[T]) {
 	s.To(Func(func(T) error { return nil })).Named("s").Parallel(1)
 	s.To(Print(JSON[T]()))
 	_ = s.KeyBy(func(T) string { return "" })
+	late := NewTag[T]("late")
+	all := s.WindowAll(Sliding(time.Hour, time.Minute)).AllowedLateness(0).Late(late)
+	_ = all.Aggregate("aa", Collect[T](), func(_ Window, vs []T) []T { return vs }).Side(late)
+	_ = all.Reduce("ar", func(a, _ T) T { return a }, func(_ Window, v T) [1]T { return [1]T{v} })
 }
 
 //nolint:unused // see everyMethod

@@ -196,6 +196,25 @@ func ExampleKeyedStream_Process() {
 	// eve saw 1 pages and left by 14:00
 }
 
+// The longest page name of an hour is about all visits, so there is no key.
+func ExampleDataStream_WindowAll() {
+	run(func(env *sdk.Env) error {
+		env.Name("longest page")
+		sdk.From(env, sdk.Slice(visits...)).
+			WithTimestamps(sdk.BoundedOutOfOrderness(time.Hour, visitedAt)).
+			WindowAll(sdk.Tumbling(time.Hour)).
+			Aggregate("longest page", sdk.Max(func(v Visit) int { return len(v.Page) }), func(w sdk.Window, longest sdk.Extreme[int]) string {
+				return fmt.Sprint(w.Start.Format("15:04"), " ", longest.Value)
+			}).
+			To(printed[string]())
+		return nil
+	})
+	// Output:
+	// 10:00 5
+	// 11:00 1
+	// 13:00 1
+}
+
 // The hour that a visit belongs to is that in which it happened, whenever it
 // comes; what comes after its hour was counted is late.
 func ExampleKeyedStream_Window() {

@@ -61,6 +61,50 @@ func (k KeyedStream[K, T]) Window(w Windows) WindowedStream[K, T] {
 	return WindowedStream[K, T]{k: k, a: w.a}
 }
 
+// AllWindowedStream is a stream without keys cut into windows: a window is over
+// all records.
+type AllWindowedStream[T any] struct {
+	w WindowedStream[struct{}, T]
+}
+
+// WindowAll cuts the whole stream into windows, without keys. All records come to
+// one subtask.
+func (s DataStream[T]) WindowAll(w Windows) AllWindowedStream[T] {
+	all := s.KeyBy(func(T) struct{} { return struct{}{} })
+	return AllWindowedStream[T]{all.Window(w)}
+}
+
+// AllowedLateness is WindowedStream.AllowedLateness.
+func (w AllWindowedStream[T]) AllowedLateness(d time.Duration) AllWindowedStream[T] {
+	w.w.lateness = d
+	return w
+}
+
+// Late is WindowedStream.Late.
+func (w AllWindowedStream[T]) Late(tag Tag[T]) AllWindowedStream[T] {
+	w.w.late = &tag
+	return w
+}
+
+// Aggregate folds the records of each window into an accumulator, and makes one
+// result of it. A window without records has none. result must not keep memory
+// that the accumulator holds.
+func (w AllWindowedStream[T]) Aggregate[A, R any](name string, agg Aggregate[T, A], result func(w Window, acc A) R) DataStream[R] {
+	if result == nil {
+		return w.w.Aggregate[A, R](name, agg, nil).Parallel(1)
+	}
+	return w.w.Aggregate(name, agg, func(span Window, _ struct{}, acc A) R { return result(span, acc) }).Parallel(1)
+}
+
+// Reduce folds the records of each window to one, f of the reduction so far and
+// the record, and makes a result of it.
+func (w AllWindowedStream[T]) Reduce[R any](name string, f func(sofar, v T) T, result func(w Window, v T) R) DataStream[R] {
+	if result == nil {
+		return w.w.Reduce[R](name, f, nil).Parallel(1)
+	}
+	return w.w.Reduce(name, f, func(span Window, _ struct{}, v T) R { return result(span, v) }).Parallel(1)
+}
+
 // AllowedLateness keeps a window for d after it has fired: a record that comes
 // in that time makes its result be emitted again, updated.
 func (w WindowedStream[K, T]) AllowedLateness(d time.Duration) WindowedStream[K, T] {
