@@ -1,0 +1,191 @@
+package generator
+
+import (
+	"unsafe"
+
+	"github.com/millrace/millrace/examples/nexmark/event"
+)
+
+const (
+	// Base is the event time of event 0: 2026-01-01T00:00:00Z.
+	Base = 1767225600000
+	// group is the number of events that hold one person and three auctions.
+	group = 50
+	// inFlight is about how many events an auction lives.
+	inFlight = 1666
+
+	firstID   = 1000
+	category  = 10
+	activeMax = 1000
+)
+
+// Clock tells the event time of events, by their number.
+type Clock struct {
+	// Rate is the number of events in a second of event time.
+	Rate uint64
+}
+
+// Time is the event time of event n in milliseconds.
+func (c Clock) Time(n uint64) int64 { return Base + int64(n*1000/c.Rate) }
+
+// Generator makes the events of one seed and rate. It belongs to one goroutine.
+type Generator struct {
+	Clock
+	seed     uint64
+	channels *Channels
+	slab     []byte
+	people   []event.Person
+	auctions []event.Auction
+}
+
+// New returns a generator of a seed, with that seed's channels.
+func New(seed uint64, rate int, channels *Channels) *Generator {
+	return &Generator{Clock: Clock{uint64(rate)}, seed: seed, channels: channels}
+}
+
+// Slabs hold what many events share. One of text is the largest that Go
+// allocates without a lock for all.
+const (
+	slabSize  = 32 << 10
+	slabOf    = 32
+	mostText  = 1024
+	bidDraws  = 7
+	leastText = 54
+	// extra is from a state to that of its draw 120.
+	extra = 121 * golden % (1 << 64)
+)
+
+// room makes sure that the slab has room for the text of any event.
+func (g *Generator) room() []byte {
+	if len(g.slab) < mostText {
+		g.slab = make([]byte, slabSize)
+	}
+	return g.slab
+}
+
+// take cuts the first n bytes off the slab: they are never written again.
+func (g *Generator) take(n int) string {
+	s := unsafe.String(unsafe.SliceData(g.slab), n)
+	g.slab = g.slab[n:]
+	return s
+}
+
+func (g *Generator) text(e, k uint64, n int) string {
+	return g.take(write(g.slab, e, k, n))
+}
+
+func (g *Generator) word(e, k uint64, most uint32) string {
+	return g.take(word(g.slab, e, k, most))
+}
+
+// Make makes event n, whose time must be at, in ev.
+func (g *Generator) Make(ev *event.Event, n uint64, at int64) {
+	e := mix(g.seed + (n+1)*golden)
+	ev.Number = int64(n)
+	p := n / group
+	g.room()
+	switch o := n % group; o {
+	case 0:
+		ev.Kind, ev.Bid, ev.Auction = event.IsPerson, event.Bid{}, nil
+		ev.Person = g.person(e, p, at)
+	case 1, 2, 3:
+		ev.Kind, ev.Bid, ev.Person = event.IsAuction, event.Bid{}, nil
+		ev.Auction = g.auction(e, n, p, 3*p+o-1, at)
+	default:
+		ev.Kind, ev.Auction, ev.Person = event.IsBid, nil, nil
+		g.bid(&ev.Bid, e, p, 3*p+2, at)
+	}
+}
+
+// somePerson draws one of the last thousand people, or of the ten to come, when
+// p is the newest.
+func somePerson(r, p uint64) uint64 {
+	if p >= activeMax-1 {
+		return p + 1 - activeMax + uint64(below(r, activeMax+10))
+	}
+	return uint64(below(r, uint32(p)+11))
+}
+
+// someAuction draws one of the last hundred auctions, or of the ten to come,
+// when a is the newest.
+func someAuction(r, a uint64) uint64 {
+	if a >= 100 {
+		return a - 100 + uint64(below(r, 111))
+	}
+	return uint64(below(r, uint32(a)+11))
+}
+
+func (g *Generator) bid(b *event.Bid, e, p, a uint64, at int64) {
+	d0, d2, d5, d6 := draw(e, 0)>>33, draw(e, 2)>>33, draw(e, 5)>>33, draw(e, 6)
+	auction := either(d0&1, someAuction(draw(e, 1), a), a/100*100)
+	bidder := either((d2|d2>>1)&1, somePerson(draw(e, 3), p), p/100*100+1)
+	channel := either(d5&1, uint64(len(hot)+int(below(d6, cold))), uint64(below(d6, uint32(len(hot)))))
+	c := &g.channels[channel]
+	b.Auction, b.Bidder, b.Price = int64(firstID+auction), int64(firstID+bidder), price(draw(e, 4))
+	b.Channel, b.URL, b.DateTime = c.Name, c.URL, at
+
+	// As many draws whatever the length: that is cheaper than a branch which
+	// cannot be foreseen.
+	spell(g.slab[:bidDraws*perDraw], e+extra)
+	b.Extra = g.take(leastText + int(below(draw(e, 7), 28)))
+}
+
+var (
+	first  = [...]string{"Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter"}
+	last   = [...]string{"Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"}
+	cities = [...]string{"Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne"}
+	states = [...]string{"AZ", "CA", "ID", "OR", "WA", "WY"}
+)
+
+func (g *Generator) person(e, p uint64, at int64) *event.Person {
+	if len(g.people) == 0 {
+		g.people = make([]event.Person, slabOf)
+	}
+	v := &g.people[0]
+	g.people = g.people[1:]
+	v.ID, v.DateTime = int64(firstID+p), at
+
+	n := copy(g.slab, first[below(draw(e, 0), uint32(len(first)))])
+	g.slab[n] = ' '
+	n += 1 + copy(g.slab[n+1:], last[below(draw(e, 1), uint32(len(last)))])
+	v.Name = g.take(n)
+
+	n = word(g.slab, e, 100, 7)
+	g.slab[n] = '@'
+	n += 1 + word(g.slab[n+1:], e, 110, 5)
+	n += copy(g.slab[n:], ".com")
+	v.EmailAddress = g.take(n)
+
+	n = 0
+	for k := uint64(2); k < 6; k++ {
+		four := below(draw(e, k), 10000)
+		g.slab[n], g.slab[n+1] = byte('0'+four/1000), byte('0'+four/100%10)
+		g.slab[n+2], g.slab[n+3], g.slab[n+4] = byte('0'+four/10%10), byte('0'+four%10), ' '
+		n += 5
+	}
+	v.CreditCard = g.take(n - 1)
+	v.City, v.State = cities[below(draw(e, 6), uint32(len(cities)))], states[below(draw(e, 7), uint32(len(states)))]
+	v.Extra = g.text(e, 120, 60+int(below(draw(e, 8), 80)))
+	return v
+}
+
+func (g *Generator) auction(e, n, p, a uint64, at int64) *event.Auction {
+	if len(g.auctions) == 0 {
+		g.auctions = make([]event.Auction, slabOf)
+	}
+	v := &g.auctions[0]
+	g.auctions = g.auctions[1:]
+	v.ID, v.DateTime = int64(firstID+a), at
+	v.ItemName, v.Description = g.word(e, 100, 20), g.word(e, 110, 100)
+	v.InitialBid = price(draw(e, 0))
+	v.Reserve = v.InitialBid + price(draw(e, 1))
+	life := uint32(g.Time(n+inFlight) - at)
+	v.Expires = at + 1 + int64(below(draw(e, 2), max(2*life, 1)))
+	seller := somePerson(draw(e, 4), p)
+	if below(draw(e, 3), 4) > 0 {
+		seller = p / 100 * 100
+	}
+	v.Seller, v.Category = int64(firstID+seller), category+int64(below(draw(e, 5), 5))
+	v.Extra = g.text(e, 120, 300+int(below(draw(e, 6), 200)))
+	return v
+}
