@@ -140,8 +140,8 @@ func (s *Server) taskManagerMetrics(r *http.Request) (any, error) {
 		all = append(all, Figure{"Status.Process.Memory.Resident", float64(tm.Heartbeat.GetResidentBytes())},
 			Figure{"Status.Host.Memory.Free", float64(tm.Heartbeat.GetFreeMemoryBytes())})
 	}
-	// Workers on it, summed.
-	var heap, goroutines, gcCount, gcPause float64
+	// Workers on it, summed, the longest pause of any; times in milliseconds.
+	var heap, goroutines, gcCount, gcPause, gcLongest, gcCPU, cpu float64
 	seen := false
 	for _, j := range s.d.Jobs() {
 		for _, p := range s.d.Rates().Processes(j.ID) {
@@ -156,12 +156,17 @@ func (s *Server) taskManagerMetrics(r *http.Request) (any, error) {
 				goroutines += float64(p.GetGoroutines())
 				gcCount += float64(p.GetGcCount())
 				gcPause += float64(p.GetGcPauseNs()) / 1e6
+				gcLongest = max(gcLongest, float64(p.GetGcLongestPauseNs())/1e6)
+				gcCPU += float64(p.GetGcCpuNs()) / 1e6
+				cpu += float64(p.GetCpuNs()) / 1e6
 			}
 		}
 	}
 	if seen {
 		all = append(all, Figure{"Status.Workers.Memory.Heap.Used", heap}, Figure{"Status.Workers.Goroutines", goroutines},
-			Figure{"Status.Workers.GarbageCollector.Count", gcCount}, Figure{"Status.Workers.GarbageCollector.Time", gcPause})
+			Figure{"Status.Workers.GarbageCollector.Count", gcCount}, Figure{"Status.Workers.GarbageCollector.Time", gcPause},
+			Figure{"Status.Workers.GarbageCollector.LongestTime", gcLongest}, Figure{"Status.Workers.GarbageCollector.CPU", gcCPU},
+			Figure{"Status.Workers.CPU", cpu})
 	}
 	return metricList(r, all), nil
 }

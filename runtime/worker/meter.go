@@ -3,10 +3,12 @@ package worker
 import (
 	"cmp"
 	"maps"
+	"math"
 	goruntime "runtime"
 	"runtime/metrics"
 	"slices"
 	"sync"
+	"syscall"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
@@ -88,9 +90,10 @@ func processMetrics() *pb.ProcessMetrics {
 		{Name: "/memory/classes/heap/objects:bytes"},
 		{Name: "/gc/cycles/total:gc-cycles"},
 		{Name: "/sched/pauses/total/gc:seconds"},
+		{Name: "/cpu/classes/gc/total:cpu-seconds"},
 	}
 	metrics.Read(samples)
-	p := &pb.ProcessMetrics{Goroutines: uint64(goruntime.NumGoroutine())}
+	p := &pb.ProcessMetrics{Goroutines: uint64(goruntime.NumGoroutine()), CpuNs: cpuTime()}
 	if v := samples[0].Value; v.Kind() == metrics.KindUint64 {
 		p.HeapBytes = v.Uint64()
 	}
@@ -99,6 +102,10 @@ func processMetrics() *pb.ProcessMetrics {
 	}
 	if v := samples[2].Value; v.Kind() == metrics.KindFloat64Histogram {
 		p.GcPauseNs = uint64(total(v.Float64Histogram()) * 1e9)
+		p.GcLongestPauseNs = uint64(longest(v.Float64Histogram()) * 1e9)
+	}
+	if v := samples[3].Value; v.Kind() == metrics.KindFloat64 {
+		p.GcCpuNs = uint64(v.Float64() * 1e9)
 	}
 	return p
 }
@@ -112,4 +119,28 @@ func total(h *metrics.Float64Histogram) float64 {
 		}
 	}
 	return sum
+}
+
+// longest is the upper bound of the last bucket that holds something, the lower
+// one where there is no upper.
+func longest(h *metrics.Float64Histogram) float64 {
+	for i := len(h.Counts) - 1; i >= 0; i-- {
+		if h.Counts[i] == 0 {
+			continue
+		}
+		if upper := h.Buckets[i+1]; !math.IsInf(upper, 1) {
+			return upper
+		}
+		return h.Buckets[i]
+	}
+	return 0
+}
+
+// cpuTime is that of this process, in user and kernel; 0 where it is not known.
+func cpuTime() uint64 {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return uint64(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -3441,13 +3441,17 @@ func (x *SplitMetrics) GetPendingRecords() uint64 {
 }
 
 type ProcessMetrics struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	HeapBytes     uint64                 `protobuf:"varint,1,opt,name=heap_bytes,json=heapBytes,proto3" json:"heap_bytes,omitempty"`
-	Goroutines    uint64                 `protobuf:"varint,2,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
-	GcPauseNs     uint64                 `protobuf:"varint,3,opt,name=gc_pause_ns,json=gcPauseNs,proto3" json:"gc_pause_ns,omitempty"`
-	GcCount       uint64                 `protobuf:"varint,4,opt,name=gc_count,json=gcCount,proto3" json:"gc_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	HeapBytes  uint64                 `protobuf:"varint,1,opt,name=heap_bytes,json=heapBytes,proto3" json:"heap_bytes,omitempty"`
+	Goroutines uint64                 `protobuf:"varint,2,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
+	GcPauseNs  uint64                 `protobuf:"varint,3,opt,name=gc_pause_ns,json=gcPauseNs,proto3" json:"gc_pause_ns,omitempty"`
+	GcCount    uint64                 `protobuf:"varint,4,opt,name=gc_count,json=gcCount,proto3" json:"gc_count,omitempty"`
+	// The longest single pause, CPU time of the collector, and of the process.
+	GcLongestPauseNs uint64 `protobuf:"varint,5,opt,name=gc_longest_pause_ns,json=gcLongestPauseNs,proto3" json:"gc_longest_pause_ns,omitempty"`
+	GcCpuNs          uint64 `protobuf:"varint,6,opt,name=gc_cpu_ns,json=gcCpuNs,proto3" json:"gc_cpu_ns,omitempty"`
+	CpuNs            uint64 `protobuf:"varint,7,opt,name=cpu_ns,json=cpuNs,proto3" json:"cpu_ns,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ProcessMetrics) Reset() {
@@ -3504,6 +3508,27 @@ func (x *ProcessMetrics) GetGcPauseNs() uint64 {
 func (x *ProcessMetrics) GetGcCount() uint64 {
 	if x != nil {
 		return x.GcCount
+	}
+	return 0
+}
+
+func (x *ProcessMetrics) GetGcLongestPauseNs() uint64 {
+	if x != nil {
+		return x.GcLongestPauseNs
+	}
+	return 0
+}
+
+func (x *ProcessMetrics) GetGcCpuNs() uint64 {
+	if x != nil {
+		return x.GcCpuNs
+	}
+	return 0
+}
+
+func (x *ProcessMetrics) GetCpuNs() uint64 {
+	if x != nil {
+		return x.CpuNs
 	}
 	return 0
 }
@@ -3773,7 +3798,7 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"\twatermark\x18\x02 \x01(\x03R\twatermark\x12\x12\n" +
 	"\x04idle\x18\x03 \x01(\bR\x04idle\x12#\n" +
 	"\rmillis_behind\x18\x04 \x01(\x03R\fmillisBehind\x12'\n" +
-	"\x0fpending_records\x18\x05 \x01(\x04R\x0ependingRecords\"\x8a\x01\n" +
+	"\x0fpending_records\x18\x05 \x01(\x04R\x0ependingRecords\"\xec\x01\n" +
 	"\x0eProcessMetrics\x12\x1d\n" +
 	"\n" +
 	"heap_bytes\x18\x01 \x01(\x04R\theapBytes\x12\x1e\n" +
@@ -3781,7 +3806,10 @@ const file_millrace_v1_worker_proto_rawDesc = "" +
 	"goroutines\x18\x02 \x01(\x04R\n" +
 	"goroutines\x12\x1e\n" +
 	"\vgc_pause_ns\x18\x03 \x01(\x04R\tgcPauseNs\x12\x19\n" +
-	"\bgc_count\x18\x04 \x01(\x04R\agcCountB3Z1github.com/millrace/millrace/proto/millrace/v1;pbb\x06proto3"
+	"\bgc_count\x18\x04 \x01(\x04R\agcCount\x12-\n" +
+	"\x13gc_longest_pause_ns\x18\x05 \x01(\x04R\x10gcLongestPauseNs\x12\x1a\n" +
+	"\tgc_cpu_ns\x18\x06 \x01(\x04R\agcCpuNs\x12\x15\n" +
+	"\x06cpu_ns\x18\a \x01(\x04R\x05cpuNsB3Z1github.com/millrace/millrace/proto/millrace/v1;pbb\x06proto3"
 
 var (
 	file_millrace_v1_worker_proto_rawDescOnce sync.Once
