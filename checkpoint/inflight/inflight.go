@@ -29,29 +29,38 @@ const (
 	Hashed Flags = 1 << iota
 	// Broadcast: every subtask was sent a copy.
 	Broadcast
+	// Updates: rows of an update stream; a body may have operations.
+	Updates
 
-	known = Hashed | Broadcast
+	known = Hashed | Broadcast | Updates
 )
 
 // FlagsOf are those of the records of an edge.
-func FlagsOf(ship pb.Ship) Flags {
+func FlagsOf(ship pb.Ship, updates bool) (f Flags) {
+	if updates {
+		f = Updates
+	}
 	switch ship {
 	case pb.Ship_SHIP_HASH:
-		return Hashed
+		return f | Hashed
 	case pb.Ship_SHIP_BROADCAST:
-		return Broadcast
+		return f | Broadcast
 	}
-	return 0
+	return f
 }
 
 func (f Flags) String() string {
-	switch f {
-	case Hashed:
-		return "partitioned by key"
-	case Broadcast:
-		return "broadcast"
+	how := "spread"
+	switch {
+	case f&Hashed != 0:
+		how = "partitioned by key"
+	case f&Broadcast != 0:
+		how = "broadcast"
 	}
-	return "spread"
+	if f&Updates != 0 {
+		return "updates " + how
+	}
+	return how
 }
 
 // Records is one batch that was on its way to a subtask.
@@ -61,7 +70,7 @@ type Records struct {
 	Subtask, Parallelism uint64
 	// Schema of a record.
 	Schema string
-	// Body is that of a batch frame: rows, times, hashes, values.
+	// Body is that of a batch frame: rows, times, hashes, operations, values.
 	Body []byte
 }
 
@@ -80,7 +89,7 @@ func Parse(value []byte) (Records, error) {
 		return Records{}, corrupt("they are not of version %d", Version)
 	}
 	r := Records{Flags: Flags(value[1])}
-	if r.Flags&^known != 0 || r.Flags == known {
+	if r.Flags&^known != 0 || r.Flags&(Hashed|Broadcast) == Hashed|Broadcast {
 		return Records{}, corrupt("flags are %d", r.Flags)
 	}
 	rest := value[2:]
@@ -103,6 +112,10 @@ func Parse(value []byte) (Records, error) {
 	return r, nil
 }
 
+// withOps in the number of rows says that operations follow the hashes, a bit a
+// row.
+const withOps = 1 << 31
+
 // maxRows is the most that a batch has (docs/protocols.md, section 5).
 const maxRows = 512
 
@@ -121,9 +134,16 @@ func (r *Records) Check(groups int) (rows int, err error) {
 		return 0, corrupt("a batch of %d bytes", len(body))
 	}
 	count := binary.LittleEndian.Uint32(body)
+	ops := count&withOps != 0
+	if count &^= withOps; ops && r.Flags&Updates == 0 {
+		return 0, corrupt("rows have operations, and are of no update stream")
+	}
 	columns := 8 * uint64(count)
 	if r.Flags&Hashed != 0 {
 		columns *= 2
+	}
+	if ops {
+		columns += (uint64(count) + 7) / 8
 	}
 	if body = body[4:]; count > maxRows || columns > uint64(len(body)) {
 		return 0, corrupt("%d rows in %d bytes", count, len(body))

@@ -25,6 +25,10 @@ func batchOf(hash uint64, flags Flags) []byte {
 			b = binary.LittleEndian.AppendUint64(b, hash)
 		}
 	}
+	if flags&Updates != 0 {
+		b[len(r.AppendHeader(nil))+3] |= 128
+		b = append(b, 2) // the second is a delete
+	}
 	return append(b, 1, 'a', 7, 0, 0, 0, 1, 'b', 8, 0, 0, 0)
 }
 
@@ -37,7 +41,7 @@ func checked(b []byte) (int, error) {
 }
 
 func TestRecordsAreReadByTheirSchema(t *testing.T) {
-	for _, flags := range []Flags{0, Hashed, Broadcast} {
+	for _, flags := range []Flags{0, Hashed, Broadcast, Updates, Updates | Hashed} {
 		whole := batchOf(1<<63, flags)
 		if n, err := checked(whole); err != nil || n != 2 {
 			t.Fatalf("flags %d: %d records, %v", flags, n, err)
@@ -50,6 +54,11 @@ func TestRecordsAreReadByTheirSchema(t *testing.T) {
 		if _, err := checked(append(bytes.Clone(whole), 0)); err == nil || !strings.Contains(err.Error(), "1 bytes follow") {
 			t.Errorf("flags %d: a byte more: %v", flags, err)
 		}
+	}
+	stray := batchOf(1<<63, Updates)
+	stray[1] = 0 // flags
+	if _, err := checked(stray); err == nil || !strings.Contains(err.Error(), "of no update stream") {
+		t.Errorf("operations in records that are none of an update stream: %v", err)
 	}
 	astray := batchOf(1<<63, Hashed)
 	astray[2] = 0 // the subtask

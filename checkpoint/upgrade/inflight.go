@@ -67,7 +67,7 @@ func (f *flight) refuse(now placed) (string, error) {
 			continue
 		}
 		here = append(here, in)
-		if inflight.FlagsOf(in.GetShip()) == f.flags {
+		if inflight.FlagsOf(in.GetShip(), in.GetUpdates()) == f.flags {
 			alike = append(alike, in)
 		}
 	}
@@ -75,7 +75,7 @@ func (f *flight) refuse(now placed) (string, error) {
 	case len(here) == 0:
 		return fmt.Sprintf("records are in flight to its input %s, which it does not have: keep the input; %s", f.port, stop), nil
 	case len(alike) == 0:
-		return fmt.Sprintf("records are in flight to its input %s that were %s, and it takes none that are: keep how it is partitioned; %s", f.port, f.flags, stop), nil
+		return fmt.Sprintf("records are in flight to its input %s that were %s, and it takes none that are: keep how it is partitioned and whether it is a stream of updates; %s", f.port, f.flags, stop), nil
 	}
 	changes, err := schema.Diff(f.schema, alike[0].GetRecordSchema())
 	if err != nil {

@@ -50,6 +50,7 @@ func TestRecordsInFlight(t *testing.T) {
 			fed(pb.Ship_SHIP_HASH, "{Airport string,Delay string}"), "Delay was int32 and is string"},
 		"no such input": {withFlights("sum", "1", inflight.Hashed, record), now(func(*pb.JobGraph) {}), "input 1, which it does not have"},
 		"another key":   {withFlights("sum", "0", inflight.Hashed, record), fed(pb.Ship_SHIP_REBALANCE, record), "were partitioned by key"},
+		"updates":       {withFlights("sum", "0", inflight.Hashed|inflight.Updates, record), fed(pb.Ship_SHIP_HASH, record), "were updates partitioned by key"},
 		"keyed now":     {withFlights("sum", "0", 0, record), now(func(*pb.JobGraph) {}), "were spread"},
 		"once each now": {withFlights("sum", "0", inflight.Broadcast, record), fed(pb.Ship_SHIP_FORWARD, record), "were broadcast"},
 		"chained now":   {withFlights("write", "0", 0, record), now(func(*pb.JobGraph) {}), "chained"},

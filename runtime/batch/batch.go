@@ -19,6 +19,24 @@ const (
 	EndOfTime = math.MaxInt64
 )
 
+// Op is what a row of an update stream does to the table that the stream is
+// the changelog of.
+type Op int8
+
+// Operations. A row that changes is a Delete of the old one and an Insert of
+// the new one, in that order.
+const (
+	Insert Op = 0
+	Delete Op = 1
+)
+
+func (o Op) String() string {
+	if o == Delete {
+		return "-"
+	}
+	return "+"
+}
+
 // Batch is a run of records in order: values, their event times in
 // milliseconds since the Unix epoch (UTC), and on keyed edges their key hashes.
 type Batch[T any] struct {
@@ -26,6 +44,9 @@ type Batch[T any] struct {
 	Times  []int64
 	// Hashes has the length of Values on a keyed edge and is empty elsewhere.
 	Hashes []uint64
+	// Ops has the length of Values, or is empty: then all rows are inserts. Only
+	// operators of update streams see it; any other stream leaves it empty.
+	Ops []Op
 }
 
 // Len is the number of records.
@@ -47,6 +68,31 @@ func (b *Batch[T]) AppendKeyed(v T, time int64, hash uint64) {
 	b.Hashes = append(b.Hashes, hash)
 }
 
+// AppendOp adds one row of an update stream without a key hash.
+func (b *Batch[T]) AppendOp(op Op, v T, time int64) {
+	if op != Insert || len(b.Ops) > 0 {
+		b.Ops = append(FillOps(b.Ops, len(b.Values)), op)
+	}
+	b.Append(v, time)
+}
+
+// OpOf is the operation of row i.
+func (b *Batch[T]) OpOf(i int) Op {
+	if len(b.Ops) == 0 {
+		return Insert
+	}
+	return b.Ops[i]
+}
+
+// FillOps extends an Ops column with inserts to so many rows, and leaves one
+// that is as long alone.
+func FillOps(ops []Op, rows int) []Op {
+	for len(ops) < rows {
+		ops = append(ops, Insert)
+	}
+	return ops
+}
+
 // Reset empties the batch and keeps its memory. Values are cleared, so that a
 // recycled batch keeps nothing of the user's alive.
 func (b *Batch[T]) Reset() {
@@ -54,4 +100,5 @@ func (b *Batch[T]) Reset() {
 	b.Values = b.Values[:0]
 	b.Times = b.Times[:0]
 	b.Hashes = b.Hashes[:0]
+	b.Ops = b.Ops[:0]
 }

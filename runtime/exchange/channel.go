@@ -93,6 +93,9 @@ func (c *channel[T]) absorb(b *batch.Batch[T], bytes, bound int) bool {
 	if last.kind != Data || last.rows+b.Len() > min(batch.Rows, max(1, bound/batchesPerBound)) || last.bytes+bytes > batchBytes {
 		return false
 	}
+	if len(b.Ops) > 0 || len(last.batch.Ops) > 0 {
+		last.batch.Ops = append(batch.FillOps(last.batch.Ops, last.rows), batch.FillOps(b.Ops, b.Len())...)
+	}
 	last.batch.Values = append(last.batch.Values, b.Values...)
 	last.batch.Times = append(last.batch.Times, b.Times...)
 	last.batch.Hashes = append(last.batch.Hashes, b.Hashes...)

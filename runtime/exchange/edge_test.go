@@ -155,7 +155,8 @@ func sendNumbered(r *rig[small], s int, seed uint64) error {
 	var b batch.Batch[small]
 	for sent := uint64(0); sent < recordsPerSender; {
 		for range min(1+rng.Uint64N(700), recordsPerSender-sent) {
-			b.Append(small{Sender: uint32(s), Key: rng.Uint32(), Seq: sent}, int64(sent))
+			v := small{Sender: uint32(s), Key: rng.Uint32(), Seq: sent}
+			b.AppendOp(opOf(v), v, int64(sent))
 			sent++
 		}
 		if err := r.outs[s].out.Push(&b); err != nil {
@@ -188,6 +189,9 @@ func takeNumbered(r *rig[small], receiver int, ship pb.Ship, receivers int, seen
 	bound := make([]uint64, len(seen))
 	owned := keygroup.RangeOf(receiver, receivers, 128)
 	r.takers[receiver].take = func(b *batch.Batch[small]) error {
+		if err := wantOps(b); err != nil {
+			fail("%w", err)
+		}
 		for i, v := range b.Values {
 			if b.Times[i] != int64(v.Seq) {
 				fail("record %d has time %d", v.Seq, b.Times[i])
@@ -294,6 +298,33 @@ func TestSmallBatchesJoinInTheQueue(t *testing.T) {
 	}
 	if a, b := r.next(0), r.next(0); a.Rows != batch.Rows || b.Rows != batch.Rows {
 		t.Fatalf("batches of %d and %d rows, want %d", a.Rows, b.Rows, batch.Rows)
+	}
+}
+
+// TestOperationsJoinInTheQueue: rows with operations join those without, either
+// way round.
+func TestOperationsJoinInTheQueue(t *testing.T) {
+	r := newRig[small](t, layout{ship: pb.Ship_SHIP_FORWARD, senders: 1, receivers: 1, updates: true})
+	rows := 0
+	r.takers[0].take = func(b *batch.Batch[small]) error {
+		rows = b.Len()
+		return wantOps(b)
+	}
+	for seq := uint64(0); seq < 450; seq += 50 {
+		var b batch.Batch[small]
+		for i := range uint64(50) {
+			v := small{Sender: 1, Seq: seq + i}
+			b.AppendOp(opOf(v), v, 0)
+		}
+		if err := r.outs[0].out.Push(&b); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.writers[0].Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.next(0); rows != 450 {
+		t.Fatalf("%d rows came at once", rows)
 	}
 }
 

@@ -102,7 +102,7 @@ func (g *gate[T]) InFlight() [][]byte {
 	return out
 }
 
-func (c *channel[T]) flags() inflight.Flags { return inflight.FlagsOf(c.edge.Ship) }
+func (c *channel[T]) flags() inflight.Flags { return inflight.FlagsOf(c.edge.Ship, c.edge.Updates) }
 
 // flight encodes a batch, or one that came encoded.
 func (g *gate[T]) flight(flags inflight.Flags, b *batch.Batch[T], frame []byte) []byte {
@@ -143,7 +143,7 @@ func (g *gate[T]) resume(f []byte) error {
 		return err
 	}
 	if !g.takes(r.Flags) {
-		return fmt.Errorf("they were %s, and the input takes none that are: keep how it is partitioned, or take a savepoint with stop", r.Flags)
+		return fmt.Errorf("they were %s, and the input takes none that are: keep how it is partitioned and whether it is a stream of updates, or take a savepoint with stop", r.Flags)
 	}
 	hashed := r.Flags&inflight.Hashed != 0
 	b := &batch.Batch[T]{}
@@ -185,10 +185,13 @@ func (g *gate[T]) keepOwn(b *batch.Batch[T]) {
 			continue
 		}
 		b.Values[n], b.Times[n], b.Hashes[n] = b.Values[i], b.Times[i], h
+		if len(b.Ops) > 0 {
+			b.Ops[n] = b.Ops[i]
+		}
 		n++
 	}
 	clear(b.Values[n:])
-	b.Values, b.Times, b.Hashes = b.Values[:n], b.Times[:n], b.Hashes[:n]
+	b.Values, b.Times, b.Hashes, b.Ops = b.Values[:n], b.Times[:n], b.Hashes[:n], b.Ops[:min(n, len(b.Ops))]
 }
 
 // decodeOld is decodeBatch of records that an earlier version of their type may

@@ -27,7 +27,7 @@ func TestACutHasEveryRecordOnce(t *testing.T) {
 			ship = pb.Ship_SHIP_REBALANCE
 		}
 		l := layout{ship: ship, senders: 1 + rng.IntN(3), receivers: 1 + rng.IntN(3), workers: 1 + rng.IntN(2), key: any(hashSmall),
-			cold: rng.IntN(2) == 0, park: func(<-chan struct{}) (bool, error) { return true, nil }}
+			cold: rng.IntN(2) == 0, updates: true, park: func(<-chan struct{}) (bool, error) { return true, nil }}
 		if ship == pb.Ship_SHIP_REBALANCE {
 			l.key = nil
 		}
@@ -42,7 +42,7 @@ func TestACutHasEveryRecordOnce(t *testing.T) {
 			for i := range l.receivers {
 				r.takers[i].take = func(b *batch.Batch[small]) error {
 					got = append(got, b.Values...)
-					return nil
+					return wantOps(b)
 				}
 				if err := r.gates[i].Resume(flights); err != nil {
 					t.Fatal(err)
@@ -88,7 +88,8 @@ func cutOnce(t *testing.T, rng *rand.Rand, l layout) (got []small, flights [][]b
 		b := &batch.Batch[small]{}
 		send := func(from, to int) {
 			for seq := from; seq < to; seq++ {
-				b.Append(small{Sender: uint32(s), Key: rng.Uint32N(50), Seq: uint64(seq)}, int64(seq))
+				v := small{Sender: uint32(s), Key: rng.Uint32N(50), Seq: uint64(seq)}
+				b.AppendOp(opOf(v), v, int64(seq))
 				if b.Len() == 1+rng.IntN(100) || seq == to-1 {
 					if err := r.outs[s].out.Push(b); err != nil {
 						t.Fatal(err)
@@ -116,7 +117,7 @@ func cutOnce(t *testing.T, rng *rand.Rand, l layout) (got []small, flights [][]b
 	for i := range l.receivers {
 		r.takers[i].take = func(b *batch.Batch[small]) error {
 			got = append(got, b.Values...)
-			return nil
+			return wantOps(b)
 		}
 		gate := r.gates[i]
 		for barriers := 0; barriers < gate.Channels(); {

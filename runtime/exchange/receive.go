@@ -145,7 +145,7 @@ func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
 	}
 	rows := b.Len()
 	if step := g.step(rows); step < rows {
-		r := resumed[T]{c.flags(), &batch.Batch[T]{Values: b.Values, Times: b.Times, Hashes: b.Hashes}, it.bytes + g.headSize}
+		r := resumed[T]{c.flags(), &batch.Batch[T]{Values: b.Values, Times: b.Times, Hashes: b.Hashes, Ops: b.Ops}, it.bytes + g.headSize}
 		g.resumed = slices.Insert(g.resumed, 0, r)
 		g.waiting += r.bytes
 		if it.frame != nil {
@@ -170,7 +170,7 @@ func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
 	if g.pointers {
 		clear(b.Values)
 	}
-	b.Values, b.Times, b.Hashes = b.Values[:0], b.Times[:0], b.Hashes[:0]
+	b.Values, b.Times, b.Hashes, b.Ops = b.Values[:0], b.Times[:0], b.Hashes[:0], b.Ops[:0]
 	g.release(i, it, rows)
 	return out, nil
 }
@@ -183,6 +183,9 @@ func (g *gate[T]) resumeOne() (Item, error) {
 	b.Values, b.Times = b.Values[n:], b.Times[n:]
 	if len(b.Hashes) > 0 {
 		g.piece.Hashes, b.Hashes = b.Hashes[:n:n], b.Hashes[n:]
+	}
+	if len(b.Ops) > 0 {
+		g.piece.Ops, b.Ops = b.Ops[:n:n], b.Ops[n:]
 	}
 	if b.Len() == 0 {
 		g.waiting -= g.resumed[0].bytes

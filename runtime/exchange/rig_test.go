@@ -58,6 +58,31 @@ type text struct {
 	Body string
 }
 
+// opOf is the operation that tests give a record: senders of odd number send
+// stretches of rows with operations among others without.
+func opOf(v small) batch.Op {
+	if v.Sender%2 == 1 && v.Seq/150%2 == 1 && v.Seq%3 == 0 {
+		return batch.Delete
+	}
+	return batch.Insert
+}
+
+// wantOps checks the operations of a batch, which has none where nobody sent any.
+func wantOps(b *batch.Batch[small]) error {
+	if n := len(b.Ops); n != 0 && n != b.Len() {
+		return fmt.Errorf("%d operations of %d rows", n, b.Len())
+	}
+	for i, v := range b.Values {
+		if b.OpOf(i) != opOf(v) {
+			return fmt.Errorf("%+v came with %v", v, b.OpOf(i))
+		}
+		if v.Sender%2 == 0 && len(b.Ops) > 0 {
+			return fmt.Errorf("%+v came with a column of operations", v)
+		}
+	}
+	return nil
+}
+
 // hashSmall spreads keys over all groups.
 func hashSmall(b *batch.Batch[small]) {
 	for i := range b.Values {
@@ -90,13 +115,15 @@ type layout struct {
 	park                func(<-chan struct{}) (bool, error)
 	// cold gates do not know yet that their operators are fast.
 	cold bool
+	// updates says that rows may have operations.
+	updates bool
 }
 
 func edgeGraph(l layout) *pb.JobGraph {
 	return &pb.JobGraph{Name: "edge", Vertices: []*pb.Vertex{
 		{Id: "a", Name: "from", Parallelism: uint32(l.senders), MaxParallelism: 128},
 		{Id: "b", Name: "to", Parallelism: uint32(l.receivers), MaxParallelism: 128,
-			Inputs: []*pb.Input{{FromVertex: "a", Ship: l.ship}}},
+			Inputs: []*pb.Input{{FromVertex: "a", Ship: l.ship, Updates: l.updates}}},
 	}}
 }
 

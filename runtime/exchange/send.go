@@ -183,7 +183,7 @@ func (w *writer[T]) Push(b *batch.Batch[T]) error {
 
 // split sends each record to the owner of its key group.
 func (w *writer[T]) split(b *batch.Batch[T]) error {
-	w.keyed.Values, w.keyed.Times, w.keyed.Hashes = b.Values, b.Times, w.keyed.Hashes[:0]
+	w.keyed.Values, w.keyed.Times, w.keyed.Hashes, w.keyed.Ops = b.Values, b.Times, w.keyed.Hashes[:0], b.Ops
 	w.key(&w.keyed)
 	hashes := w.keyed.Hashes
 	if len(hashes) != len(b.Values) {
@@ -191,6 +191,9 @@ func (w *writer[T]) split(b *batch.Batch[T]) error {
 	}
 	if len(w.targets) == 1 {
 		return w.copyTo(&w.targets[0], &w.keyed)
+	}
+	if len(b.Ops) > 0 {
+		return w.splitUpdates(&w.keyed)
 	}
 	values, times := b.Values, b.Times[:len(b.Values)]
 	groups := len(w.owner)
@@ -205,6 +208,25 @@ func (w *writer[T]) split(b *batch.Batch[T]) error {
 			w.pending++
 		}
 		if n >= t.limit {
+			if _, err := w.send(t, wait); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// splitUpdates is split of rows that have operations.
+func (w *writer[T]) splitUpdates(b *batch.Batch[T]) error {
+	for i, h := range b.Hashes {
+		t := &w.targets[w.owner[keygroup.Of(h, len(w.owner))]]
+		o := t.open
+		o.Ops = append(batch.FillOps(o.Ops, o.Len()), b.Ops[i])
+		o.AppendKeyed(b.Values[i], b.Times[i], h)
+		if o.Len() == 1 {
+			w.pending++
+		}
+		if o.Len() >= t.limit {
 			if _, err := w.send(t, wait); err != nil {
 				return err
 			}
@@ -254,6 +276,9 @@ func (w *writer[T]) fill(t *target[T], b *batch.Batch[T], from int) int {
 		w.pending++
 	}
 	n := min(b.Len()-from, max(1, t.limit-o.Len()))
+	if len(b.Ops) > 0 {
+		o.Ops = append(batch.FillOps(o.Ops, o.Len()), b.Ops[from:from+n]...)
+	}
 	o.Values = append(o.Values, b.Values[from:from+n]...)
 	o.Times = append(o.Times, b.Times[from:from+n]...)
 	if w.key != nil {
@@ -294,6 +319,9 @@ func (w *writer[T]) pace(t *target[T], rows int) {
 // send hands over a target's open batch, which is not empty, and says whether
 // it could.
 func (w *writer[T]) send(t *target[T], r room) (bool, error) {
+	if o := t.open; len(o.Ops) > 0 {
+		o.Ops = batch.FillOps(o.Ops, o.Len()) // rows without came after those with
+	}
 	if t.remote != nil {
 		return w.encode(t, r)
 	}
@@ -351,7 +379,7 @@ func (w *writer[T]) encode(t *target[T], r room) (bool, error) {
 	if w.codec.Fixed() == 0 {
 		clear(t.open.Values)
 	}
-	t.open.Values, t.open.Times, t.open.Hashes = t.open.Values[:0], t.open.Times[:0], t.open.Hashes[:0]
+	t.open.Values, t.open.Times, t.open.Hashes, t.open.Ops = t.open.Values[:0], t.open.Times[:0], t.open.Hashes[:0], t.open.Ops[:0]
 	w.sent()
 	return true, nil
 }

@@ -19,6 +19,8 @@ type Edge struct {
 	Tag          string
 	Port         int
 	Ship         pb.Ship
+	// Updates says that batches may have an Ops column.
+	Updates bool
 	// Senders and Receivers are the parallelisms of the two ends.
 	Senders, Receivers int
 	// KeyGroups of the receiver.
@@ -66,6 +68,7 @@ func NewTopology(g *pb.JobGraph) (*Topology, error) {
 			e := Edge{
 				ID: len(t.Edges), From: from, To: to,
 				FromOperator: int(in.GetFromOperator()), Tag: in.GetTag(), Port: int(in.GetPort()), Ship: in.GetShip(),
+				Updates: in.GetUpdates(),
 				Senders: int(g.GetVertices()[from].GetParallelism()), Receivers: int(v.GetParallelism()),
 				KeyGroups:    int(v.GetMaxParallelism()),
 				firstChannel: uint32(channels),

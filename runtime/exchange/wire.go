@@ -136,6 +136,10 @@ func decodeEvent(kind byte, body []byte) (Kind, int64, barrier.Barrier, error) {
 	return None, 0, none, fmt.Errorf("%w: kind %d with a body of %d bytes", errCorrupt, kind, len(body))
 }
 
+// withOps in the number of rows says that a bitmap of operations follows the
+// hashes: a bit a row, from the least significant on, set for a delete.
+const withOps = 1 << 31
+
 // appendBatch appends the body of a batch frame.
 func appendBatch[T any](dst []byte, b *batch.Batch[T], hashed bool, c codec.Codec[T]) []byte {
 	rows := len(b.Values)
@@ -143,8 +147,12 @@ func appendBatch[T any](dst []byte, b *batch.Batch[T], hashed bool, c codec.Code
 	if hashed {
 		columns *= 2
 	}
-	dst = slices.Grow(dst, 4+columns+rows*c.Fixed())
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(rows))
+	dst = slices.Grow(dst, 4+columns+(len(b.Ops)+7)/8+rows*c.Fixed())
+	count := uint32(rows)
+	if len(b.Ops) > 0 {
+		count |= withOps
+	}
+	dst = binary.LittleEndian.AppendUint32(dst, count)
 	at := len(dst)
 	dst = dst[:at+columns]
 	for i, t := range b.Times {
@@ -156,7 +164,21 @@ func appendBatch[T any](dst []byte, b *batch.Batch[T], hashed bool, c codec.Code
 			binary.LittleEndian.PutUint64(dst[at+8*i:], h)
 		}
 	}
+	if len(b.Ops) > 0 {
+		dst = appendOps(dst, b.Ops)
+	}
 	return c.AppendAll(dst, b.Values)
+}
+
+func appendOps(dst []byte, ops []batch.Op) []byte {
+	at := len(dst)
+	for range (len(ops) + 7) / 8 {
+		dst = append(dst, 0)
+	}
+	for i, op := range ops {
+		dst[at+i/8] |= byte(op) << (i % 8)
+	}
+	return dst
 }
 
 // decodeBatch reads the body of a batch frame into b, which is overwritten.
@@ -168,7 +190,8 @@ func decodeRows[T any](body []byte, b *batch.Batch[T], hashed bool, decode func(
 	if len(body) < 4 {
 		return fmt.Errorf("%w: a batch of %d bytes", errCorrupt, len(body))
 	}
-	rows := int(binary.LittleEndian.Uint32(body))
+	count := binary.LittleEndian.Uint32(body)
+	rows := int(count &^ withOps)
 	body = body[4:]
 	columns := 8 * rows
 	if hashed {
@@ -189,6 +212,18 @@ func decodeRows[T any](body []byte, b *batch.Batch[T], hashed bool, decode func(
 			b.Hashes[i] = binary.LittleEndian.Uint64(body[8*i:])
 		}
 		body = body[8*rows:]
+	}
+	b.Ops = b.Ops[:0]
+	if count&withOps != 0 {
+		bits := (rows + 7) / 8
+		if bits > len(body) {
+			return fmt.Errorf("%w: %d rows and no operations of all", errCorrupt, rows)
+		}
+		b.Ops = slices.Grow(b.Ops, rows)[:rows]
+		for i := range b.Ops {
+			b.Ops[i] = batch.Op(body[i/8] >> (i % 8) & 1)
+		}
+		body = body[bits:]
 	}
 	b.Values = slices.Grow(b.Values[:0], rows)[:rows]
 	rest, err := decode(body, b.Values)

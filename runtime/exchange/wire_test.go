@@ -56,7 +56,7 @@ func TestBatchComesBackEqual(t *testing.T) {
 			var in, out batch.Batch[text]
 			out.AppendKeyed(text{1, "left over"}, 1, 1)
 			for i := range rows {
-				in.Append(text{uint64(i), string(make([]byte, i%40))}, int64(i)-3)
+				in.AppendOp(batch.Op(i/9%2), text{uint64(i), string(make([]byte, i%40))}, int64(i)-3)
 				if hashed {
 					in.Hashes = append(in.Hashes, uint64(i)*77)
 				}
@@ -64,7 +64,7 @@ func TestBatchComesBackEqual(t *testing.T) {
 			if err := decodeBatch(appendBatch(nil, &in, hashed, c), &out, hashed, c); err != nil {
 				t.Fatal(err)
 			}
-			if in.Len() != out.Len() || in.Len() > 0 && cmp.Diff(in.Values, out.Values) != "" || !slices.Equal(in.Times, out.Times) || !slices.Equal(in.Hashes, out.Hashes) {
+			if in.Len() != out.Len() || in.Len() > 0 && cmp.Diff(in.Values, out.Values) != "" || !slices.Equal(in.Times, out.Times) || !slices.Equal(in.Hashes, out.Hashes) || !slices.Equal(in.Ops, out.Ops) {
 				t.Fatalf("hashed %v, %d rows: %d rows came back, or others", hashed, rows, out.Len())
 			}
 		}
@@ -82,6 +82,7 @@ func TestCorruptBatchesAreErrors(t *testing.T) {
 		"no times":       good[:8],
 		"no hashes":      good[:14],
 		"no values":      good[:21],
+		"no operations":  append([]byte{1, 0, 0, 128}, good[4:20]...),
 		"more":           append(bytes.Clone(good), 0),
 		"too many rows":  append([]byte{1, 2, 0, 0}, make([]byte, 1<<16)...),
 		"rows past 4 GB": append([]byte{255, 255, 255, 255}, good[4:]...),

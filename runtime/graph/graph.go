@@ -54,6 +54,8 @@ type Edge struct {
 	Ship pb.Ship
 	// Type is the record type that travels here.
 	Type exchange.Type
+	// Updates says that rows of an update stream travel here, with an Ops column.
+	Updates bool
 	// Key fills the hash column: a func(*batch.Batch[T]) for SHIP_HASH,
 	// else nil.
 	Key any

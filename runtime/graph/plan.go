@@ -97,7 +97,7 @@ func describe(v *Vertex, vertices []*Vertex) *pb.Vertex {
 	for _, in := range v.Inputs {
 		out.Inputs = append(out.Inputs, &pb.Input{
 			FromVertex: vertices[in.From].ID, FromOperator: uint32(in.FromMember), Tag: in.Edge.Tag,
-			Ship: in.Ship, RecordSchema: in.Edge.Type.Schema(), Port: uint32(in.Edge.Port),
+			Ship: in.Ship, RecordSchema: in.Edge.Type.Schema(), Port: uint32(in.Edge.Port), Updates: in.Edge.Updates,
 		})
 	}
 	return out

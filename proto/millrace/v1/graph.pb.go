@@ -576,7 +576,9 @@ type Input struct {
 	FromOperator uint32 `protobuf:"varint,5,opt,name=from_operator,json=fromOperator,proto3" json:"from_operator,omitempty"`
 	// Input of the vertex's first operator that the records reach. Inputs with
 	// the same port are one input: a union.
-	Port          uint32 `protobuf:"varint,6,opt,name=port,proto3" json:"port,omitempty"`
+	Port uint32 `protobuf:"varint,6,opt,name=port,proto3" json:"port,omitempty"`
+	// The records are rows of an update stream: each goes or comes.
+	Updates       bool `protobuf:"varint,7,opt,name=updates,proto3" json:"updates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -653,6 +655,13 @@ func (x *Input) GetPort() uint32 {
 	return 0
 }
 
+func (x *Input) GetUpdates() bool {
+	if x != nil {
+		return x.Updates
+	}
+	return false
+}
+
 type JobConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Milliseconds between checkpoints; 0 turns periodic checkpoints off.
@@ -673,6 +682,8 @@ type JobConfig struct {
 	// A task whose mailbox does not turn for so long is taken for hung; 0 is the
 	// default of 60 s, negative turns detection off.
 	HangTimeoutMs int64 `protobuf:"varint,10,opt,name=hang_timeout_ms,json=hangTimeoutMs,proto3" json:"hang_timeout_ms,omitempty"`
+	// A run over bounded input that shows final results only.
+	Batch         bool `protobuf:"varint,11,opt,name=batch,proto3" json:"batch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -775,6 +786,13 @@ func (x *JobConfig) GetHangTimeoutMs() int64 {
 		return x.HangTimeoutMs
 	}
 	return 0
+}
+
+func (x *JobConfig) GetBatch() bool {
+	if x != nil {
+		return x.Batch
+	}
+	return false
 }
 
 // RestartStrategy says when a failed job starts again. The delay before
@@ -912,7 +930,7 @@ const file_millrace_v1_graph_proto_rawDesc = "" +
 	"\n" +
 	"key_schema\x18\x03 \x01(\tR\tkeySchema\x12)\n" +
 	"\x10namespace_schema\x18\x04 \x01(\tR\x0fnamespaceSchema\x12!\n" +
-	"\fvalue_schema\x18\x05 \x01(\tR\vvalueSchema\"\xbf\x01\n" +
+	"\fvalue_schema\x18\x05 \x01(\tR\vvalueSchema\"\xd9\x01\n" +
 	"\x05Input\x12\x1f\n" +
 	"\vfrom_vertex\x18\x01 \x01(\tR\n" +
 	"fromVertex\x12\x10\n" +
@@ -920,7 +938,8 @@ const file_millrace_v1_graph_proto_rawDesc = "" +
 	"\x04ship\x18\x03 \x01(\x0e2\x11.millrace.v1.ShipR\x04ship\x12#\n" +
 	"\rrecord_schema\x18\x04 \x01(\tR\frecordSchema\x12#\n" +
 	"\rfrom_operator\x18\x05 \x01(\rR\ffromOperator\x12\x12\n" +
-	"\x04port\x18\x06 \x01(\rR\x04port\"\xbf\x04\n" +
+	"\x04port\x18\x06 \x01(\rR\x04port\x12\x18\n" +
+	"\aupdates\x18\a \x01(\bR\aupdates\"\xd5\x04\n" +
 	"\tJobConfig\x124\n" +
 	"\x16checkpoint_interval_ms\x18\x01 \x01(\x03R\x14checkpointIntervalMs\x122\n" +
 	"\x15checkpoint_timeout_ms\x18\x02 \x01(\x03R\x13checkpointTimeoutMs\x121\n" +
@@ -932,7 +951,8 @@ const file_millrace_v1_graph_proto_rawDesc = "" +
 	"\rstate_backend\x18\b \x01(\tR\fstateBackend\x12,\n" +
 	"\x12state_memory_bytes\x18\t \x01(\x04R\x10stateMemoryBytes\x12&\n" +
 	"\x0fhang_timeout_ms\x18\n" +
-	" \x01(\x03R\rhangTimeoutMs\x1a7\n" +
+	" \x01(\x03R\rhangTimeoutMs\x12\x14\n" +
+	"\x05batch\x18\v \x01(\bR\x05batch\x1a7\n" +
 	"\tUserEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfe\x02\n" +
