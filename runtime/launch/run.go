@@ -139,6 +139,8 @@ func (l *link) work(welcome *pb.WorkerWelcome, build func() (*graph.Graph, error
 		_ = listener.Close()
 		return err
 	}
+	room := giveHeadroom(welcome.GetMemoryBytes())
+	defer room.end()
 	if err := l.hello(ModeWorker, listener.Address()); err != nil {
 		_ = listener.Close()
 		return err
@@ -146,7 +148,7 @@ func (l *link) work(welcome *pb.WorkerWelcome, build func() (*graph.Graph, error
 	ran := make(chan error, 1)
 	go func() { ran <- w.Run(ctx) }()
 	read := make(chan error, 1)
-	go func() { read <- l.commands(w) }()
+	go func() { read <- l.commands(w, room) }()
 	select {
 	case err := <-ran: // the worker itself broke: its data listener, say
 		return err
@@ -160,7 +162,7 @@ func (l *link) work(welcome *pb.WorkerWelcome, build func() (*graph.Graph, error
 }
 
 // commands hands the worker what the task manager sends, until the link ends.
-func (l *link) commands(w *worker.Worker) error {
+func (l *link) commands(w *worker.Worker, room *headroom) error {
 	for {
 		f, err := l.receive()
 		if err != nil {
@@ -175,6 +177,7 @@ func (l *link) commands(w *worker.Worker) error {
 		if again := f.GetWelcome(); again != nil {
 			// Another number of slots: the limit that GOMEMLIMIT set at the start.
 			debug.SetMemoryLimit(int64(again.GetMemoryBytes() / 10 * 9))
+			room.resize(again.GetMemoryBytes())
 			continue
 		}
 		cmd := f.GetCommand()
