@@ -27,6 +27,7 @@ func streamMethods[T any](s DataStream[T]) {
 	_ = s.Map(func(v T) []T { return []T{v} })
 	_ = s.TryMap(func(v T) (map[int]T, error) { return nil, nil })
 	_ = s.FlatMap(func(v T, emit func([]T)) { emit(nil) })
+	_ = s.FilterMap(func(v T) ([]T, bool) { return []T{v}, true })
 	_ = s.Filter(func(T) bool { return true }).Union(s).Rebalance().Broadcast()
 	p := s.Process(func(op *Op) Fn[T, []T] {
 		side := op.Side(tag)

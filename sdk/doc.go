@@ -27,8 +27,8 @@
 //
 // # Streams
 //
-// From makes a DataStream of a source. Map, TryMap, FlatMap, Filter, Union and
-// Process make further ones, Rebalance and Broadcast spread them, KeyBy
+// From makes a DataStream of a source. Map, TryMap, Filter, FilterMap, FlatMap,
+// Union and Process make further ones, Rebalance and Broadcast spread them, KeyBy
 // partitions them by key, and To ends them in a sink. On a KeyedStream, Reduce,
 // Aggregate and Process keep state for each key, and Window cuts it into windows
 // of time: Tumbling, Sliding or Session.

@@ -78,6 +78,13 @@ func (s DataStream[T]) Filter(keep func(v T) bool) DataStream[T] {
 	return out
 }
 
+// FilterMap emits the first result of f for the records for which the second is
+// true: Filter and Map in one call of f.
+func (s DataStream[T]) FilterMap[U any](f func(v T) (U, bool)) DataStream[U] {
+	out, _ := attach[T, U](s, "Filter Map", f == nil, func() operator.Operator { return operator.NewFilterMap(f) })
+	return out
+}
+
 // Union is the records of this stream and of others, in no order among them.
 // Event time is that of the one furthest behind.
 func (s DataStream[T]) Union(others ...DataStream[T]) DataStream[T] {

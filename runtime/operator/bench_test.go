@@ -79,6 +79,9 @@ func BenchmarkChain(b *testing.B) {
 	run("flat-map",
 		func() Operator { return NewFlatMap(func(v int64, emit func(int64)) { emit(v) }) },
 		func() Operator { return NewFlatMap(func(v bid, emit func(bid)) { emit(v) }) })
+	run("filter-map",
+		func() Operator { return NewFilterMap(func(v int64) (int64, bool) { return v, true }) },
+		func() Operator { return NewFilterMap(func(v bid) (bid, bool) { return v, true }) })
 	run("process",
 		func() Operator {
 			return NewProcess(func(_ *Call, v int64, emit func(int64)) error { emit(v); return nil })

@@ -109,6 +109,43 @@ func (f *filter[T]) Push(b *batch.Batch[T]) error {
 	return f.out.Push(&f.buf)
 }
 
+// NewFilterMap returns an operator that emits f of those records for which f
+// says so, with their times.
+func NewFilterMap[T, U any](f func(T) (U, bool)) Operator { return &filterMapper[T, U]{f: f} }
+
+type filterMapper[T, U any] struct {
+	plain
+	f   func(T) (U, bool)
+	out Output[U]
+	buf batch.Batch[U]
+}
+
+func (m *filterMapper[T, U]) Input(i int) any       { return sole[T](i, m) }
+func (m *filterMapper[T, U]) Output(tag string) any { return only(tag, &m.out) }
+
+// Push writes each result where it stays if it does: there is no branch to
+// guess wrong, and no record is copied twice.
+func (m *filterMapper[T, U]) Push(b *batch.Batch[T]) error {
+	m.ctx.Enter()
+	m.ctx.Metrics.RecordsIn += uint64(len(b.Values))
+	in, f, n := b.Values, m.f, 0
+	vals := slices.Grow(m.buf.Values[:0], len(in))[:len(in)]
+	times := slices.Grow(m.buf.Times[:0], len(in))[:len(in)]
+	var keep bool
+	for i := range in {
+		times[n] = b.Times[i]
+		if vals[n], keep = f(in[i]); keep {
+			n++
+		}
+	}
+	m.buf.Values, m.buf.Times = vals[:n], times[:n]
+	if n == 0 {
+		return nil
+	}
+	m.ctx.Metrics.RecordsOut += uint64(n)
+	return m.out.Push(&m.buf)
+}
+
 // NewFlatMap returns an operator that emits what f hands to its second
 // argument, at the time of the record. f must not keep that argument.
 func NewFlatMap[T, U any](f func(T, func(U))) Operator { return &flatMapper[T, U]{f: f} }

@@ -50,6 +50,22 @@ func TestFilter(t *testing.T) {
 	}
 }
 
+func TestFilterMap(t *testing.T) {
+	half := func(v int) (string, bool) { return strconv.Itoa(v / 2), v%2 == 0 }
+	for _, c := range []struct {
+		in   []int
+		want []row[string]
+	}{
+		{[]int{1, 3}, nil},
+		{[]int{2, 4}, []row[string]{{"1", 100}, {"2", 101}}},
+		{[]int{1, 2, 3, 4, 5}, []row[string]{{"1", 101}, {"2", 103}}},
+	} {
+		if diff := cmp.Diff(c.want, push[int, string](t, NewFilterMap(half), c.in...)); diff != "" {
+			t.Errorf("%v: %s", c.in, diff)
+		}
+	}
+}
+
 func TestFilterDoesNotChangeItsInput(t *testing.T) {
 	op := NewFilter(func(v int) bool { return v != 1 })
 	newRig(t).open(t, op)
