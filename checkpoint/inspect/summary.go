@@ -133,13 +133,20 @@ func describe(v *pb.Vertex, o *pb.Operator) Operator {
 	return out
 }
 
-// sizes names the table of sizes beside a list or map.
-const sizes = "/size"
+// sizes names the table of sizes beside a list or map, gaps that of the gaps in
+// a list.
+const (
+	sizes = "/size"
+	gaps  = "/gaps"
+)
 
-// companion says that a state is the sizes of a list or map, which is shown
-// instead.
+// companion says that a state is the sizes or the gaps of a list or map, which is
+// shown instead.
 func companion(d *pb.StateDecl, all []*pb.StateDecl) bool {
 	of, ok := strings.CutSuffix(d.GetName(), sizes)
+	if !ok {
+		of, ok = strings.CutSuffix(d.GetName(), gaps)
+	}
 	for _, other := range all {
 		if ok && other.GetName() == of && shapeOf(other) != plain {
 			return true

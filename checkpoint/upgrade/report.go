@@ -239,10 +239,13 @@ func (o *Operator) compareStates(h holding, then *pb.Operator, now placed) error
 	return nil
 }
 
-// companion says that a state is the sizes of a list or map that is in the list:
-// to its user the two are one, and what becomes of one becomes of the other.
+// companion says that a state is the sizes, or the gaps, of a list or map that is in
+// the list: to its user they are one, and what becomes of one becomes of the others.
 func companion(s *pb.StateDecl, all []*pb.StateDecl) bool {
 	of, ok := strings.CutSuffix(s.GetName(), "/size")
+	if !ok {
+		of, ok = strings.CutSuffix(s.GetName(), "/gaps")
+	}
 	return ok && (s.GetKind() == "list" || s.GetKind() == "map") &&
 		slices.ContainsFunc(all, func(d *pb.StateDecl) bool { return d.GetName() == of && d.GetKind() == s.GetKind() })
 }

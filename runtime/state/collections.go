@@ -1,19 +1,16 @@
 package state
 
-import (
-	"iter"
-
-	"github.com/millrace/millrace/runtime/keygroup"
-)
-
 // A list or a map is a table of its elements, keyed by the stream's key and
 // their place in it, beside a table of sizes. The high half of an element's
 // hash is that of the stream's key, which keeps it in the key's group; the low
 // half spreads the elements. None of this is stored: hashes are computed again on
 // restore.
 
-// sizeSuffix names the table of sizes.
-const sizeSuffix = "/size"
+// sizeSuffix names the table of sizes, gapsSuffix that of gaps in a list.
+const (
+	sizeSuffix = "/size"
+	gapsSuffix = "/gaps"
+)
 
 func within(hash, sub uint64) uint64 {
 	x := hash ^ sub*0x9e3779b97f4a7c15
@@ -23,229 +20,79 @@ func within(hash, sub uint64) uint64 {
 	return hash&^0xffffffff | x&0xffffffff
 }
 
-// ListKey is the key of an element in the table of a List.
-type ListKey[K comparable] struct {
-	Key   K
-	Index uint64
+// cursor reads the entries of a stretch of hashes, a page at a time. It holds
+// copies of one page's, so the table may change and its pages may leave memory
+// meanwhile.
+type cursor[K comparable, V any] struct {
+	packed[K, V]
+	of         *Table[K, V]
+	key        K             // what wanted
+	wanted     func(*K) bool // compares with
+	next, last uint64
+	done       bool
+	pages      int
 }
 
-// List is a list for the current key. Appending costs the same however long
-// it is, and a checkpoint takes only what was added.
-type List[K comparable, E any] struct {
-	sizes    *Table[K, uint64]
-	elements *Table[ListKey[K], E]
-	cur      *Current[K]
+// begin makes the cursor one of the hashes from first to last.
+func (c *cursor[K, V]) begin(t *Table[K, V], first, last uint64) {
+	c.of, c.next, c.last = t, max(first, t.s.base), min(last, t.s.top)
+	c.done, c.pages = t.root == nil || c.next > c.last, 0
 }
 
-// NewList adds a list state to a store.
-func NewList[K comparable, E any](s *Store, cur *Current[K], name string) (*List[K, E], error) {
-	hash, err := keygroup.HasherOf[K]()
-	if err != nil {
-		return nil, stateError(name, err)
-	}
-	elements, err := NewTableHashed[ListKey[K], E](s, name, func(k *ListKey[K]) uint64 {
-		return within(hash(&k.Key), k.Index)
-	})
-	if err != nil {
-		return nil, err
-	}
-	sizes, err := NewTable[K, uint64](s, name+sizeSuffix)
-	if err != nil {
-		return nil, err
-	}
-	s.Describe(name, "list")
-	s.Describe(name+sizeSuffix, "list")
-	return &List[K, E]{sizes, elements, cur}, nil
-}
-
-func (h *List[K, E]) at(i uint64) (uint64, ListKey[K]) {
-	return within(h.cur.hash, i), ListKey[K]{h.cur.key, i}
-}
-
-// Append adds elements at the end.
-func (h *List[K, E]) Append(es ...E) {
-	if len(es) == 0 {
-		return
-	}
-	n, _ := h.sizes.Upsert(h.cur.hash, h.cur.key)
-	for i := range es {
-		e, _ := h.elements.Upsert(h.at(*n))
-		*e = es[i]
-		*n++
-	}
-}
-
-// All yields the elements in order. The list must not change meanwhile.
-func (h *List[K, E]) All() iter.Seq[E] {
-	return func(yield func(E) bool) {
-		for i := range uint64(h.Len()) {
-			e, ok := h.elements.Get(h.at(i))
-			if !ok || !yield(*e) {
-				return
-			}
-		}
-	}
-}
-
-// Len is the number of elements.
-func (h *List[K, E]) Len() int {
-	n, ok := h.sizes.Get(h.cur.hash, h.cur.key)
-	if !ok {
-		return 0
-	}
-	return int(*n)
-}
-
-// Set replaces the list.
-func (h *List[K, E]) Set(es []E) {
-	h.cut(uint64(len(es)))
-	if len(es) == 0 {
-		return
-	}
-	n, _ := h.sizes.Upsert(h.cur.hash, h.cur.key)
-	*n = uint64(len(es))
-	for i := range es {
-		e, _ := h.elements.Upsert(h.at(uint64(i)))
-		*e = es[i]
-	}
-}
-
-// Clear removes all elements.
-func (h *List[K, E]) Clear() { h.cut(0) }
-
-// cut removes the elements from n on.
-func (h *List[K, E]) cut(n uint64) {
-	for i := uint64(h.Len()); i > n; i-- {
-		h.elements.Delete(h.at(i - 1))
-	}
-	if n == 0 {
-		h.sizes.Delete(h.cur.hash, h.cur.key)
-	}
-}
-
-// MapKey is the key of an entry in the table of a Map.
-type MapKey[K, MK comparable] struct {
-	Key K
-	Of  MK
-}
-
-// Map is a map for the current key. Each of its entries is state of its own:
-// its size costs neither updates nor checkpoints.
-type Map[K, MK comparable, MV any] struct {
-	sizes   *Table[K, uint64]
-	entries *Table[MapKey[K, MK], MV]
-	hash    func(*MK) uint64
-	cur     *Current[K]
-}
-
-// NewMap adds a map state to a store.
-func NewMap[K, MK comparable, MV any](s *Store, cur *Current[K], name string) (*Map[K, MK, MV], error) {
-	hash, err := keygroup.HasherOf[K]()
-	if err != nil {
-		return nil, stateError(name, err)
-	}
-	of, err := keygroup.HasherOf[MK]()
-	if err != nil {
-		return nil, stateError(name, err)
-	}
-	entries, err := NewTableHashed[MapKey[K, MK], MV](s, name, func(k *MapKey[K, MK]) uint64 {
-		return within(hash(&k.Key), of(&k.Of))
-	})
-	if err != nil {
-		return nil, err
-	}
-	sizes, err := NewTable[K, uint64](s, name+sizeSuffix)
-	if err != nil {
-		return nil, err
-	}
-	s.Describe(name, "map")
-	s.Describe(name+sizeSuffix, "map")
-	return &Map[K, MK, MV]{sizes, entries, of, cur}, nil
-}
-
-func (h *Map[K, MK, MV]) at(k MK) (uint64, MapKey[K, MK]) {
-	key := MapKey[K, MK]{h.cur.key, k}
-	return within(h.cur.hash, h.hash(&key.Of)), key
-}
-
-// Get returns the value of a key and whether there is one.
-func (h *Map[K, MK, MV]) Get(k MK) (MV, bool) {
-	v, ok := h.entries.Get(h.at(k))
-	if !ok {
-		var zero MV
-		return zero, false
-	}
-	return *v, true
-}
-
-// Put sets the value of a key.
-func (h *Map[K, MK, MV]) Put(k MK, v MV) {
-	p, fresh := h.entries.Upsert(h.at(k))
-	*p = v
-	if fresh {
-		n, _ := h.sizes.Upsert(h.cur.hash, h.cur.key)
-		*n++
-	}
-}
-
-// Delete removes a key and says whether it was there.
-func (h *Map[K, MK, MV]) Delete(k MK) bool {
-	if !h.entries.Delete(h.at(k)) {
+// read replaces what the cursor holds by the entries of the next page whose key
+// is one of those wanted, and says whether there was a page. The first page
+// comes into memory, the next ones only while there is room.
+func (c *cursor[K, V]) read() bool {
+	c.reset()
+	if c.done {
 		return false
 	}
-	n, _ := h.sizes.Upsert(h.cur.hash, h.cur.key)
-	if *n--; *n == 0 {
-		h.sizes.Delete(h.cur.hash, h.cur.key)
+	t := c.of
+	if c.pages++; c.pages > 1 {
+		t.s.Ease()
+	}
+	p := t.leaf(c.next)
+	from := c.next
+	if c.done = p.last() >= c.last; !c.done {
+		c.next = p.last() + 1
+	}
+	if p.class == 0 && c.pages > 1 && t.s.tier.over() {
+		if err := t.of.open(p, &c.packed); err != nil {
+			t.s.tier.raise(t.of.name, err)
+		}
+		c.sift(from)
+		return true
+	}
+	if p.groups == 0 {
+		p = t.awake(p)
+	}
+	for g := range p.groups {
+		for m := p.tags(g) & highBits; m != 0; m &= m - 1 {
+			i := slotOf(g, m)
+			if h := *p.hash(i); h < from || h > c.last || !c.wanted(&t.of.at(p, i).key) {
+				continue
+			}
+			if t.owning && len(t.s.layers) > 0 {
+				p = t.own(p, i)
+			}
+			s := t.of.at(p, i)
+			c.hashes, c.keys, c.values = append(c.hashes, *p.hash(i)), append(c.keys, s.key), append(c.values, s.val)
+		}
 	}
 	return true
 }
 
-// All yields the entries in no order. The map must not change meanwhile, but
-// for the entry that was yielded.
-func (h *Map[K, MK, MV]) All() iter.Seq2[MK, MV] {
-	return func(yield func(MK, MV) bool) {
-		left := h.Len()
-		if left == 0 {
-			return
+// sift keeps what was asked for of a page that was read from the disk.
+func (c *cursor[K, V]) sift(from uint64) {
+	n := 0
+	for i, h := range c.hashes {
+		if h < from || h > c.last || !c.wanted(&c.keys[i]) {
+			continue
 		}
-		// All entries of the key have the high half of its hash.
-		from, cur := h.cur.hash&^0xffffffff, h.cur.key
-		last := from | 0xffffffff
-		for done := false; left > 0 && !done && from <= last; {
-			from, done = h.entries.Scan(from, 1, func(hash uint64, k *MapKey[K, MK], v *MV) bool {
-				if hash > last || k.Key != cur {
-					return true
-				}
-				left--
-				if !yield(k.Of, *v) {
-					left = 0
-				}
-				return left > 0
-			})
-		}
+		c.hashes[n], c.keys[n], c.values[n] = h, c.keys[i], c.values[i]
+		n++
 	}
-}
-
-// Len is the number of entries.
-func (h *Map[K, MK, MV]) Len() int {
-	n, ok := h.sizes.Get(h.cur.hash, h.cur.key)
-	if !ok {
-		return 0
-	}
-	return int(*n)
-}
-
-// Clear removes all entries.
-func (h *Map[K, MK, MV]) Clear() {
-	if h.Len() == 0 {
-		return
-	}
-	keys := make([]MK, 0, h.Len())
-	for k := range h.All() {
-		keys = append(keys, k)
-	}
-	for _, k := range keys {
-		h.entries.Delete(h.at(k))
-	}
-	h.sizes.Delete(h.cur.hash, h.cur.key)
+	clear(c.keys[n:])
+	clear(c.values[n:])
+	c.hashes, c.keys, c.values = c.hashes[:n], c.keys[:n], c.values[:n]
 }

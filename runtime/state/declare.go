@@ -32,7 +32,12 @@ func DeclareValue[K comparable, V any](name string) ([]*pb.StateDecl, error) {
 
 // DeclareList describes what NewList makes.
 func DeclareList[K comparable, E any](name string) ([]*pb.StateDecl, error) {
-	return declareSized[K, ListKey[K], E](name, "list")
+	all, err := declareSized[K, ListKey[K], E](name, "list")
+	if err != nil {
+		return nil, err
+	}
+	gaps, err := DeclareTable[K, listGaps](name+gapsSuffix, "list")
+	return append(all, gaps), err
 }
 
 // DeclareMap describes what NewMap makes.

@@ -155,7 +155,7 @@ func TestCrowdedHashesMakeLargePagesNotDeepTrees(t *testing.T) {
 	for k := range uint64(n) {
 		tab.Upsert(hash(&k), k)
 	}
-	nodes, pages := 0, 0
+	nodes, pages, largest := 0, 0, 0
 	seen := map[ref]bool{}
 	var count func(r ref)
 	count = func(r ref) {
@@ -163,7 +163,7 @@ func TestCrowdedHashesMakeLargePagesNotDeepTrees(t *testing.T) {
 			return
 		}
 		if seen[r] = true; width(r) == 0 {
-			pages++
+			pages, largest = pages+1, max(largest, (*page)(r).capacity())
 			return
 		}
 		nodes += nodeHead + 8*len(placesOf(r))
@@ -174,6 +174,9 @@ func TestCrowdedHashesMakeLargePagesNotDeepTrees(t *testing.T) {
 	count(tab.root)
 	if nodes > tab.Bytes()/2 {
 		t.Errorf("%d bytes of nodes for %d pages of %d bytes", nodes, pages, tab.Bytes())
+	}
+	if largest > 4*tab.of.full {
+		t.Errorf("a page of %d slots, though its entries can be parted", largest)
 	}
 	for k := range uint64(n) {
 		if _, ok := tab.Get(hash(&k), k); !ok {

@@ -433,6 +433,13 @@ func (t *Table[K, V]) split(p *page) {
 	t.swap(p, left)
 	t.add(t.of.size(right))
 	t.list(right)
+	// Where a page had become large, its entries are parted at last, down to
+	// pages of full size: a large one costs as much to copy and to evict.
+	for _, half := range [...]*page{left, right} {
+		if half.capacity() > t.of.full && half.live > 0 && t.worthSplitting(half) {
+			t.split(half)
+		}
+	}
 }
 
 // fitting is a capacity for entries of a page that splits: smaller than the

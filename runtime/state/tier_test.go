@@ -163,6 +163,9 @@ func (t *tables) checkDisk(tt *testing.T) {
 		case *Table[uint64, uint64]:
 			count(tab.root, &sum, tab.of.sizeIn)
 			got = tab.bytes
+		case *Table[uint64, listGaps]:
+			count(tab.root, &sum, tab.of.sizeIn)
+			got = tab.bytes
 		case *Table[MapKey[uint64, string], int64]:
 			count(tab.root, &sum, tab.of.sizeIn)
 			got = tab.bytes
