@@ -15,14 +15,18 @@ import (
 	"time"
 )
 
-// Nodes are a job manager and a task manager, processes of their own that can
-// be killed and started again on the same folders and addresses.
+// Nodes are a job manager and task managers, processes of their own that can be
+// killed and started again on the same folders and addresses.
 type Nodes struct {
+	// TaskManager is the first of them, More those that were added.
 	JobManager, TaskManager *Node
+	More                    []*Node
 	// REST is a URL; it stays when the job manager is started again.
 	REST string
-	// Logged is what both have logged.
+	// Logged is what all have logged.
 	Logged *Events
+
+	millrace, folder, join string
 }
 
 // Node is one of them.
@@ -36,7 +40,7 @@ type Node struct {
 
 // StartNodes returns once both are ready. flags are the task manager's.
 func StartNodes(millrace, folder string, flags ...string) (*Nodes, error) {
-	n := &Nodes{Logged: &Events{more: make(chan struct{})}}
+	n := &Nodes{Logged: &Events{more: make(chan struct{})}, millrace: millrace, folder: folder}
 	jm := []string{"jobmanager", "--data", filepath.Join(folder, "jm"), "--bucket", "file://" + filepath.Join(folder, "bucket")}
 	n.JobManager = &Node{millrace: millrace, events: n.Logged, args: append(jm, "--rest", "127.0.0.1:0", "--bind", "127.0.0.1:0")}
 	ready, err := n.JobManager.Start()
@@ -44,13 +48,39 @@ func StartNodes(millrace, folder string, flags ...string) (*Nodes, error) {
 		return nil, err
 	}
 	n.REST = ready["rest"]
-	n.JobManager.args = append(jm, "--rest", strings.TrimPrefix(n.REST, "http://"), "--bind", ready["join"])
-	n.TaskManager = &Node{millrace: millrace, events: n.Logged, args: append([]string{"taskmanager",
-		"--data", filepath.Join(folder, "tm"), "--join", ready["join"], "--kinesis", "127.0.0.1:0"}, flags...)}
-	if _, err = n.TaskManager.Start(); err != nil {
+	n.join = ready["join"]
+	n.JobManager.args = append(jm, "--rest", strings.TrimPrefix(n.REST, "http://"), "--bind", n.join)
+	if n.TaskManager, err = n.start("tm", flags); err != nil {
 		return nil, errors.Join(err, n.Stop())
 	}
 	return n, nil
+}
+
+// Add starts one more task manager and returns once it is ready.
+func (n *Nodes) Add(flags ...string) error {
+	tm, err := n.start(fmt.Sprintf("tm%d", len(n.More)+2), flags)
+	if err == nil {
+		n.More = append(n.More, tm)
+	}
+	return err
+}
+
+func (n *Nodes) start(name string, flags []string) (*Node, error) {
+	tm := &Node{millrace: n.millrace, events: n.Logged, args: append([]string{"taskmanager",
+		"--data", filepath.Join(n.folder, name), "--join", n.join, "--kinesis", "127.0.0.1:0"}, flags...)}
+	if _, err := tm.Start(); err != nil {
+		return nil, err
+	}
+	return tm, nil
+}
+
+// PIDs are those of all processes, the job manager's first.
+func (n *Nodes) PIDs() []int {
+	pids := []int{n.JobManager.PID(), n.TaskManager.PID()}
+	for _, tm := range n.More {
+		pids = append(pids, tm.PID())
+	}
+	return pids
 }
 
 // Start starts the process and returns what it says when it is ready.
@@ -84,6 +114,9 @@ func (n *Node) Start() (ready map[string]string, err error) {
 	return ready, nil
 }
 
+// PID is the process.
+func (n *Node) PID() int { return n.cmd.Process.Pid }
+
 // Kill ends the process by SIGKILL and waits until it is gone.
 func (n *Node) Kill() error { return n.end(syscall.SIGKILL) }
 
@@ -101,11 +134,11 @@ func (n *Node) end(signal os.Signal) error {
 	return nil
 }
 
-// Stop ends both.
+// Stop ends all.
 func (n *Nodes) Stop() error {
 	var err error
-	for _, node := range []*Node{n.TaskManager, n.JobManager} {
-		if node != nil && node.cmd != nil {
+	for _, node := range append(n.More, n.TaskManager, n.JobManager) {
+		if node != nil && node.cmd != nil && node.cmd.Process != nil {
 			err = errors.Join(err, node.end(syscall.SIGTERM))
 		}
 	}

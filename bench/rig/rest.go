@@ -78,13 +78,18 @@ func (r REST) Upload(ctx context.Context, contentType string, body []byte) (stri
 
 // Run starts the job of a binary.
 func (r REST) Run(ctx context.Context, jar string, args ...string) (string, error) {
-	body, err := json.Marshal(map[string]any{"programArgsList": args})
-	if err != nil {
-		return "", err
-	}
 	var job struct{ JobID string }
-	err = r.Do(ctx, http.MethodPost, "/jars/"+jar+"/run", "application/json", body, &job)
+	err := r.Post(ctx, "/jars/"+jar+"/run", map[string]any{"programArgsList": args}, &job)
 	return job.JobID, err
+}
+
+// Post sends in as JSON and decodes the answer into out, unless that is nil.
+func (r REST) Post(ctx context.Context, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	return r.Do(ctx, http.MethodPost, path, "application/json", body, out)
 }
 
 // Cancel ends a job and waits until it has.
