@@ -48,6 +48,12 @@ func streamMethods[T any](s DataStream[T]) {
 	all := s.WindowAll(Sliding(time.Hour, time.Minute)).AllowedLateness(0).Late(late)
 	_ = all.Aggregate("aa", Collect[T](), func(_ Window, vs []T) []T { return vs }).Side(late)
 	_ = all.Reduce("ar", func(a, _ T) T { return a }, func(_ Window, v T) [1]T { return [1]T{v} })
+	_ = s.Connect(s.Map(func(T) int { return 0 })).Process(func(op *Op) StreamCoFn[T, int, []T] {
+		return StreamCoFn[T, int, []T]{
+			Left:  func(c *Context[[]T], v T) error { c.Emit([]T{v}); return nil },
+			Right: func(*Context[[]T], int) error { return nil },
+		}
+	})
 }
 
 //nolint:unused // see everyMethod
@@ -72,6 +78,15 @@ func keyedMethods[K comparable, T any](k KeyedStream[K, T]) {
 		}
 	})
 	_ = p.Side(NewTag[K]("keys"))
+	co := k.Connect(p.KeyBy(func(map[K]T) (key K) { return key })).Process("co", func(op *KeyedOp[K]) CoFn[K, T, map[K]T, []K] {
+		l := op.List[T]("l")
+		return CoFn[K, T, map[K]T, []K]{
+			Left:    func(_ *KeyedContext[K, []K], v T) error { l.Append(v); return nil },
+			Right:   func(c *KeyedContext[K, []K], _ map[K]T) error { c.Emit([]K{c.Key()}); return nil },
+			OnTimer: func(c *KeyedContext[K, []K]) error { return nil },
+		}
+	})
+	_ = co.Map(func(v []K) K { return v[0] })
 	for _, windows := range []Windows{Tumbling(time.Hour), Sliding(time.Hour, time.Minute), Session(time.Minute).InProcessingTime()} {
 		late := NewTag[T]("late")
 		w := k.Window(windows).AllowedLateness(0).Late(late)

@@ -31,7 +31,8 @@
 // Union and Process make further ones, Rebalance and Broadcast spread them, KeyBy
 // partitions them by key, and To ends them in a sink. On a KeyedStream, Reduce,
 // Aggregate and Process keep state for each key, and Window cuts it into windows
-// of time: Tumbling, Sliding or Session.
+// of time: Tumbling, Sliding or Session. Connect puts two streams before one
+// operator.
 //
 // Operators are typed all the way: a record is never put into an interface,
 // and between operators of one chain it is passed on by a function call. Records

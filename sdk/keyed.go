@@ -38,14 +38,19 @@ func attachKeyed[K comparable, T, U any](k KeyedStream[K, T], kind, name string,
 		n.rename(name)
 	}
 	n.New = build
+	k.into(n, 0)
+	return outputOf[U](n), n
+}
+
+// into connects the stream to an input of a node.
+func (k KeyedStream[K, T]) into(n *node, port int) {
 	if k.key == nil {
 		n.plan = append(n.plan, func() error { return errors.New("the key function of its input is nil") })
-		return outputOf[U](n), n
+		return
 	}
 	hash, err := keygroup.HasherOf[K]()
-	connect[T](n, k.s.from, pb.Ship_SHIP_HASH, hashing(k.key, hash))
+	connect[T](n, port, k.s.from, pb.Ship_SHIP_HASH, hashing(k.key, hash))
 	n.plan = append(n.plan, func() error { return err })
-	return outputOf[U](n), n
 }
 
 // hashing fills the hash column of a batch.
@@ -145,7 +150,7 @@ func (k KeyedStream[K, T]) Process[U any](name string, build func(op *KeyedOp[K]
 		if build == nil {
 			return errors.New("its function is nil")
 		}
-		op := &KeyedOp[K]{store: state.NewStore(keygroup.RangeOf(0, 1, n.groups())), cur: &state.Current[K]{}}
+		op := planKeyedOp[K](n)
 		f := build(op)
 		sides = op.declare(n)
 		uses = timersUsed{event: f.OnTimer != nil, processing: f.OnProcessingTimer != nil}
@@ -153,64 +158,82 @@ func (k KeyedStream[K, T]) Process[U any](name string, build func(op *KeyedOp[K]
 		if f.Each == nil {
 			return errors.New("its KeyedFn has no Each")
 		}
-		if len(op.errs) > 0 {
-			return errors.Join(op.errs...)
-		}
-		if err := n.declareState(); err != nil {
+		if err := op.declareState(n); err != nil {
 			return err
 		}
 		if len(n.States) == 0 {
-			n.env.g.Warnings = append(n.env.g.Warnings, fmt.Sprintf("operator %q: it declares no state: DataStream.Process does without KeyBy", n.Name))
+			n.warn("it declares no state: DataStream.Process does without KeyBy")
 		}
 		return nil
 	})
 	return out
 }
 
+// planKeyedOp is where a function is built in plan mode.
+func planKeyedOp[K comparable](n *node) *KeyedOp[K] {
+	return &KeyedOp[K]{store: state.NewStore(keygroup.RangeOf(0, 1, n.groups())), cur: &state.Current[K]{}}
+}
+
+// declareState takes the state that was declared in plan mode into the graph.
+func (o *KeyedOp[K]) declareState(n *node) error {
+	if len(o.errs) > 0 {
+		return errors.Join(o.errs...)
+	}
+	return n.declareState()
+}
+
 type timersUsed struct{ event, processing bool }
 
-// keyedProcessing is a keyed process operator that closes what its function
-// declared.
+// newKeyedProcessing makes a keyed process operator that opens and closes what its
+// function declared.
 func newKeyedProcessing[K comparable, T, U any](key func(T) K, build func(*KeyedOp[K]) KeyedFn[K, T, U], uses timersUsed, sides []operator.Side) operator.Operator {
-	return operator.NewKeyedProcess(key, func(ctx *operator.Context, cur *state.Current[K]) (operator.KeyedFunction[K, T, U], error) {
+	return operator.NewKeyedProcess(key, func(ctx *operator.Context, cur *state.Current[K]) (g operator.KeyedFunction[K, T, U], err error) {
 		c := &KeyedContext[K, U]{cur: cur}
 		op := &KeyedOp[K]{Op: Op{ctx: ctx}, store: ctx.State, cur: cur}
-		var g operator.KeyedFunction[K, T, U]
 		f := build(op)
-		if len(op.errs) > 0 {
-			return g, errors.Join(op.errs...)
-		}
-		g.Process = func(call *operator.Call, v T, emit func(U)) error {
-			c.call, c.emit = call, emit
-			return f.Each(c, v)
-		}
-		g.Close = func() error { return op.close(func() error { return nil }) }
-		var err error
-		if uses.event {
-			if c.timers, err = timer.New[K](ctx.State, "timers"); err != nil {
-				return g, err
-			}
-			g.EventTimers = c.timers
-			g.OnEventTime = func(call *operator.Call, emit func(U)) error {
-				c.call, c.emit = call, emit
-				return f.OnTimer(c)
-			}
-		}
-		if uses.processing {
-			if c.clockTimers, err = timer.New[K](ctx.State, "processing-timers"); err != nil {
-				return g, err
-			}
-			g.ProcessingTimers = c.clockTimers
-			g.OnProcessingTime = func(call *operator.Call, emit func(U)) error {
-				c.call, c.emit = call, emit
-				return f.OnProcessingTimer(c)
-			}
-		}
-		if ctx == planning(ctx) {
-			return g, nil
-		}
-		return g, op.open()
+		g.Process = onRecord(c, f.Each)
+		g.KeyedTimers, err = openKeyed(op, c, uses, f.OnTimer, f.OnProcessingTimer)
+		return g, err
 	}, sides...)
+}
+
+// onRecord makes the runtime's function for records of the user's.
+func onRecord[K comparable, T, U any](c *KeyedContext[K, U], f func(*KeyedContext[K, U], T) error) func(*operator.Call, T, func(U)) error {
+	return func(call *operator.Call, v T, emit func(U)) error {
+		c.call, c.emit = call, emit
+		return f(c, v)
+	}
+}
+
+// openKeyed opens what the function of a keyed subtask has declared, and makes
+// its timers.
+func openKeyed[K comparable, U any](op *KeyedOp[K], c *KeyedContext[K, U], uses timersUsed, onTimer, onProcessingTimer func(*KeyedContext[K, U]) error) (g operator.KeyedTimers[K, U], err error) {
+	if len(op.errs) > 0 {
+		return g, errors.Join(op.errs...)
+	}
+	g.Close = func() error { return op.close(func() error { return nil }) }
+	onTime := func(f func(*KeyedContext[K, U]) error) func(*operator.Call, func(U)) error {
+		return func(call *operator.Call, emit func(U)) error {
+			c.call, c.emit = call, emit
+			return f(c)
+		}
+	}
+	if uses.event {
+		if c.timers, err = timer.New[K](op.store, "timers"); err != nil {
+			return g, err
+		}
+		g.EventTimers, g.OnEventTime = c.timers, onTime(onTimer)
+	}
+	if uses.processing {
+		if c.clockTimers, err = timer.New[K](op.store, "processing-timers"); err != nil {
+			return g, err
+		}
+		g.ProcessingTimers, g.OnProcessingTime = c.clockTimers, onTime(onProcessingTimer)
+	}
+	if op.ctx == planning(op.ctx) {
+		return g, nil
+	}
+	return g, op.open()
 }
 
 // KeyedContext is what a KeyedFn may do with the record or timer in its hands.

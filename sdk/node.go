@@ -65,9 +65,9 @@ func (n *node) rename(name string) {
 	n.Name, n.UID = name, name
 }
 
-// connect makes edges from outputs to a node. The type is derived when the
+// connect makes edges from outputs to an input of a node. The type is derived when the
 // operator's name is final.
-func connect[T any](n *node, from []output, ship pb.Ship, key any) {
+func connect[T any](n *node, port int, from []output, ship pb.Ship, key any) {
 	for _, o := range from {
 		if o.env != n.env {
 			n.env.fail(errors.New("streams of different jobs cannot be connected: build each from its own Env"))
@@ -76,7 +76,7 @@ func connect[T any](n *node, from []output, ship pb.Ship, key any) {
 		if o.tag == "" {
 			o.used = true
 		}
-		e := &graph.Edge{From: o.Node, Tag: o.tag, Ship: ship, Key: key}
+		e := &graph.Edge{From: o.Node, Tag: o.tag, Port: port, Ship: ship, Key: key}
 		n.Inputs = append(n.Inputs, e)
 		n.plan = append(n.plan, func() (err error) {
 			e.Type, err = typeOf[T]()
@@ -120,6 +120,10 @@ func (e *Env) finish() error {
 
 func (n *node) fail(format string, args ...any) {
 	n.env.fail(fmt.Errorf("operator %q: %w", n.Name, fmt.Errorf(format, args...)))
+}
+
+func (n *node) warn(format string, args ...any) {
+	n.env.g.Warnings = append(n.env.g.Warnings, fmt.Sprintf("operator %q: %s", n.Name, fmt.Sprintf(format, args...)))
 }
 
 func (n *node) check(byUID map[string]*node) {

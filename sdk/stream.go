@@ -40,7 +40,7 @@ func (s DataStream[T]) next() DataStream[T] {
 func attach[T, U any](s DataStream[T], kind string, missing bool, build func() operator.Operator) (DataStream[U], *node) {
 	n := s.env.add(kind)
 	n.New = build
-	connect[T](n, s.from, s.next().ship, nil)
+	connect[T](n, 0, s.from, s.next().ship, nil)
 	if missing {
 		n.plan = append(n.plan, func() error { return errors.New("its function is nil") })
 	}
@@ -129,7 +129,7 @@ func (s DataStream[T]) Side[U any](tag Tag[U]) DataStream[U] {
 // To ends the stream in a sink.
 func (s DataStream[T]) To(sink Sink[T]) StreamSink {
 	n := s.env.add(kindSink)
-	connect[T](n, s.from, s.next().ship, nil)
+	connect[T](n, 0, s.from, s.next().ship, nil)
 	if sink == nil {
 		n.plan = append(n.plan, func() error { return errors.New("the sink is nil") })
 		return StreamSink{n}

@@ -1,6 +1,6 @@
 // Package operator is the contract between a task and the operators of its
 // chain, and the operators that need no more than it: map, filter, flat map,
-// process, keyed process with timers, running reduction, timestamps, source and
+// process and keyed process with timers (of one input or two), running reduction, timestamps, source and
 // sink. What a constructor returns is one subtask's; the functions it was given
 // are shared by all subtasks of the process.
 //

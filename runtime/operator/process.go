@@ -33,49 +33,49 @@ func EmitTo[S any](c *Call, tag Tag[S], v S) {
 	}
 }
 
-// NewProcess returns an operator that calls f for each record. f emits to the
-// main output through its last argument and to side outputs with EmitTo; its
-// error fails the task. It must keep neither the Call nor the argument.
-func NewProcess[T, U any](f func(c *Call, v T, emit func(U)) error, declared ...Side) Operator {
-	p := &process[T, U]{f: f}
-	p.call.sides = newSides(declared, func() *Context { return p.ctx })
-	p.call.watermark = batch.NoTime
-	return p
-}
-
-type process[T, U any] struct {
+// calls is what process operators have in common, however many inputs they have.
+type calls[U any] struct {
 	emitter[U]
-	f    func(*Call, T, func(U)) error
 	call Call
 	to   func(U) // emitter.sink, made once
 }
 
-func (p *process[T, U]) Input(i int) any { return sole[T](i, p) }
+func (p *calls[U]) init(declared []Side) {
+	p.call.sides = newSides(declared, func() *Context { return p.ctx })
+	p.call.watermark = batch.NoTime
+}
 
-func (p *process[T, U]) Output(tag string) any {
+func (p *calls[U]) Output(tag string) any {
 	if tag == "" {
 		return &p.out
 	}
 	return p.call.sides.output(tag)
 }
 
-func (p *process[T, U]) Open(ctx *Context) error {
+func (p *calls[U]) Open(ctx *Context) error {
 	p.ctx, p.call.ctx, p.to = ctx, ctx, p.sink()
 	p.call.sides.open()
 	return nil
 }
 
-func (p *process[T, U]) Watermark(t int64) (int64, error) {
+func (p *calls[U]) Watermark(t int64) (int64, error) {
 	p.call.watermark = t
 	return t, nil
 }
 
-func (p *process[T, U]) Close() error { return nil }
+func (p *calls[U]) Close() error { return nil }
 
-func (p *process[T, U]) Push(b *batch.Batch[T]) error {
+// port is one input of a process operator.
+type port[T, U any] struct {
+	*calls[U]
+	each func(*Call, T, func(U)) error
+}
+
+// Push implements Stage.
+func (p *port[T, U]) Push(b *batch.Batch[T]) error {
 	p.ctx.Enter()
 	p.ctx.Metrics.RecordsIn += uint64(len(b.Values))
-	f, to := p.f, p.to
+	f, to := p.each, p.to
 	for i := range b.Values {
 		p.time, p.call.time = b.Times[i], b.Times[i]
 		if err := f(&p.call, b.Values[i], to); err != nil {
@@ -87,3 +87,20 @@ func (p *process[T, U]) Push(b *batch.Batch[T]) error {
 	}
 	return p.call.sides.flush()
 }
+
+// NewProcess returns an operator that calls f for each record. f emits to the
+// main output through its last argument and to side outputs with EmitTo; its
+// error fails the task. It must keep neither the Call nor the argument.
+func NewProcess[T, U any](f func(c *Call, v T, emit func(U)) error, declared ...Side) Operator {
+	p := &process[T, U]{}
+	p.in = port[T, U]{&p.calls, f}
+	p.init(declared)
+	return p
+}
+
+type process[T, U any] struct {
+	calls[U]
+	in port[T, U]
+}
+
+func (p *process[T, U]) Input(i int) any { return sole[T](i, &p.in) }
