@@ -58,8 +58,7 @@ func (h *Value[K, V]) GetOr(def V) V {
 
 // Set replaces the value.
 func (h *Value[K, V]) Set(v V) {
-	p, _ := h.table.Upsert(h.cur.hash, h.cur.key)
-	*p = v
+	h.table.Put(h.cur.hash, h.cur.key, v)
 }
 
 // Update calls f with the value, zero if there was none, to change in place.
