@@ -1,0 +1,57 @@
+package org.millrace.peers.flink.sql;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.table.api.TableDescriptor;
+import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
+import org.millrace.peers.Request;
+
+/** Plans and runs the benchmark's statements. */
+public final class SqlQueries {
+    private SqlQueries() {}
+
+    public static void run(StreamExecutionEnvironment env, Request request) throws Exception {
+        StreamTableEnvironment tables = StreamTableEnvironment.create(env);
+        // As the benchmark sets them.
+        tables.getConfig().set("table.exec.mini-batch.enabled", "true");
+        tables.getConfig().set("table.exec.mini-batch.allow-latency", "2s");
+        tables.getConfig().set("table.exec.mini-batch.size", "50000");
+        tables.getConfig().set("table.optimizer.distinct-agg.split.enabled", "true");
+        tables.getConfig().set("table.local-time-zone", "UTC");
+        tables.createTemporarySystemFunction("count_char", CountChar.class);
+        for (String statement : text("events", request).split(";\\s*")) {
+            if (!statement.isBlank()) {
+                tables.executeSql(statement);
+            }
+        }
+        TableDescriptor.Builder sink = TableDescriptor.forConnector("blackhole");
+        if (request.tallied()) {
+            sink = TableDescriptor.forConnector(TallyTables.CONNECTOR)
+                    .option(TallyTables.SUMMED, request.query().equals("q12"));
+        }
+        tables.sqlQuery(text(request.query(), request)).insertInto(sink.build()).execute().await();
+    }
+
+    /** A resource, with the request's values in place of their names. */
+    private static String text(String name, Request request) throws IOException {
+        try (InputStream in = SqlQueries.class.getResourceAsStream("/sql/" + name + ".sql")) {
+            if (in == null) {
+                throw new IllegalArgumentException("no SQL of " + name);
+            }
+            return new String(in.readAllBytes(), StandardCharsets.UTF_8)
+                    .replace("${seed}", Long.toString(request.settings().seed()))
+                    .replace("${rate}", Long.toString(request.settings().rate()))
+                    .replace("${events}", Long.toString(request.settings().events()))
+                    .replace("${readers}", Integer.toString(request.readers()))
+                    .replace("${linger}", Long.toString(request.linger()))
+                    .replace("${slide}", slide(request.slide()));
+        }
+    }
+
+    /** Seconds, with decimals only where there are any. */
+    private static String slide(long millis) {
+        return millis % 1000 == 0 ? Long.toString(millis / 1000) : "%d.%03d".formatted(millis / 1000, millis % 1000);
+    }
+}
