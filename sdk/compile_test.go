@@ -93,6 +93,8 @@ func keyedMethods[K comparable, T any](k KeyedStream[K, T]) {
 		_ = w.Aggregate("wa", Sum(func(T) int32 { return 1 }), func(_ Window, k K, n int32) K { return k }).Side(late)
 		_ = w.Aggregate("wc", Collect[T](), func(_ Window, _ K, all []T) []T { return all })
 		_ = w.Aggregate("wm", Min(func(T) string { return "" }), func(_ Window, k K, _ Extreme[string]) []K { return nil })
+		_ = w.Top("wt", 1, Count[T](), func(n int64) int64 { return n }, func(_ Window, k K, _ int64) []K { return []K{k} }).Side(late)
+		_ = w.Top("wl", 1, Collect[T](), func(all []T) string { return "" }, func(_ Window, _ K, all []T) []T { return all })
 		_ = w.Reduce("wr", func(a, _ T) T { return a }, func(_ Window, k K, v T) map[K]T { return nil })
 	}
 }

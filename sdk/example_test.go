@@ -215,6 +215,29 @@ func ExampleDataStream_WindowAll() {
 	// 13:00 1
 }
 
+// Of each hour, the page with the most visits; two pages that tie are both there.
+func ExampleWindowedStream_Top() {
+	run(func(env *sdk.Env) error {
+		env.Name("favourite")
+		sdk.From(env, sdk.Slice(visits...)).
+			WithTimestamps(sdk.BoundedOutOfOrderness(time.Hour, visitedAt)).
+			KeyBy(func(v Visit) string { return v.Page }).
+			Window(sdk.Sliding(2*time.Hour, time.Hour)).
+			Top("favourite", 1, sdk.Count[Visit](), func(n int64) int64 { return n }, func(w sdk.Window, page string, n int64) string {
+				return fmt.Sprint(w.Start.Format("15:04"), " ", page, " ", n)
+			}).
+			To(printed[string]())
+		return nil
+	})
+	// Unordered output:
+	// 09:00 / 2
+	// 09:00 /cart 2
+	// 10:00 / 3
+	// 11:00 / 1
+	// 12:00 / 1
+	// 13:00 / 1
+}
+
 // The hour that a visit belongs to is that in which it happened, whenever it
 // comes; what comes after its hour was counted is late.
 func ExampleKeyedStream_Window() {

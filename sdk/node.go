@@ -25,6 +25,8 @@ type node struct {
 	tags map[string]bool
 	// pair is the source of a decoding operator: to its user the two are one.
 	pair *node
+	// parts are the operators, this one among them, that are one to their user.
+	parts []part
 	// used says that some operator reads the main output.
 	used bool
 	// stamps says whether the operator gives (1), takes (-1) or passes on (0)
@@ -36,6 +38,15 @@ type node struct {
 	// plan runs when build has returned and names are final: it declares
 	// state and refuses types, each error to be prefixed with the name.
 	plan []func() error
+}
+
+// part is one of several operators that are one to their user.
+type part struct {
+	*node
+	// suffix is what its name has behind that of the whole.
+	suffix string
+	// chained parts have the parallelism of their input.
+	chained bool
 }
 
 // output is one output of a node.
@@ -57,6 +68,12 @@ func (e *Env) add(kind string) *node {
 }
 
 func (n *node) rename(name string) {
+	for _, p := range n.parts {
+		p.Name, p.UID, p.named = name+p.suffix, name+p.suffix, true
+	}
+	if len(n.parts) > 0 {
+		return
+	}
 	n.named = true
 	if n.pair != nil {
 		n.pair.rename(name)

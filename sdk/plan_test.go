@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +124,18 @@ func TestWrongJobsAreRefusedInPlanMode(t *testing.T) {
 			events(env).KeyBy(user).Window(Session(time.Hour)).Aggregate("sessions", agg, func(Window, string, int) int { return 0 }).To(discard[int]())
 			return nil
 		}, []string{`"sessions"`, "Merge"}},
+		"sliding windows without merge": {func(env *Env) error {
+			agg := Aggregate[event, int]{New: func() int { return 0 }, Add: func(*int, event) {}}
+			events(env).KeyBy(user).Window(Sliding(time.Hour, time.Minute)).Aggregate("slides", agg, func(Window, string, int) int { return 0 }).To(discard[int]())
+			return nil
+		}, []string{`"slides"`, "Merge", "tumbling"}},
+		"the first of none": {func(env *Env) error {
+			top := func(n int, w Windows) DataStream[int64] {
+				return events(env).KeyBy(user).Window(w).Top(fmt.Sprint("first-", n), n, Count[event](), func(n int64) int64 { return n }, func(_ Window, _ string, n int64) int64 { return n })
+			}
+			top(0, Tumbling(time.Hour)).Union(top(1, Session(time.Hour))).To(discard[int64]())
+			return nil
+		}, []string{"at least 1", "use tumbling or sliding"}},
 		"a window of no length": {func(env *Env) error {
 			events(env).KeyBy(user).Window(Tumbling(0)).Reduce("none", last, func(_ Window, _ string, e event) event { return e }).To(discard[event]())
 			return nil

@@ -117,6 +117,11 @@ func (s DataStream[T]) Side[U any](tag Tag[U]) DataStream[U] {
 	if n == nil {
 		return DataStream[U]{env: s.env}
 	}
+	for _, p := range n.parts {
+		if p.tags[tag.Name] {
+			n = p.node
+		}
+	}
 	n.plan = append(n.plan, func() error {
 		if n.tags[tag.Name] {
 			return nil
@@ -191,6 +196,11 @@ func (s DataStream[T]) MaxParallel(n int) DataStream[T] {
 			return s
 		}
 		last.MaxParallelism = n
+		for _, part := range last.parts {
+			if !part.chained {
+				part.MaxParallelism = n
+			}
+		}
 	}
 	return s
 }
@@ -210,6 +220,11 @@ func (n *node) setParallel(p int) {
 		return
 	}
 	n.Parallelism = p
+	for _, part := range n.parts {
+		if !part.chained {
+			part.Parallelism = p
+		}
+	}
 	if n.pair != nil {
 		n.pair.Parallelism = p
 	}

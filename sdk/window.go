@@ -1,7 +1,9 @@
 package sdk
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/millrace/millrace/runtime/operator"
@@ -123,21 +125,34 @@ func (w WindowedStream[K, T]) Late(tag Tag[T]) WindowedStream[K, T] {
 // makes one result of it. result must not keep memory that the accumulator
 // holds.
 func (w WindowedStream[K, T]) Aggregate[A, R any](name string, agg Aggregate[T, A], result func(w Window, key K, acc A) R) DataStream[R] {
+	out, _ := windowed(w, "Window", name, agg, spanned[K](result), nil)
+	return out
+}
+
+// spanned is a result function of the runtime's windows.
+func spanned[K comparable, A, R any](result func(Window, K, A) R) func(window.Window, K, A) R {
+	if result == nil {
+		return nil
+	}
+	return func(span window.Window, key K, acc A) R {
+		return result(Window{time.UnixMilli(span.Start).UTC(), time.UnixMilli(span.End).UTC()}, key, acc)
+	}
+}
+
+// windowed adds the operator that aggregates windows.
+func windowed[K comparable, T, A, R any](w WindowedStream[K, T], kind, name string, agg Aggregate[T, A], result func(window.Window, K, A) R, rank func() window.Ranking[K, A]) (DataStream[R], *node) {
 	c := window.Config[K, T, A, R]{
 		Assigner:        w.a,
 		Key:             w.k.key,
 		Aggregate:       window.Aggregate[T, A](agg),
+		Result:          result,
 		AllowedLateness: w.lateness.Milliseconds(),
-	}
-	if result != nil {
-		c.Result = func(span window.Window, key K, acc A) R {
-			return result(Window{time.UnixMilli(span.Start).UTC(), time.UnixMilli(span.End).UTC()}, key, acc)
-		}
+		Rank:            rank,
 	}
 	if w.late != nil {
 		c.Late = w.late.Name
 	}
-	out, n := attachKeyed[K, T, R](w.k, "Window", name, func() operator.Operator { return window.New(c) })
+	out, n := attachKeyed[K, T, R](w.k, kind, name, func() operator.Operator { return window.New(c) })
 	n.eventTime = !w.a.ProcessingTime
 	if w.late != nil {
 		n.tags[w.late.Name] = true
@@ -150,6 +165,42 @@ func (w WindowedStream[K, T]) Aggregate[A, R any](name string, agg Aggregate[T, 
 			return err
 		}
 		return n.declareState()
+	})
+	return out, n
+}
+
+// Top emits, for each window, the n keys whose accumulators have the greatest
+// score, the greatest first: result of each. Keys that tie with the last of them
+// are among the results, so a window may have more than n, and with n of 1 has all
+// keys that reach the maximum. Of keys of equal score none comes first.
+//
+//	// The auctions with the most bids of the last minute, every second.
+//	bids.KeyBy(auction).Window(sdk.Sliding(time.Minute, time.Second)).
+//		Top("hot items", 1, sdk.Count[Bid](), func(n int64) int64 { return n }, hottest)
+//
+// The order is kept from window to window, so a sliding window costs the keys
+// whose records enter or leave it, and not all that it holds. score must depend
+// on the accumulator alone, and neither change nor keep it.
+//
+// The windows are in event time, tumbling or sliding, and have no allowed
+// lateness, for a late record could change which keys come first.
+func (w WindowedStream[K, T]) Top[A any, V cmp.Ordered, R any](name string, n int, agg Aggregate[T, A], score func(acc A) V, result func(w Window, key K, acc A) R) DataStream[R] {
+	contend := func(w window.Window, key K, acc A) window.Contender[K, A] {
+		return window.Contender[K, A]{End: w.End, Key: key, Acc: acc}
+	}
+	first, inner := windowed(w, "Window Top", name, agg, contend, window.Greatest[K](n, score))
+	ends := first.KeyBy(func(c window.Contender[K, A]) int64 { return c.End })
+	f := window.Final[K, A, R, V]{Assigner: w.a, N: n, Score: score, Result: spanned(result)}
+	out, last := attachKeyed[int64, window.Contender[K, A], R](ends, "Window Top", name, func() operator.Operator { return window.NewFinal(f) })
+	last.parts = []part{{node: inner}, {node: last, suffix: "-final"}}
+	if name != "" {
+		last.rename(name)
+	}
+	last.plan = append(last.plan, func() error {
+		if n < 1 || score == nil || result == nil {
+			return fmt.Errorf("the first %d of a window: it needs a number of at least 1, a score and a result function", n)
+		}
+		return last.declareState()
 	})
 	return out
 }

@@ -123,5 +123,8 @@ func (a Assigner) lastEndBy(watermark int64) int64 {
 	return a.base(watermark+1-a.Size) + a.Size
 }
 
+// start is that of the window with an end.
+func (a Assigner) start(end int64) int64 { return end - a.Size }
+
 // lastEnd is the end of the latest window that covers the slice at start.
 func (a Assigner) lastEnd(start int64) int64 { return a.base(start) + a.Size }

@@ -24,20 +24,37 @@ type combiner[K comparable, A any] interface {
 	expire(slice int64, hash uint64, key *K, acc *A)
 	expired(slice int64)
 	holds(slice int64) bool
+	// settle does work that is due before scan, within the budget; false says
+	// that there is more.
+	settle(budget *int) bool
+	// get is the accumulator of a key, valid until the next call.
+	get(hash uint64, key *K) (acc *A, ok bool)
 	// scan visits the keys of the window in hash order, as state.Table.Scan.
 	// The accumulator is valid during the call of f.
 	scan(from uint64, max int, f func(hash uint64, key *K, acc *A) bool) (next uint64, done bool)
 }
 
-// newCombiner chooses by what the aggregate can do.
-func newCombiner[K comparable, A any](parts *state.Spaces[K, A], merge, subtract func(a, b *A), accs codec.Codec[A], r keygroup.Range) (combiner[K, A], error) {
+// newCombiner chooses by what the windows are and what the aggregate can do.
+func (c *Config[K, T, A, R]) newCombiner(parts *state.Spaces[K, A], accs codec.Codec[A], r keygroup.Range) (inner combiner[K, A], err error) {
 	// Its tables live in a store of their own that is never frozen, so they
 	// cost no copy at a barrier.
 	s := state.NewStore(r)
-	if subtract != nil {
-		return newRunning[K](s, merge, subtract, accs)
+	switch {
+	case !c.Assigner.overlaps():
+		if c.Rank == nil {
+			return nil, nil
+		}
+		inner = &direct[K, A]{parts: parts}
+	case c.Aggregate.Subtract != nil:
+		inner, err = newRunning[K](s, c.Aggregate.Merge, c.Aggregate.Subtract, accs)
+	default:
+		inner, err = newStacks(s, parts, c.Aggregate.Merge, accs)
 	}
-	return newStacks(s, parts, merge, accs)
+	if err != nil || c.Rank == nil {
+		return inner, err
+	}
+	rank := c.Rank()
+	return &ranked[K, A]{inner, rank, !c.Assigner.overlaps()}, rank.open(r)
 }
 
 // held is the set of slices that a combiner covers: a contiguous stretch.

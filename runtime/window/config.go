@@ -36,6 +36,9 @@ type Config[K comparable, T, A, R any] struct {
 	AllowedLateness int64
 	// Late is the tag of the late output.
 	Late string
+	// Rank makes what chooses the keys of a window whose results leave; nil
+	// for all of them.
+	Rank func() Ranking[K, A]
 }
 
 func (c *Config[K, T, A, R]) validate() error {
@@ -51,6 +54,17 @@ func (c *Config[K, T, A, R]) validate() error {
 		return fmt.Errorf("allowed lateness is %d ms: it cannot be negative", c.AllowedLateness)
 	case c.AllowedLateness > 0 && c.Assigner.ProcessingTime:
 		return errors.New("nothing is late in processing time: allowed lateness belongs to event time windows")
+	}
+	if c.Rank == nil {
+		return nil
+	}
+	switch {
+	case c.Assigner.Gap != 0:
+		return errors.New("sessions are windows of one key, so there is nothing to rank: use tumbling or sliding windows")
+	case c.AllowedLateness > 0:
+		return errors.New("a late record may change which keys of a window come first: the greatest of a window have no allowed lateness, give the watermark more time or take late records from the late output")
+	case c.Assigner.ProcessingTime:
+		return errors.New("the greatest of a window are found once event time has passed its end: use event time")
 	}
 	return nil
 }

@@ -196,6 +196,9 @@ func (w *Sliced[K, T, A, R]) scan(slice int64, budget *int, f func(hash uint64, 
 // emit sends the results of the window, in hash order.
 func (w *Sliced[K, T, A, R]) emit(budget *int) (done bool, err error) {
 	f := &w.fire
+	if w.combine != nil && !w.combine.settle(budget) {
+		return false, nil
+	}
 	span := Window{f.end - w.cfg.Assigner.Size, f.end}
 	each := func(hash uint64, key *K, acc *A) bool {
 		*budget--

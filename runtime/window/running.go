@@ -30,6 +30,16 @@ func newRunning[K comparable, A any](s *state.Store, merge, subtract func(a, b *
 
 func (r *running[K, A]) prepare(*int) bool { return true }
 
+func (r *running[K, A]) settle(*int) bool { return true }
+
+func (r *running[K, A]) get(hash uint64, key *K) (*A, bool) {
+	s, ok := r.sums.Get(hash, *key)
+	if !ok {
+		return nil, false
+	}
+	return &s.Acc, true
+}
+
 func (r *running[K, A]) holds(slice int64) bool { return r.has(slice) }
 
 func (r *running[K, A]) expired(slice int64) { r.drop(slice) }

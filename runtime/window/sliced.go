@@ -96,9 +96,7 @@ func (w *Sliced[K, T, A, R]) Open(ctx *operator.Context) error {
 	}
 	ctx.State.Describe(StateName, "window")
 	w.slices.Means(w.cfg.Assigner.cuts())
-	if w.cfg.Assigner.overlaps() {
-		w.combine, err = newCombiner(w.slices, w.cfg.Aggregate.Merge, w.cfg.Aggregate.Subtract, w.accs, ctx.KeyGroups)
-	}
+	w.combine, err = w.cfg.newCombiner(w.slices, w.accs, ctx.KeyGroups)
 	return err
 }
 

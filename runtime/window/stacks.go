@@ -194,14 +194,30 @@ func (c *stacks[K, A]) holds(slice int64) bool { return c.has(slice) }
 
 func (c *stacks[K, A]) scan(from uint64, max int, f func(hash uint64, key *K, acc *A) bool) (uint64, bool) {
 	return c.heads.Scan(from, max, func(hash uint64, key *K, h *head[A]) bool {
-		if h.First == noSlice {
-			return f(hash, key, &h.Acc)
-		}
-		e, _ := c.suffixes(h.First).Get(hash, *key)
-		c.value = c.accs.Clone(&e.Acc)
-		if h.Back > 0 {
-			c.merge(&c.value, &h.Acc)
-		}
-		return f(hash, key, &c.value)
+		return f(hash, key, c.merged(hash, key, h))
 	})
+}
+
+func (c *stacks[K, A]) settle(*int) bool { return true }
+
+func (c *stacks[K, A]) get(hash uint64, key *K) (*A, bool) {
+	h, ok := c.heads.Get(hash, *key)
+	if !ok {
+		return nil, false
+	}
+	return c.merged(hash, key, h), true
+}
+
+// merged is the value of a key over both stacks.
+func (c *stacks[K, A]) merged(hash uint64, key *K, h *head[A]) *A {
+	if h.First == noSlice {
+		return &h.Acc
+	}
+	e, _ := c.suffixes(h.First).Get(hash, *key)
+	if h.Back == 0 {
+		return &e.Acc
+	}
+	c.value = c.accs.Clone(&e.Acc)
+	c.merge(&c.value, &h.Acc)
+	return &c.value
 }

@@ -78,9 +78,49 @@ func (o *oracle) sessions() []string {
 	return out
 }
 
-// TestWindowsEqualTheOracle sends random records, out of order within a bound,
-// with checkpoints, restores and changes of parallelism at random moments, in
-// the middle of firing too, and compares all results with a plain loop.
+// storm sends random records, out of order within a bound, to a rig and to an
+// oracle, with checkpoints, restores and changes of parallelism at random
+// moments, in the middle of firing too.
+func (w *rig) storm(r *rand.Rand, o *oracle) (keys int, bound int64) {
+	keys = 1 + r.IntN(40)
+	if r.IntN(8) == 0 {
+		keys = 6000 // more than fits in a step
+	}
+	bound = r.Int64N(60)
+	now, mark := int64(0), int64(batch.NoTime)
+	crash := func() bool {
+		if r.IntN(6) != 0 {
+			return false
+		}
+		w.start(1+r.IntN(4), w.save())
+		return true
+	}
+	for range 400 {
+		now += r.Int64N(4)
+		for range 1 + r.IntN(4) {
+			rec := record{key: fmt.Sprint("k", r.IntN(keys)), value: r.Int64N(100), at: now - r.Int64N(bound+1)}
+			if rec.at <= mark {
+				rec.at = mark + 1
+			}
+			o.records = append(o.records, rec)
+			w.push(rec.key, rec.value, rec.at)
+		}
+		if r.IntN(3) == 0 && now-bound-1 > mark {
+			mark = now - bound - 1
+			w.watermark(mark, crash)
+		}
+		if r.IntN(20) == 0 {
+			crash()
+			if mark != batch.NoTime {
+				w.watermark(mark, nil)
+			}
+		}
+	}
+	w.watermark(batch.EndOfTime, crash)
+	return keys, bound
+}
+
+// TestWindowsEqualTheOracle compares all results of a storm with a plain loop.
 func TestWindowsEqualTheOracle(t *testing.T) {
 	seeds := uint64(200)
 	if testing.Short() {
@@ -103,41 +143,7 @@ func TestWindowsEqualTheOracle(t *testing.T) {
 		}
 		w := newRig(t, a, change)
 		o := &oracle{a: a}
-		keys := 1 + r.IntN(40)
-		if r.IntN(8) == 0 {
-			keys = 6000 // more than fits in a step
-		}
-		bound := r.Int64N(60)
-		now, mark := int64(0), int64(batch.NoTime)
-		crash := func() bool {
-			if r.IntN(6) != 0 {
-				return false
-			}
-			w.start(1+r.IntN(4), w.save())
-			return true
-		}
-		for range 400 {
-			now += r.Int64N(4)
-			for range 1 + r.IntN(4) {
-				rec := record{key: fmt.Sprint("k", r.IntN(keys)), value: r.Int64N(100), at: now - r.Int64N(bound+1)}
-				if rec.at <= mark {
-					rec.at = mark + 1
-				}
-				o.records = append(o.records, rec)
-				w.push(rec.key, rec.value, rec.at)
-			}
-			if r.IntN(3) == 0 && now-bound-1 > mark {
-				mark = now - bound - 1
-				w.watermark(mark, crash)
-			}
-			if r.IntN(20) == 0 {
-				crash()
-				if mark != batch.NoTime {
-					w.watermark(mark, nil)
-				}
-			}
-		}
-		w.watermark(batch.EndOfTime, crash)
+		keys, bound := w.storm(r, o)
 		slices.Sort(w.results)
 		if diff := cmp.Diff(o.results(), w.results); diff != "" {
 			t.Fatalf("seed %d, %+v, keys %d, bound %d: (-oracle +operator)\n%s", seed, a, keys, bound, diff)
