@@ -23,7 +23,6 @@ type combiner[K comparable, A any] interface {
 	// ascending order, and expired is called when one has left.
 	expire(slice int64, hash uint64, key *K, acc *A)
 	expired(slice int64)
-	holds(slice int64) bool
 	// settle does work that is due before scan, within the budget; false says
 	// that there is more.
 	settle(budget *int) bool
@@ -75,5 +74,3 @@ func (h *held) drop(slice int64) {
 	h.first = slice + 1
 	h.any = h.first <= h.last
 }
-
-func (h *held) has(slice int64) bool { return h.any && slice >= h.first && slice <= h.last }

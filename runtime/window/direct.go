@@ -23,8 +23,6 @@ func (c *direct[K, A]) expire(int64, uint64, *K, *A) {}
 
 func (c *direct[K, A]) expired(slice int64) { c.drop(slice) }
 
-func (c *direct[K, A]) holds(slice int64) bool { return c.has(slice) }
-
 func (c *direct[K, A]) get(hash uint64, key *K) (*A, bool) {
 	t := c.parts.Lookup(c.first)
 	if t == nil || !c.any {

@@ -22,6 +22,9 @@ type firing struct {
 	end   int64
 	slice int64
 	at    uint64
+	// after is fired as of the beginning: slices whose windows had all fired by
+	// then are not in the combiner.
+	after int64
 }
 
 type phase uint8
@@ -51,8 +54,7 @@ func (w *Sliced[K, T, A, R]) Work() (more bool, watermark int64, err error) {
 	w.ctx.Enter()
 	for budget := keysAStep; ; {
 		if w.fire.phase == resting && !w.begin() {
-			w.forget()
-			w.reached = max(w.reached, w.watermark)
+			w.rest()
 			return false, w.reached, w.flush()
 		}
 		done, err := w.step(&budget)
@@ -62,6 +64,16 @@ func (w *Sliced[K, T, A, R]) Work() (more bool, watermark int64, err error) {
 		if !done {
 			return true, w.reached, w.flush()
 		}
+	}
+}
+
+// rest is when all that is due has fired. Windows that held nothing count: what
+// comes for them from now on is as late as if they had.
+func (w *Sliced[K, T, A, R]) rest() {
+	w.forget()
+	w.reached = max(w.reached, w.watermark)
+	if w.watermark != batch.EndOfTime {
+		w.fired = max(w.fired, w.cfg.Assigner.lastEndBy(w.watermark))
 	}
 }
 
@@ -78,9 +90,9 @@ func (w *Sliced[K, T, A, R]) begin() bool {
 		if !w.due(end) {
 			return false
 		}
-		w.fire = firing{phase: emitting, end: end}
+		w.fire = firing{phase: emitting, end: end, after: w.fired}
 		if w.combine != nil {
-			w.fire = firing{phase: including, end: end, slice: s}
+			w.fire.phase, w.fire.slice = including, s
 		}
 		return true
 	}
@@ -159,7 +171,7 @@ func (w *Sliced[K, T, A, R]) expire(budget *int) bool {
 	i, _ := slices.BinarySearch(w.live, f.slice)
 	for ; i < len(w.live) && w.cfg.Assigner.lastEnd(w.live[i]) <= f.end; i++ {
 		s := w.live[i]
-		if !w.combine.holds(s) {
+		if w.cfg.Assigner.lastEnd(s) <= f.after {
 			continue
 		}
 		if !w.combine.prepare(budget) {

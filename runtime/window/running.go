@@ -8,7 +8,6 @@ import (
 // running is the combiner of aggregates that subtract: one accumulator a key,
 // with the number of slices that are in it.
 type running[K comparable, A any] struct {
-	held
 	merge, subtract func(a, b *A)
 	accs            codec.Codec[A]
 	sums            *state.Table[K, sum[A]]
@@ -40,12 +39,9 @@ func (r *running[K, A]) get(hash uint64, key *K) (*A, bool) {
 	return &s.Acc, true
 }
 
-func (r *running[K, A]) holds(slice int64) bool { return r.has(slice) }
+func (r *running[K, A]) expired(int64) {}
 
-func (r *running[K, A]) expired(slice int64) { r.drop(slice) }
-
-func (r *running[K, A]) include(slice int64, hash uint64, key *K, acc *A) {
-	r.add(slice)
+func (r *running[K, A]) include(_ int64, hash uint64, key *K, acc *A) {
 	s, fresh := r.sums.Upsert(hash, *key)
 	if fresh {
 		s.Acc = r.accs.Clone(acc)
@@ -55,8 +51,7 @@ func (r *running[K, A]) include(slice int64, hash uint64, key *K, acc *A) {
 	s.Slices++
 }
 
-func (r *running[K, A]) late(slice int64, hash uint64, key K, fresh bool, add func(acc *A, fresh bool)) {
-	r.add(slice)
+func (r *running[K, A]) late(_ int64, hash uint64, key K, fresh bool, add func(acc *A, fresh bool)) {
 	s, first := r.sums.Upsert(hash, key)
 	add(&s.Acc, first)
 	if fresh {

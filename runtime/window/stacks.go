@@ -190,8 +190,6 @@ func (c *stacks[K, A]) expired(slice int64) {
 	c.drop(slice)
 }
 
-func (c *stacks[K, A]) holds(slice int64) bool { return c.has(slice) }
-
 func (c *stacks[K, A]) scan(from uint64, max int, f func(hash uint64, key *K, acc *A) bool) (uint64, bool) {
 	return c.heads.Scan(from, max, func(hash uint64, key *K, h *head[A]) bool {
 		return f(hash, key, c.merged(hash, key, h))
