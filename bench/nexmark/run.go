@@ -104,8 +104,18 @@ func (r *run) measure(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	start := begin.at.Add(lead)
 	if begin, err = r.started(ctx, begin); err != nil {
 		return nil, err
+	}
+	if r.Throttle > 0 {
+		// Until then tasks run and do nothing.
+		if err := rig.Pause(ctx, time.Until(start)); err != nil {
+			return nil, err
+		}
+		if begin, err = r.read(); err != nil {
+			return nil, err
+		}
 	}
 	w := watch{run: r, began: begin.at}
 	last, err := w.untilEnd(ctx)

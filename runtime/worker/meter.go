@@ -91,6 +91,8 @@ func processMetrics() *pb.ProcessMetrics {
 		{Name: "/gc/cycles/total:gc-cycles"},
 		{Name: "/sched/pauses/total/gc:seconds"},
 		{Name: "/cpu/classes/gc/total:cpu-seconds"},
+		{Name: "/cpu/classes/total:cpu-seconds"},
+		{Name: "/cpu/classes/idle:cpu-seconds"},
 	}
 	metrics.Read(samples)
 	p := &pb.ProcessMetrics{Goroutines: uint64(goruntime.NumGoroutine()), CpuNs: cpuTime()}
@@ -104,8 +106,16 @@ func processMetrics() *pb.ProcessMetrics {
 		p.GcPauseNs = uint64(total(v.Float64Histogram()) * 1e9)
 		p.GcLongestPauseNs = uint64(longest(v.Float64Histogram()) * 1e9)
 	}
-	if v := samples[3].Value; v.Kind() == metrics.KindFloat64 {
-		p.GcCpuNs = uint64(v.Float64() * 1e9)
+	// Go counts by the clock, the kernel what the machine let us have of it: only
+	// the shares of the former are of use.
+	var seconds [3]float64
+	for i := range seconds {
+		if v := samples[3+i].Value; v.Kind() == metrics.KindFloat64 {
+			seconds[i] = v.Float64()
+		}
+	}
+	if gc, busy := seconds[0], seconds[1]-seconds[2]; busy > 0 {
+		p.GcCpuNs = uint64(float64(p.CpuNs) * min(1, gc/busy))
 	}
 	return p
 }
