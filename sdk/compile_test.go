@@ -44,6 +44,7 @@ func streamMethods[T any](s DataStream[T]) {
 	s.To(Func(func(T) error { return nil })).Named("s").Parallel(1)
 	s.To(Print(JSON[T]()))
 	_ = s.KeyBy(func(T) string { return "" })
+	updateMethods(s.AsUpdates())
 	late := NewTag[T]("late")
 	all := s.WindowAll(Sliding(time.Hour, time.Minute)).AllowedLateness(0).Late(late)
 	_ = all.Aggregate("aa", Collect[T](), func(_ Window, vs []T) []T { return vs }).Side(late)
@@ -54,6 +55,28 @@ func streamMethods[T any](s DataStream[T]) {
 			Right: func(*Context[[]T], int) error { return nil },
 		}
 	})
+}
+
+//nolint:unused // see everyMethod
+func updateMethods[T any](u Updates[T]) {
+	_ = u.Map(func(v T) []T { return []T{v} }).FlatMap(func(v []T, emit func(map[int]T)) {}).Changes(func(Change, map[int]T) T { var v T; return v })
+	_ = u.Filter(func(T) bool { return true }).Union(u).Named("u").Parallel(1).MaxParallel(2)
+	u.To(FuncUpdates(func(Change, T) error { return nil }))
+	k := u.KeyBy(func(T) string { return "" })
+	_ = k.TopN("n", 1, func(a, b T) bool { return false }).KeyBy(func(T) [2]string { return [2]string{} }).Distinct("d")
+	_ = k.TopNRanked("r", 1, func(a, b T) bool { return false }, func(int, T) []T { return nil })
+	_ = k.AggregateFunc("f", Collect[T](), func(string, []T) []T { return nil }, func(_, _ []T) bool { return false })
+}
+
+//nolint:unused // see everyMethod
+func keyedUpdateMethods[K comparable, T any](k KeyedUpdates[K, T]) {
+	_ = k.Aggregate("a", Count[T](), func(k K, n int64) [2]K { return [2]K{k} }).KeyBy(func(v [2]K) K { return v[0] }).Distinct("d")
+	_ = k.Aggregate("m", MeanOf(func(T) int { return 0 }), func(k K, _ Mean[int]) K { return k })
+	_ = k.Max("max", func(T) string { return "" }, func(k K, _ string) [1]K { return [1]K{k} })
+	_ = k.Min("min", func(T) int { return 0 }, func(k K, _ int) K { return k })
+	_ = k.CountDistinct("c", func(T) int { return 0 }, func(k K, _ int64) K { return k })
+	_ = k.AggregateDistinct("ad", Distincts[T, K, int]{}, func(k K, _ int) [3]K { return [3]K{k} })
+	updateMethods(k.Distinct("d"))
 }
 
 //nolint:unused // see everyMethod
@@ -87,6 +110,9 @@ func keyedMethods[K comparable, T any](k KeyedStream[K, T]) {
 		}
 	})
 	_ = co.Map(func(v []K) K { return v[0] })
+	_ = k.First("first")
+	_ = k.Last("last").Union(k.Best("best", func(_, _ T) bool { return true }))
+	keyedUpdateMethods(k.AsUpdates())
 	for _, windows := range []Windows{Tumbling(time.Hour), Sliding(time.Hour, time.Minute), Session(time.Minute).InProcessingTime()} {
 		late := NewTag[T]("late")
 		w := k.Window(windows).AllowedLateness(0).Late(late)

@@ -88,6 +88,7 @@ type keyedEdge[T any] struct {
 func (k *keyedEdge[T]) Push(b *Batch[T]) error {
 	k.buf.Values = append(k.buf.Values[:0], b.Values...)
 	k.buf.Times = append(k.buf.Times[:0], b.Times...)
+	k.buf.Ops = append(k.buf.Ops[:0], b.Ops...)
 	k.key(&k.buf)
 	return k.to.Push(&k.buf)
 }

@@ -168,6 +168,9 @@ func (w *writer[T]) Push(b *batch.Batch[T]) error {
 	case pb.Ship_SHIP_HASH:
 		return w.split(b)
 	case pb.Ship_SHIP_REBALANCE:
+		if w.edge.pinned() {
+			return w.copyTo(&w.targets[w.next], b)
+		}
 		return w.spread(b)
 	case pb.Ship_SHIP_BROADCAST:
 		for i := range w.targets {
@@ -422,7 +425,7 @@ func (w *writer[T]) sendAll(r room) error {
 		if err != nil {
 			return err
 		}
-		if ok && w.edge.Ship == pb.Ship_SHIP_REBALANCE {
+		if ok && w.edge.Ship == pb.Ship_SHIP_REBALANCE && !w.edge.pinned() {
 			w.turn()
 		}
 	}

@@ -41,8 +41,12 @@ func (e *Edge) Reaches(sender, receiver int) bool {
 
 // overtaken says whether barriers may overtake records on the edge.
 func (e *Edge) overtaken() bool {
-	return e.Ship != pb.Ship_SHIP_FORWARD && e.Ship != pb.Ship_SHIP_BROADCAST
+	return e.Ship != pb.Ship_SHIP_FORWARD && e.Ship != pb.Ship_SHIP_BROADCAST && !e.pinned()
 }
+
+// pinned says that each sender sends all to one receiver, where others spread
+// records: a row that goes must not overtake the one that came.
+func (e *Edge) pinned() bool { return e.Ship == pb.Ship_SHIP_REBALANCE && e.Updates }
 
 // Topology is the edges of a job graph, numbered.
 type Topology struct {

@@ -47,6 +47,8 @@ type Context struct {
 	// FirstOutput tells the master that a record has reached a sink; the
 	// worker sends it once an epoch.
 	FirstOutput func()
+	// Batch says that only the result at the end of the input counts.
+	Batch bool
 	// Metrics are the operator's counters.
 	Metrics *Metrics
 

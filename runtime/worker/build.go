@@ -160,6 +160,7 @@ func (a *attempt) context(m *graph.Member, v *graph.Vertex, subtask int, groups 
 		Name: m.Name, UID: m.UID, Subtask: subtask, Parallelism: v.Parallelism, KeyGroups: groups,
 		State: a.store(groups, subtask), Clock: a.w.cfg.Clock, ShardAddress: a.w.cfg.ShardAddress,
 		Log:     a.w.cfg.Log.With(slog.String("operator", m.Name), slog.Int("subtask", subtask)),
+		Batch:   a.deploy.GetGraph().GetConfig().GetBatch(),
 		Attempt: a.ctx, Wake: box.Wake, Held: a.outputHeld, FirstOutput: a.outputSeen,
 		Metrics: &operator.Metrics{},
 	}
