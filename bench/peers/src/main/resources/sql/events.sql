@@ -5,6 +5,7 @@ CREATE TABLE nexmark (
   auction ROW<id BIGINT, itemName STRING, description STRING, initialBid BIGINT, reserve BIGINT,
               `dateTime` TIMESTAMP(3), expires TIMESTAMP(3), seller BIGINT, category BIGINT, extra STRING>,
   bid ROW<auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, `dateTime` TIMESTAMP(3), extra STRING>,
+  number BIGINT, -- of the event, which no official query has
   `dateTime` AS CASE
     WHEN event_type = 0 THEN person.`dateTime`
     WHEN event_type = 1 THEN auction.`dateTime`
@@ -13,7 +14,7 @@ CREATE TABLE nexmark (
   WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND
 ) WITH (
   'connector' = 'g1',
-  'seed' = '${seed}', 'rate' = '${rate}', 'events' = '${events}', 'readers' = '${readers}', 'linger' = '${linger}'
+  'seed' = '${seed}', 'rate' = '${rate}', 'events' = '${events}', 'readers' = '${readers}', 'linger' = '${linger}', 'limit' = '${limit}'
 );
 CREATE VIEW person AS
   SELECT person.id, person.name, person.emailAddress, person.creditCard, person.city, person.state, `dateTime`, person.extra
@@ -27,3 +28,6 @@ CREATE VIEW bid AS
   FROM nexmark WHERE event_type = 2;
 CREATE TABLE side_input (key BIGINT, `value` STRING) WITH ('connector' = 'side');
 CREATE VIEW bid_at_processing_time AS SELECT *, PROCTIME() AS p_time FROM bid;
+CREATE VIEW numbered_bid AS
+  SELECT bid.auction, bid.bidder, bid.price, `dateTime`, bid.extra, number
+  FROM nexmark WHERE event_type = 2;

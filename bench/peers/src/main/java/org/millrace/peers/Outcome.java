@@ -19,7 +19,7 @@ public final class Outcome {
     private final Tally tally = new Tally();
     private final Map<Long, Long> sums = new HashMap<>();
     private boolean started;
-    private long startTime, startCpu, seconds, cpu, checkpoints;
+    private long startTime, startCpu, seconds, cpu, checkpoints, events;
 
     /** Forgets the last run. */
     public static synchronized void begin() {
@@ -38,6 +38,11 @@ public final class Outcome {
     /** The first source hears of a completed checkpoint. */
     public static synchronized void checkpointed() {
         current.checkpoints++;
+    }
+
+    /** A reader has come to its end, after so many events. */
+    public static synchronized void read(long events) {
+        current.events += events;
     }
 
     /** A sink has seen its last row. */
@@ -70,6 +75,10 @@ public final class Outcome {
     /** Of every thread of the process, those of the JIT and the garbage collector too. */
     public double cpuSeconds() {
         return cpu / 1e9;
+    }
+
+    public long events() {
+        return events;
     }
 
     public long checkpoints() {

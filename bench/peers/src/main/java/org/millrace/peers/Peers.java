@@ -11,9 +11,10 @@ import org.millrace.peers.flink.FlinkEngine;
 import org.millrace.peers.g1.Event;
 import org.millrace.peers.g1.Generator;
 import org.millrace.peers.g1.Settings;
+import org.millrace.peers.jet.JetEngine;
 
 /**
- * {@code Peers flink|generator}: answers each request on a line of standard input with a line of JSON on standard
+ * {@code Peers flink|jet|generator}: answers each request on a line of standard input with a line of JSON on standard
  * output, and ends with its input.
  */
 public final class Peers {
@@ -25,7 +26,7 @@ public final class Peers {
         System.setOut(System.err);
         Locale.setDefault(Locale.ROOT);
         if (args.length != 1) {
-            System.err.println("usage: Peers flink|generator");
+            System.err.println("usage: Peers flink|jet|generator");
             System.exit(2);
         }
         boolean failed = false;
@@ -52,6 +53,7 @@ public final class Peers {
     private static Engine engine(String name) {
         return switch (name) {
             case "flink" -> new FlinkEngine();
+            case "jet" -> new JetEngine();
             case "generator" -> new Bare();
             default -> throw new IllegalArgumentException("no engine " + name);
         };
@@ -63,7 +65,7 @@ public final class Peers {
         engine.run(request);
         Outcome outcome = Outcome.end();
         return "{\"version\":%s,\"events\":%d,\"seconds\":%.3f,\"cpu\":%.3f,\"checkpoints\":%d,\"memory\":%d,\"sums\":%s}"
-                .formatted(quoted(engine.version()), request.settings().events(), outcome.seconds(), outcome.cpuSeconds(),
+                .formatted(quoted(engine.version()), outcome.events(), outcome.seconds(), outcome.cpuSeconds(),
                         outcome.checkpoints(), peakMemory(), quoted(request.tallied() ? outcome.tally().toString() : ""));
     }
 
@@ -111,10 +113,13 @@ public final class Peers {
             Generator generator = new Generator(settings);
             Event event = new Event();
             Outcome.started();
-            for (long n = 0; n < settings.events(); n++) {
+            Deadline deadline = new Deadline(request.limit());
+            long n = 0;
+            for (; n < settings.events() && ((n & 0xfff) != 0 || !deadline.passed()); n++) {
                 generator.fill(n, event);
                 seen += event.extra[0];
             }
+            Outcome.read(n);
             if (seen < 0) {
                 throw new IllegalStateException("letters are above zero");
             }

@@ -70,6 +70,11 @@ public record Request(Map<String, String> values) {
         return number("linger", 0);
     }
 
+    /** After how long the source ends, though it has more events, in milliseconds; 0 for never. */
+    public long limit() {
+        return number("limit", 0);
+    }
+
     /** The folder for checkpoints. */
     public String folder() {
         return values.getOrDefault("folder", System.getProperty("java.io.tmpdir") + "/millrace-peers");

@@ -15,6 +15,7 @@ import org.apache.flink.api.connector.source.SplitEnumerator;
 import org.apache.flink.api.connector.source.SplitEnumeratorContext;
 import org.apache.flink.core.io.InputStatus;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
+import org.millrace.peers.Deadline;
 import org.millrace.peers.Outcome;
 import org.millrace.peers.g1.Cursor;
 import org.millrace.peers.g1.Event;
@@ -28,13 +29,15 @@ public final class EventSource<T> implements Source<T, EventSource.Split, Long> 
 
     private final Settings settings;
     private final int readers;
-    private final long linger;
+    private final long linger, limit;
     private final EventMaker<T> maker;
 
-    public EventSource(Settings settings, int readers, long linger, EventMaker<T> maker) {
+    /** linger and limit are milliseconds: how long it stays open at its end, and after how long it ends in any case. */
+    public EventSource(Settings settings, int readers, long linger, long limit, EventMaker<T> maker) {
         this.settings = settings;
         this.readers = readers;
         this.linger = linger;
+        this.limit = limit;
         this.maker = maker;
     }
 
@@ -172,7 +175,9 @@ public final class EventSource<T> implements Source<T, EventSource.Split, Long> 
         private final EventMaker.Form<T> form = maker.open(generator, event);
         private CompletableFuture<Void> available = new CompletableFuture<>();
         private Cursor cursor;
-        private boolean complete, lingered;
+        private final Deadline deadline = new Deadline(limit);
+        private boolean complete, ended, lingered;
+        private long read;
 
         @Override
         public void start() {
@@ -184,11 +189,15 @@ public final class EventSource<T> implements Source<T, EventSource.Split, Long> 
             if (cursor == null) {
                 return complete ? InputStatus.END_OF_INPUT : InputStatus.NOTHING_AVAILABLE;
             }
+            if (ended || deadline.passed()) {
+                return end();
+            }
             for (int i = 0; i < BATCH; i++) {
                 long n = cursor.next();
                 if (n < 0) {
                     return end();
                 }
+                read++;
                 generator.fill(n, event);
                 T made = form.make();
                 if (made != null) {
@@ -199,6 +208,10 @@ public final class EventSource<T> implements Source<T, EventSource.Split, Long> 
         }
 
         private InputStatus end() {
+            if (!ended) {
+                ended = true;
+                Outcome.read(read);
+            }
             if (linger == 0 || lingered) {
                 return InputStatus.END_OF_INPUT;
             }

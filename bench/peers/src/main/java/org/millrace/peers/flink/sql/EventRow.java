@@ -9,20 +9,25 @@ import org.millrace.peers.g1.Event.Kind;
 import org.millrace.peers.g1.Generator;
 import org.millrace.peers.g1.Words;
 
-/** The row of the table of events: its kind, and the rows of a person, an auction and a bid, of which one is set. */
+/** The row of the table of events: its kind, the rows of a person, an auction and a bid, of which one is set, and its number. */
 final class EventRow extends Fields {
     private final Event event;
     private final RowData[] kinds;
 
     EventRow(Generator generator, Event event) {
-        super(1 + Kind.values().length);
+        super(2 + Kind.values().length);
         this.event = event;
         this.kinds = new RowData[] {new Person(event), new Auction(event), new Bid(event, generator.channels())};
     }
 
     @Override
     public boolean isNullAt(int field) {
-        return field > 0 && event.kind.ordinal() != field - 1;
+        return field > 0 && field <= kinds.length && event.kind.ordinal() != field - 1;
+    }
+
+    @Override
+    public long getLong(int field) {
+        return event.number;
     }
 
     @Override

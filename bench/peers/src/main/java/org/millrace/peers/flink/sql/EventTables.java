@@ -24,6 +24,7 @@ public final class EventTables implements DynamicTableSourceFactory {
     private static final ConfigOption<Long> EVENTS = ConfigOptions.key("events").longType().noDefaultValue();
     private static final ConfigOption<Integer> READERS = ConfigOptions.key("readers").intType().noDefaultValue();
     private static final ConfigOption<Long> LINGER = ConfigOptions.key("linger").longType().noDefaultValue();
+    private static final ConfigOption<Long> LIMIT = ConfigOptions.key("limit").longType().noDefaultValue();
 
     @Override
     public String factoryIdentifier() {
@@ -32,7 +33,7 @@ public final class EventTables implements DynamicTableSourceFactory {
 
     @Override
     public Set<ConfigOption<?>> requiredOptions() {
-        return Set.of(SEED, RATE, EVENTS, READERS, LINGER);
+        return Set.of(SEED, RATE, EVENTS, READERS, LINGER, LIMIT);
     }
 
     @Override
@@ -48,10 +49,11 @@ public final class EventTables implements DynamicTableSourceFactory {
         return new Table(
                 new Settings(options.get(SEED), options.get(RATE), options.get(EVENTS)),
                 options.get(READERS),
-                options.get(LINGER));
+                options.get(LINGER),
+                options.get(LIMIT));
     }
 
-    private record Table(Settings settings, int readers, long linger) implements ScanTableSource {
+    private record Table(Settings settings, int readers, long linger, long limit) implements ScanTableSource {
         @Override
         public ChangelogMode getChangelogMode() {
             return ChangelogMode.insertOnly();
@@ -63,7 +65,7 @@ public final class EventTables implements DynamicTableSourceFactory {
                 EventRow row = new EventRow(generator, event);
                 return () -> row;
             };
-            return SourceProvider.of(new EventSource<>(settings, readers, linger, maker));
+            return SourceProvider.of(new EventSource<>(settings, readers, linger, limit, maker));
         }
 
         @Override

@@ -46,6 +46,11 @@ public final class SqlQueries {
                     .replace("${events}", Long.toString(request.settings().events()))
                     .replace("${readers}", Integer.toString(request.readers()))
                     .replace("${linger}", Long.toString(request.linger()))
+                    .replace("${limit}", Long.toString(request.limit()))
+                    // The official text leaves q9's ties open: what is compared settles them by the event's number, what
+                    // is timed is the official text.
+                    .replace("${bids}", request.tallied() ? "numbered_bid" : "bid")
+                    .replace("${tie}", request.tallied() ? ", B.number ASC" : "")
                     .replace("${slide}", slide(request.slide()));
         }
     }

@@ -27,7 +27,7 @@ final class Events {
     Events(StreamExecutionEnvironment env, Request request) {
         slide = request.slide();
         all = env.fromSource(
-                new EventSource<>(request.settings(), request.readers(), request.linger(), MAKER),
+                new EventSource<>(request.settings(), request.readers(), request.linger(), request.limit(), MAKER),
                 WatermarkStrategy.forBoundedOutOfOrderness(Duration.ofSeconds(4)),
                 "nexmark",
                 TypeInformation.of(NexmarkEvent.class));
