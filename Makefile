@@ -18,6 +18,7 @@ ROUNDS   ?= 7
 MODULES  := connector/postgres
 SYSTEMFLAGS ?=
 RELIABILITYFLAGS ?=
+PEERSFLAGS ?=
 
 .DEFAULT_GOAL := help
 
@@ -84,6 +85,10 @@ bench-system: build ## the whole system: ready, memory, submit, recovery, sizes 
 bench-reliability: build ## checkpoints, backpressure, recovery and rescaling of much state (RELIABILITYFLAGS=-kills 10)
 	$(GO) build -trimpath -o $(BIN)/accounts ./bench/reliability/accounts
 	$(GO) run ./bench/reliability $(RELIABILITYFLAGS)
+
+.PHONY: bench-peers
+bench-peers: build ## Nexmark here, in Flink and in Jet, in one run (hours; PEERSFLAGS='-queries q5 -rounds 1'; go doc ./bench/peers)
+	$(GO) run ./bench/peers $(PEERSFLAGS)
 
 KILLS    ?= 200
 DURATION ?= 0s
