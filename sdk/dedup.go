@@ -9,8 +9,8 @@ import (
 
 // First emits the first record of each key, and no other: what is left when
 // repetitions are taken out.
-func (k KeyedStream[K, T]) First(name string) DataStream[T] {
-	out, n := attachKeyed[K, T, T](k, "First", name, func() operator.Operator { return update.NewFirst(k.key) })
+func (k KeyedStream[K, T]) First[Name ~string](name Name) DataStream[T] {
+	out, n := attachKeyed[K, T, T](k, "First", string(name), func() operator.Operator { return update.NewFirst(k.key) })
 	n.plan = append(n.plan, n.declareState)
 	return out
 }
@@ -18,8 +18,8 @@ func (k KeyedStream[K, T]) First(name string) DataStream[T] {
 // Last keeps the last row of each key: a table of which each record sets a row.
 // Rows of one key that come from several subtasks come in any order; Best goes by
 // the rows themselves.
-func (k KeyedStream[K, T]) Last(name string) Updates[T] {
-	return best(k.AsUpdates(), "Last", name, func(_, _ T) bool { return true })
+func (k KeyedStream[K, T]) Last[Name ~string](name Name) Updates[T] {
+	return best(k.AsUpdates(), "Last", string(name), func(_, _ T) bool { return true })
 }
 
 // Best keeps one row of each key: the first, until one comes that is better than
@@ -27,8 +27,8 @@ func (k KeyedStream[K, T]) Last(name string) Updates[T] {
 // has
 //
 //	func(v, than Bid) bool { return v.At.After(than.At) }
-func (k KeyedStream[K, T]) Best(name string, better func(v, than T) bool) Updates[T] {
-	return best(k.AsUpdates(), "Best", name, better)
+func (k KeyedStream[K, T]) Best[Name ~string](name Name, better func(v, than T) bool) Updates[T] {
+	return best(k.AsUpdates(), "Best", string(name), better)
 }
 
 func best[K comparable, T any](k KeyedUpdates[K, T], kind, name string, better func(v, than T) bool) Updates[T] {
@@ -42,8 +42,8 @@ func best[K comparable, T any](k KeyedUpdates[K, T], kind, name string, better f
 
 // Distinct shows one row for each key, however many there are: the first that
 // came. The row goes when the last one of its key has gone.
-func (k KeyedUpdates[K, T]) Distinct(name string) Updates[T] {
-	return attachKeyedUpdates[K, T, T](k, "Distinct", name, func() error { return nil },
+func (k KeyedUpdates[K, T]) Distinct[Name ~string](name Name) Updates[T] {
+	return attachKeyedUpdates[K, T, T](k, "Distinct", string(name), func() error { return nil },
 		func() operator.Operator { return update.NewDistinct[K, T](k.key) })
 }
 

@@ -19,6 +19,9 @@ import (
 // the job is restored, rescaled or upgraded.
 //
 // Keys are booleans, numbers, strings, and structs and arrays of these.
+//
+// Methods that make an operator have a type parameter, if only that of their
+// name: Go compiles methods without one for every stream there is, used or not.
 type KeyedStream[K comparable, T any] struct {
 	s   DataStream[T]
 	key func(T) K
@@ -67,8 +70,8 @@ func hashing[K comparable, T any](key func(T) K, hash func(*K) uint64) func(*Bat
 // Reduce folds all records of a key to one, and emits it anew with each record:
 // f of the reduction so far and the record. The first record of a key is its own
 // reduction.
-func (k KeyedStream[K, T]) Reduce(name string, f func(sofar, v T) T) DataStream[T] {
-	out, n := attachKeyed[K, T, T](k, "Reduce", name, func() operator.Operator { return operator.NewReduce(k.key, f) })
+func (k KeyedStream[K, T]) Reduce[Name ~string](name Name, f func(sofar, v T) T) DataStream[T] {
+	out, n := attachKeyed[K, T, T](k, "Reduce", string(name), func() operator.Operator { return operator.NewReduce(k.key, f) })
 	n.plan = append(n.plan, func() error {
 		if f == nil {
 			return errors.New("its function is nil")

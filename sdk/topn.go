@@ -20,8 +20,8 @@ import (
 // State is n rows a key, and a row that is not among them costs a comparison;
 // where rows also go, all are kept, and one that goes lets the next take its
 // place.
-func (k KeyedUpdates[K, T]) TopN(name string, n int, before func(a, b T) bool) Updates[T] {
-	return topN(k, "Top", name, update.Top[K, T, T]{Key: k.key, N: n, Before: before, Row: func(_ int, v T) T { return v }})
+func (k KeyedUpdates[K, T]) TopN[Name ~string](name Name, n int, before func(a, b T) bool) Updates[T] {
+	return topN(k, "Top", string(name), update.Top[K, T, T]{Key: k.key, N: n, Before: before, Row: func(_ int, v T) T { return v }})
 }
 
 // TopNRanked is TopN with the place of each row, from 1 on, in its result. A row
