@@ -43,10 +43,10 @@ type Auction struct {
 
 // Person is somebody who sells and bids.
 type Person struct {
-	ID                                           int64
+	ID                                          int64
 	Name, EmailAddress, CreditCard, City, State string
-	DateTime                                     int64
-	Extra                                        string
+	DateTime                                    int64
+	Extra                                       string
 }
 
 // Time is the event time in milliseconds.

@@ -16,32 +16,34 @@ func (e *Event) AppendLine(dst []byte) []byte {
 
 // AppendColumns appends all columns, each with a bar before it.
 func (b *Bid) AppendColumns(dst []byte) []byte {
-	dst = appendInts(dst, b.Auction, b.Bidder, b.Price)
-	dst = appendTexts(dst, b.Channel, b.URL)
-	return appendTexts(appendInts(dst, b.DateTime), b.Extra)
+	dst = AppendInts(dst, b.Auction, b.Bidder, b.Price)
+	dst = AppendTexts(dst, b.Channel, b.URL)
+	return AppendTexts(AppendInts(dst, b.DateTime), b.Extra)
 }
 
 // AppendColumns appends all columns, each with a bar before it.
 func (a *Auction) AppendColumns(dst []byte) []byte {
-	dst = appendTexts(appendInts(dst, a.ID), a.ItemName, a.Description)
-	dst = appendInts(dst, a.InitialBid, a.Reserve, a.DateTime, a.Expires, a.Seller, a.Category)
-	return appendTexts(dst, a.Extra)
+	dst = AppendTexts(AppendInts(dst, a.ID), a.ItemName, a.Description)
+	dst = AppendInts(dst, a.InitialBid, a.Reserve, a.DateTime, a.Expires, a.Seller, a.Category)
+	return AppendTexts(dst, a.Extra)
 }
 
 // AppendColumns appends all columns, each with a bar before it.
 func (p *Person) AppendColumns(dst []byte) []byte {
-	dst = appendTexts(appendInts(dst, p.ID), p.Name, p.EmailAddress, p.CreditCard, p.City, p.State)
-	return appendTexts(appendInts(dst, p.DateTime), p.Extra)
+	dst = AppendTexts(AppendInts(dst, p.ID), p.Name, p.EmailAddress, p.CreditCard, p.City, p.State)
+	return AppendTexts(AppendInts(dst, p.DateTime), p.Extra)
 }
 
-func appendInts(dst []byte, values ...int64) []byte {
+// AppendInts appends whole numbers, each with a bar before it.
+func AppendInts(dst []byte, values ...int64) []byte {
 	for _, v := range values {
 		dst = strconv.AppendInt(append(dst, '|'), v, 10)
 	}
 	return dst
 }
 
-func appendTexts(dst []byte, values ...string) []byte {
+// AppendTexts appends texts, each with a bar before it.
+func AppendTexts(dst []byte, values ...string) []byte {
 	for _, v := range values {
 		dst = append(append(dst, '|'), v...)
 	}
