@@ -134,8 +134,8 @@ type StreamCoFn[L, R, U any] struct {
 // function of a subtask, as in DataStream.Process.
 func (c ConnectedStreams[L, R]) Process[U any](build func(op *Op) StreamCoFn[L, R, U]) DataStream[U] {
 	n := c.left.env.add("Co-Process")
-	connect[L](n, 0, c.left.from, c.left.next().ship, nil)
-	connect[R](n, 1, c.right.from, c.right.next().ship, nil)
+	c.left.into(n, 0)
+	c.right.into(n, 1)
 	var sides []operator.Side
 	n.New = func() operator.Operator {
 		p := &coProcessing[L, R, U]{build: build}

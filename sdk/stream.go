@@ -24,9 +24,20 @@ type DataStream[T any] struct {
 	env  *Env
 	from []output
 	ship pb.Ship
+	// partition chooses the subtask of a record where ship is custom.
+	partition func(v T, n int) int
 	// stamp is set on the stream of a source, whose event time
 	// WithTimestamps may still decide.
 	stamp *stamping[T]
+}
+
+// into connects the stream to an input of a node.
+func (s DataStream[T]) into(n *node, port int) {
+	if s.ship == pb.Ship_SHIP_CUSTOM {
+		connect[T](n, port, s.from, s.ship, s.partition)
+		return
+	}
+	connect[T](n, port, s.from, s.next().ship, nil)
 }
 
 func (s DataStream[T]) next() DataStream[T] {
@@ -40,7 +51,7 @@ func (s DataStream[T]) next() DataStream[T] {
 func attach[T, U any](s DataStream[T], kind string, missing bool, build func() operator.Operator) (DataStream[U], *node) {
 	n := s.env.add(kind)
 	n.New = build
-	connect[T](n, 0, s.from, s.next().ship, nil)
+	s.into(n, 0)
 	if missing {
 		n.plan = append(n.plan, func() error { return errors.New("its function is nil") })
 	}
@@ -90,8 +101,8 @@ func (s DataStream[T]) FilterMap[U any](f func(v T) (U, bool)) DataStream[U] {
 func (s DataStream[T]) Union(others ...DataStream[T]) DataStream[T] {
 	all := DataStream[T]{env: s.env, ship: s.ship}
 	for _, o := range append([]DataStream[T]{s}, others...) {
-		if o.next().ship != s.next().ship {
-			s.env.fail(errors.New("Union of streams of which some are rebalanced: call Rebalance on the union"))
+		if o.next().ship != s.next().ship || o.ship == pb.Ship_SHIP_CUSTOM {
+			s.env.fail(errors.New("Union of streams of which some are rebalanced: call Rebalance, or PartitionBy, on the union"))
 		}
 		all.from = append(all.from, o.from...)
 	}
@@ -134,7 +145,7 @@ func (s DataStream[T]) Side[U any](tag Tag[U]) DataStream[U] {
 // To ends the stream in a sink.
 func (s DataStream[T]) To(sink Sink[T]) StreamSink {
 	n := s.env.add(kindSink)
-	connect[T](n, 0, s.from, s.next().ship, nil)
+	s.into(n, 0)
 	if sink == nil {
 		n.plan = append(n.plan, func() error { return errors.New("the sink is nil") })
 		return StreamSink{n}

@@ -165,6 +165,7 @@ func (s *Server) jobPlan(r *http.Request) (any, error) {
 
 var shipStrategy = map[pb.Ship]string{
 	pb.Ship_SHIP_FORWARD: "FORWARD", pb.Ship_SHIP_HASH: "HASH", pb.Ship_SHIP_REBALANCE: "REBALANCE", pb.Ship_SHIP_BROADCAST: "BROADCAST",
+	pb.Ship_SHIP_CUSTOM: "CUSTOM",
 }
 
 // plan is a job graph in Flink's shape.

@@ -39,6 +39,8 @@ type writer[T any] struct {
 	owner []uint16
 	// next is the target of rebalance edges.
 	next int
+	// partition chooses the target on custom edges.
+	partition func(T, int) int
 
 	// rowBytes is about what a record takes; of records without a fixed size
 	// it follows samples, encoded to scratch.
@@ -98,6 +100,10 @@ func (t typed[T]) NewWriter(n *Network, c WriterConfig) (Writer, error) {
 		}
 	case pb.Ship_SHIP_REBALANCE:
 		w.next = c.Subtask % e.Receivers
+	case pb.Ship_SHIP_CUSTOM:
+		if w.partition, err = partitionOf[T](c.From.Name, c.To, c.Key); err != nil {
+			return nil, err
+		}
 	case pb.Ship_SHIP_FORWARD, pb.Ship_SHIP_BROADCAST:
 	default:
 		return nil, fmt.Errorf("connect %s to %s: %v is no way to ship records", c.From.Name, c.To, e.Ship)
@@ -172,6 +178,8 @@ func (w *writer[T]) Push(b *batch.Batch[T]) error {
 			return w.copyTo(&w.targets[w.next], b)
 		}
 		return w.spread(b)
+	case pb.Ship_SHIP_CUSTOM:
+		return w.place(b)
 	case pb.Ship_SHIP_BROADCAST:
 		for i := range w.targets {
 			if err := w.copyTo(&w.targets[i], b); err != nil {
@@ -236,6 +244,41 @@ func (w *writer[T]) splitUpdates(b *batch.Batch[T]) error {
 		}
 	}
 	return nil
+}
+
+// place sends each record to the target that the job's function chooses.
+func (w *writer[T]) place(b *batch.Batch[T]) error {
+	n := len(w.targets)
+	for i := range b.Values {
+		to := w.partition(b.Values[i], n)
+		if to < 0 || to >= n {
+			return &PartitionError{From: w.from, To: w.to, Index: to, Receivers: n}
+		}
+		t := &w.targets[to]
+		o := t.open
+		o.Values = append(o.Values, b.Values[i])
+		o.Times = append(o.Times, b.Times[i])
+		if len(o.Values) == 1 {
+			w.pending++
+		}
+		if len(o.Values) >= t.limit {
+			if _, err := w.send(t, wait); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// PartitionError is a partitioner that chose a subtask which there is not.
+type PartitionError struct {
+	From, To         string
+	Index, Receivers int
+}
+
+func (e *PartitionError) Error() string {
+	return fmt.Sprintf("the partitioner from %s to %s chose subtask %d of %d: it must return an index from 0 to %d",
+		e.From, e.To, e.Index, e.Receivers, e.Receivers-1)
 }
 
 // spread fills one target's batch after the other.

@@ -41,7 +41,7 @@ func (e *Edge) Reaches(sender, receiver int) bool {
 
 // overtaken says whether barriers may overtake records on the edge.
 func (e *Edge) overtaken() bool {
-	return e.Ship != pb.Ship_SHIP_FORWARD && e.Ship != pb.Ship_SHIP_BROADCAST && !e.pinned()
+	return (e.Ship == pb.Ship_SHIP_HASH || e.Ship == pb.Ship_SHIP_REBALANCE) && !e.pinned()
 }
 
 // pinned says that each sender sends all to one receiver, where others spread

@@ -21,6 +21,8 @@ type Type interface {
 	Check(from Out, to In) error
 	// CheckKey says whether key is a func(*batch.Batch[T]).
 	CheckKey(from, to string, key any) error
+	// CheckPartition says whether partition is a func(T, int) int.
+	CheckPartition(from, to string, partition any) error
 	// Connect makes the input a direct receiver of the output: neighbours
 	// in a chain.
 	Connect(from Out, to In) error
@@ -77,6 +79,11 @@ func (t typed[T]) CheckKey(from, to string, key any) error {
 	return err
 }
 
+func (t typed[T]) CheckPartition(from, to string, partition any) error {
+	_, err := partitionOf[T](from, to, partition)
+	return err
+}
+
 func (t typed[T]) Connect(from Out, to In) error {
 	out, err := outputOf[T](from, to.Name)
 	if err != nil {
@@ -121,6 +128,15 @@ func keyOf[T any](from, to string, key any) (func(*batch.Batch[T]), error) {
 	if !ok || f == nil {
 		return nil, fmt.Errorf("connect %s to %s: the key function is a %T, a keyed edge of %s needs a func(*batch.Batch[%[4]s])",
 			from, to, key, reflect.TypeFor[T]())
+	}
+	return f, nil
+}
+
+func partitionOf[T any](from, to string, partition any) (func(T, int) int, error) {
+	f, ok := partition.(func(T, int) int)
+	if !ok || f == nil {
+		return nil, fmt.Errorf("connect %s to %s: the partitioner is a %T, a partitioned edge of %s needs a func(%[4]s, int) int",
+			from, to, partition, reflect.TypeFor[T]())
 	}
 	return f, nil
 }

@@ -43,7 +43,8 @@ type WriterConfig struct {
 	From    Out
 	// To is the receiving operator's name, for messages.
 	To string
-	// Key fills the hash column on hash edges: a func(*batch.Batch[T]).
+	// Key fills the hash column on hash edges: a func(*batch.Batch[T]). On custom
+	// ones it chooses the receiver of a record: a func(T, int) int.
 	Key any
 	// Park waits until room can be received from, or the attempt ends, and
 	// returns an error in that case. It lets a task answer for itself while

@@ -56,7 +56,8 @@ type Edge struct {
 	Type exchange.Type
 	// Updates says that rows of an update stream travel here, with an Ops column.
 	Updates bool
-	// Key fills the hash column: a func(*batch.Batch[T]) for SHIP_HASH,
-	// else nil.
+	// Key fills the hash column, a func(*batch.Batch[T]), for SHIP_HASH; it
+	// chooses the subtask of a record among some, a func(T, int) int, for
+	// SHIP_CUSTOM; else nil.
 	Key any
 }

@@ -153,6 +153,10 @@ func (r *resolved) edges() error {
 				if err := e.Type.CheckKey(from.name, m.name, e.Key); err != nil {
 					return err
 				}
+			case pb.Ship_SHIP_CUSTOM:
+				if err := e.Type.CheckPartition(from.name, m.name, e.Key); err != nil {
+					return err
+				}
 			case pb.Ship_SHIP_REBALANCE, pb.Ship_SHIP_BROADCAST:
 			default:
 				return fmt.Errorf("the edge from %s to %s has no way to ship records", from.name, m.name)

@@ -167,7 +167,7 @@ func (h *Harness[T, U]) source(e *graph.Edge) exchange.Out {
 
 // wire joins two operators directly, with the key function in between.
 func (h *Harness[T, U]) wire(e *graph.Edge, to exchange.In) error {
-	if e.Key == nil {
+	if e.Ship != pb.Ship_SHIP_HASH {
 		return e.Type.Connect(h.source(e), to)
 	}
 	keyed, ok := e.Type.(interface {

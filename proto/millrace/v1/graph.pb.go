@@ -29,6 +29,8 @@ const (
 	Ship_SHIP_HASH        Ship = 2
 	Ship_SHIP_REBALANCE   Ship = 3
 	Ship_SHIP_BROADCAST   Ship = 4
+	// The job's own function chooses the subtask of each record.
+	Ship_SHIP_CUSTOM Ship = 5
 )
 
 // Enum value maps for Ship.
@@ -39,6 +41,7 @@ var (
 		2: "SHIP_HASH",
 		3: "SHIP_REBALANCE",
 		4: "SHIP_BROADCAST",
+		5: "SHIP_CUSTOM",
 	}
 	Ship_value = map[string]int32{
 		"SHIP_UNSPECIFIED": 0,
@@ -46,6 +49,7 @@ var (
 		"SHIP_HASH":        2,
 		"SHIP_REBALANCE":   3,
 		"SHIP_BROADCAST":   4,
+		"SHIP_CUSTOM":      5,
 	}
 )
 
@@ -973,13 +977,14 @@ const file_millrace_v1_graph_proto_rawDesc = "" +
 	"\n" +
 	"KIND_FIXED\x10\x02\x12\r\n" +
 	"\tKIND_NONE\x10\x03\x12\r\n" +
-	"\tKIND_RATE\x10\x04*e\n" +
+	"\tKIND_RATE\x10\x04*v\n" +
 	"\x04Ship\x12\x14\n" +
 	"\x10SHIP_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSHIP_FORWARD\x10\x01\x12\r\n" +
 	"\tSHIP_HASH\x10\x02\x12\x12\n" +
 	"\x0eSHIP_REBALANCE\x10\x03\x12\x12\n" +
-	"\x0eSHIP_BROADCAST\x10\x04B3Z1github.com/millrace/millrace/proto/millrace/v1;pbb\x06proto3"
+	"\x0eSHIP_BROADCAST\x10\x04\x12\x0f\n" +
+	"\vSHIP_CUSTOM\x10\x05B3Z1github.com/millrace/millrace/proto/millrace/v1;pbb\x06proto3"
 
 var (
 	file_millrace_v1_graph_proto_rawDescOnce sync.Once
