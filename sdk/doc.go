@@ -32,7 +32,12 @@
 // partitions them by key, and To ends them in a sink. On a KeyedStream, Reduce,
 // Aggregate and Process keep state for each key, and Window cuts it into windows
 // of time: Tumbling, Sliding or Session. Connect puts two streams before one
-// operator.
+// operator, ConnectBroadcast one before all subtasks of another.
+//
+// Streams are joined by key: Join brings together the records of a key, within
+// bounds of event time (Join.Between), windows (Join.Window) or a time to live,
+// inner and outer; JoinVersions each record with the version of a table that was
+// valid at its time; Lookup with what a table outside of the job says now.
 //
 // Operators are typed all the way: a record is never put into an interface,
 // and between operators of one chain it is passed on by a function call. Records

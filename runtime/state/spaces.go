@@ -21,7 +21,12 @@ type Spaces[K comparable, V any] struct {
 // NewSpaces adds a state with namespaces to a store; hash and types are as for
 // NewTable.
 func NewSpaces[K comparable, V any](s *Store, name string) (*Spaces[K, V], error) {
-	k, err := newKind[K, V](s, name, nil)
+	return NewSpacesHashed[K, V](s, name, nil)
+}
+
+// NewSpacesHashed is NewSpaces with a hash function, as of NewTableHashed.
+func NewSpacesHashed[K comparable, V any](s *Store, name string, hash func(*K) uint64) (*Spaces[K, V], error) {
+	k, err := newKind[K, V](s, name, hash)
 	if err != nil {
 		return nil, err
 	}
