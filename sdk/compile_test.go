@@ -1,6 +1,9 @@
 package sdk
 
-import "time"
+import (
+	"iter"
+	"time"
+)
 
 // everyMethod calls every generic method of the package on every kind of
 // result, so that the compiler refuses an instantiation cycle here, and not in
@@ -16,6 +19,8 @@ func everyMethod[T comparable](s DataStream[T]) {
 	streamMethods(s.Map(func(v T) map[string]T { return nil }))
 	streamMethods(s.KeyBy(func(v T) T { return v }).Reduce("r", func(a, _ T) T { return a }))
 	keyedMethods(s.KeyBy(func(v T) T { return v }))
+	joinMethods(s, s.Map(func(v T) []T { return []T{v} }).KeyBy(func([]T) (k T) { return k }))
+	joinMethods(s.PartitionBy(func(T, int) int { return 0 }), s.Map(func(v T) *T { return &v }).KeyBy(func(v *T) T { return *v }))
 	keyedMethods(s.KeyBy(func(v T) [2]T { return [2]T{v} }))
 	keyedMethods(s.Map(func(v T) *T { return &v }).KeyBy(func(v *T) T { return *v }))
 }
@@ -123,4 +128,40 @@ func keyedMethods[K comparable, T any](k KeyedStream[K, T]) {
 		_ = w.Top("wl", 1, Collect[T](), func(all []T) string { return "" }, func(_ Window, _ K, all []T) []T { return all })
 		_ = w.Reduce("wr", func(a, _ T) T { return a }, func(_ Window, k K, v T) map[K]T { return nil })
 	}
+}
+
+//nolint:unused // see everyMethod
+func joinMethods[T comparable, R any](s DataStream[T], right KeyedStream[T, R]) {
+	k := s.KeyBy(func(v T) T { return v })
+	tl, tr := NewTag[T]("left"), NewTag[R]("right")
+	j := k.Join(right).TTL(time.Hour).Late(tl, tr)
+	in := j.Inner("i", func(l T, r R) map[T]R { return map[T]R{l: r} })
+	_ = j.Left("l", func(T, *R) [1]T { return [1]T{} }).Side(tr)
+	_ = j.Between(0, time.Hour).Right("r", func(*T, R) []R { return nil }).Side(tl)
+	_ = j.Retain(0, 0).Full("f", func(l *T, r *R) *T { return l })
+	w := j.Window(Tumbling(time.Hour))
+	_ = w.Inner("wi", func(l T, r R) []R { return []R{r} })
+	_ = w.Left("wl", func(l T, r *R) T { return l })
+	_ = w.Right("wr", func(l *T, r R) R { return r })
+	_ = w.Full("wf", func(l *T, r *R) *R { return r })
+	_ = w.CoGroup("wc", func(_ Window, k T, left iter.Seq[T], right iter.Seq[R], emit func(map[T]R)) { emit(nil) })
+	v := k.JoinVersions(right).ValidFor(time.Hour).Late(tl, tr)
+	_ = v.Inner("vi", func(l T, r R) []T { return []T{l} })
+	_ = v.Left("vl", func(l T, r *R) *T { return &l })
+	_ = s.Lookup(LookupTable[T, R]{}, func(v T) T { return v }).Inner(func(l T, r R) []R { return []R{r} })
+	_ = s.Lookup(MemoryTable(map[T]R{}), func(v T) T { return v }).Left(func(l T, r *R) [2]T { return [2]T{l, l} })
+	_ = s.ConnectBroadcast(in).Process("b", func(op *BroadcastOp) BroadcastFn[T, map[T]R, []R] {
+		rules := op.Broadcast[T, R]("rules")
+		return BroadcastFn[T, map[T]R, []R]{
+			Each:        func(c *Context[[]R], v T) error { c.Emit(nil); return nil },
+			OnBroadcast: func(c *BroadcastContext[[]R], m map[T]R) error { var k T; rules.Put(c, k, m[k]); return nil },
+		}
+	})
+	_ = right.ConnectBroadcast(in).Process("kb", func(op *KeyedBroadcastOp[T]) KeyedBroadcastFn[T, R, map[T]R, *T] {
+		rules := op.Broadcast[T, []R]("rules")
+		return KeyedBroadcastFn[T, R, map[T]R, *T]{
+			Each:        func(c *KeyedContext[T, *T], v R) error { _, _ = rules.Get(c.Key()); return nil },
+			OnBroadcast: func(c *BroadcastContext[*T], m map[T]R) error { return nil },
+		}
+	})
 }
