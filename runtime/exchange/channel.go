@@ -14,10 +14,10 @@ const (
 )
 
 // item is one thing in a channel.
-type item[T any] struct {
+type item struct {
 	kind Kind
 	// Of a Data item either batch (local) or frame (remote) is set.
-	batch *batch.Batch[T]
+	batch *columns
 	frame []byte
 	rows  int
 	// bytes is what the item counts for in the channel's bound.
@@ -39,14 +39,14 @@ type item[T any] struct {
 //     taken; of a blocked channel they are part of the checkpoint that it is
 //     blocked for.
 //  5. waiting is true only while the sender of a local channel waits on room.
-type channel[T any] struct {
+type channel struct {
 	number uint32
 	hashed bool
 	// sender is the sending subtask, edge its edge: for messages.
 	sender int
 	edge   *Edge
 
-	items ring[item[T]]
+	items ring[item]
 	// barriers counts those in items; ahead is how many items a barrier of this
 	// channel, which was taken, has overtaken.
 	barriers int
@@ -57,7 +57,7 @@ type channel[T any] struct {
 	blocked  bool
 
 	// Local only.
-	free    []*batch.Batch[T]
+	free    []*columns
 	room    chan struct{}
 	waiting bool
 
@@ -69,39 +69,35 @@ type channel[T any] struct {
 }
 
 // take returns an empty batch, a recycled one where there is one.
-func (c *channel[T]) take() *batch.Batch[T] {
+func (c *channel) take(k kind) *columns {
 	if k := len(c.free); k > 0 {
 		b := c.free[k-1]
 		c.free[k-1] = nil
 		c.free = c.free[:k-1]
 		return b
 	}
-	return new(batch.Batch[T])
+	return k.make()
 }
 
 // grows says that the last item in the queue may take in what comes: it is not
 // one that came before a barrier which is gone from behind it.
-func (c *channel[T]) grows() bool { return c.items.len() > c.ahead }
+func (c *channel) grows() bool { return c.items.len() > c.ahead }
 
 // absorb adds a small batch to the last one in the queue, if that has room:
 // a receiver that lags behind then finds full batches instead of many small ones.
-func (c *channel[T]) absorb(b *batch.Batch[T], bytes, bound int) bool {
-	if !c.grows() || b.Len() > batch.Rows/4 {
+func (c *channel) absorb(b *columns, bytes, bound int, k kind) bool {
+	if !c.grows() || b.len() > batch.Rows/4 {
 		return false
 	}
 	last := c.items.last()
-	if last.kind != Data || last.rows+b.Len() > min(batch.Rows, max(1, bound/batchesPerBound)) || last.bytes+bytes > batchBytes {
+	if last.kind != Data || last.rows+b.len() > min(batch.Rows, max(1, bound/batchesPerBound)) || last.bytes+bytes > batchBytes {
 		return false
 	}
-	if len(b.Ops) > 0 || len(last.batch.Ops) > 0 {
-		last.batch.Ops = append(batch.FillOps(last.batch.Ops, last.rows), batch.FillOps(b.Ops, b.Len())...)
-	}
-	last.batch.Values = append(last.batch.Values, b.Values...)
-	last.batch.Times = append(last.batch.Times, b.Times...)
-	last.batch.Hashes = append(last.batch.Hashes, b.Hashes...)
-	last.rows += b.Len()
+	last.batch.add(b, 0, b.len(), c.hashed, k)
+	last.batch.fillOps()
+	last.rows += b.len()
 	last.bytes += bytes
-	c.rows += b.Len()
+	c.rows += b.len()
 	c.bytes += bytes
 	return true
 }

@@ -5,8 +5,6 @@ import (
 
 	"github.com/millrace/millrace/checkpoint/inflight"
 	"github.com/millrace/millrace/runtime/barrier"
-	"github.com/millrace/millrace/runtime/batch"
-	"github.com/millrace/millrace/runtime/codec"
 	"github.com/millrace/millrace/runtime/keygroup"
 )
 
@@ -23,7 +21,7 @@ import (
 const mostInFlight = 16 << 20
 
 // TakeBarrier implements Gate.
-func (g *gate[T]) TakeBarrier(overtake bool) (Item, bool) {
+func (g *gate) TakeBarrier(overtake bool) (Item, bool) {
 	g.mu.Lock()
 	if g.mu.barriers == 0 {
 		g.mu.Unlock()
@@ -60,12 +58,12 @@ func (g *gate[T]) TakeBarrier(overtake bool) (Item, bool) {
 // behind the job's end, and not where records belong to one subtask by its number
 // alone. Of another parallelism nobody would know which records of a key are to
 // come first.
-func (c *channel[T]) overtaken(b barrier.Barrier) bool {
+func (c *channel) overtaken(b barrier.Barrier) bool {
 	return !b.Terminal && c.edge.overtaken()
 }
 
 // Pressed implements Gate.
-func (g *gate[T]) Pressed() bool {
+func (g *gate) Pressed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.mu.barriers == 0 {
@@ -80,7 +78,7 @@ func (g *gate[T]) Pressed() bool {
 }
 
 // InFlight implements Gate.
-func (g *gate[T]) InFlight() [][]byte {
+func (g *gate) InFlight() [][]byte {
 	var out [][]byte
 	for _, r := range g.resumed {
 		out = append(out, g.flight(r.flags, r.batch, nil))
@@ -102,33 +100,33 @@ func (g *gate[T]) InFlight() [][]byte {
 	return out
 }
 
-func (c *channel[T]) flags() inflight.Flags { return inflight.FlagsOf(c.edge.Ship, c.edge.Updates) }
+func (c *channel) flags() inflight.Flags { return inflight.FlagsOf(c.edge.Ship, c.edge.Updates) }
 
 // flight encodes a batch, or one that came encoded.
-func (g *gate[T]) flight(flags inflight.Flags, b *batch.Batch[T], frame []byte) []byte {
+func (g *gate) flight(flags inflight.Flags, b *columns, frame []byte) []byte {
 	out := g.head(flags)
 	if frame != nil {
 		return append(out, frame...)
 	}
-	return appendBatch(out, b, flags&inflight.Hashed != 0, g.codec)
+	return appendBatch(out, b, flags&inflight.Hashed != 0, g)
 }
 
 // head is what comes before the records.
-func (g *gate[T]) head(flags inflight.Flags) []byte {
-	r := inflight.Records{Flags: flags, Subtask: uint64(g.subtask), Parallelism: uint64(g.receivers), Schema: g.codec.Schema()}
+func (g *gate) head(flags inflight.Flags) []byte {
+	r := inflight.Records{Flags: flags, Subtask: uint64(g.subtask), Parallelism: uint64(g.receivers), Schema: g.schema()}
 	return r.AppendHeader(nil)
 }
 
 // resumed is a batch from before a restore, or what is left of one that a slow
 // operator takes in pieces.
-type resumed[T any] struct {
+type resumed struct {
 	flags inflight.Flags
-	batch *batch.Batch[T]
+	batch *columns
 	bytes int // of the whole batch, encoded
 }
 
 // Resume implements Gate.
-func (g *gate[T]) Resume(flights [][]byte) error {
+func (g *gate) Resume(flights [][]byte) error {
 	for _, f := range flights {
 		if err := g.resume(f); err != nil {
 			return fmt.Errorf("in-flight records of %s: %w", g.name, err)
@@ -137,7 +135,7 @@ func (g *gate[T]) Resume(flights [][]byte) error {
 	return nil
 }
 
-func (g *gate[T]) resume(f []byte) error {
+func (g *gate) resume(f []byte) error {
 	r, err := inflight.Parse(f)
 	if err != nil {
 		return err
@@ -146,8 +144,14 @@ func (g *gate[T]) resume(f []byte) error {
 		return fmt.Errorf("they were %s, and the input takes none that are: keep how it is partitioned and whether it is a stream of updates, or take a savepoint with stop", r.Flags)
 	}
 	hashed := r.Flags&inflight.Hashed != 0
-	b := &batch.Batch[T]{}
-	if err := decodeOld(r.Body, b, hashed, r.Schema, g.codec); err != nil {
+	decode := g.decode
+	if r.Schema != g.schema() {
+		if decode, err = g.decoder(r.Schema); err != nil {
+			return err
+		}
+	}
+	b := g.make()
+	if err := decodeBatch(r.Body, b, hashed, decode); err != nil {
 		return err
 	}
 	switch {
@@ -160,15 +164,15 @@ func (g *gate[T]) resume(f []byte) error {
 	case r.Subtask%uint64(g.receivers) != uint64(g.subtask):
 		return nil
 	}
-	if b.Len() > 0 {
-		g.resumed = append(g.resumed, resumed[T]{r.Flags, b, len(f)})
+	if b.len() > 0 {
+		g.resumed = append(g.resumed, resumed{r.Flags, b, len(f)})
 		g.waiting += len(f)
 	}
 	return nil
 }
 
 // takes says whether records that travel so come in here.
-func (g *gate[T]) takes(flags inflight.Flags) bool {
+func (g *gate) takes(flags inflight.Flags) bool {
 	for i := range g.mu.channels {
 		if g.mu.channels[i].flags() == flags {
 			return true
@@ -178,38 +182,20 @@ func (g *gate[T]) takes(flags inflight.Flags) bool {
 }
 
 // keepOwn leaves of a batch what this subtask owns now.
-func (g *gate[T]) keepOwn(b *batch.Batch[T]) {
+func (g *gate) keepOwn(b *columns) {
 	n := 0
 	for i, h := range b.Hashes {
 		if keygroup.Owner(keygroup.Of(h, g.groups), g.receivers, g.groups) != g.subtask {
 			continue
 		}
-		b.Values[n], b.Times[n], b.Hashes[n] = b.Values[i], b.Times[i], h
+		g.move(b, n, i)
+		b.Times[n], b.Hashes[n] = b.Times[i], h
 		if len(b.Ops) > 0 {
 			b.Ops[n] = b.Ops[i]
 		}
 		n++
 	}
-	clear(b.Values[n:])
-	b.Values, b.Times, b.Hashes, b.Ops = b.Values[:n], b.Times[:n], b.Hashes[:n], b.Ops[:min(n, len(b.Ops))]
-}
-
-// decodeOld is decodeBatch of records that an earlier version of their type may
-// have written.
-func decodeOld[T any](body []byte, b *batch.Batch[T], hashed bool, schema string, c codec.Codec[T]) error {
-	if schema == c.Schema() {
-		return decodeBatch(body, b, hashed, c)
-	}
-	one, err := codec.DecoderFor[T](schema)
-	if err != nil {
-		return err
-	}
-	return decodeRows(body, b, hashed, func(src []byte, vs []T) ([]byte, error) {
-		for i := range vs {
-			if src, err = one(src, &vs[i]); err != nil {
-				return nil, err
-			}
-		}
-		return src, nil
-	})
+	g.clear(b, n)
+	b.values.len = n
+	b.Times, b.Hashes, b.Ops = b.Times[:n], b.Hashes[:n], b.Ops[:min(n, len(b.Ops))]
 }

@@ -157,8 +157,8 @@ func TestATerminalBarrierOvertakesNothing(t *testing.T) {
 		t.Fatalf("%+v overtook a batch: the job would end without it", it)
 	}
 	r.next(0)
-	gate := r.gates[0].(*gate[small])
-	gate.resumed = []resumed[small]{{batch: &batch.Batch[small]{Values: make([]small, 1), Times: make([]int64, 1)}}}
+	gate := r.gates[0].(*gate)
+	gate.resumed = []resumed{{batch: columnsOf(&batch.Batch[small]{Values: make([]small, 1), Times: make([]int64, 1)})}}
 	if it, ok := r.gates[0].TakeBarrier(true); ok {
 		t.Fatalf("%+v overtook a batch from before a restore: the job would end without it", it)
 	}
@@ -283,7 +283,7 @@ func TestABarrierThatEndsAnAlignmentKeepsWhatItHasOvertaken(t *testing.T) {
 func TestABarrierOvertakesNoMoreThanItsShare(t *testing.T) {
 	for _, workers := range []int{1, 2} {
 		r := newRig[small](t, layout{ship: pb.Ship_SHIP_HASH, senders: 2, receivers: 4, workers: workers, key: any(hashSmall)})
-		g := r.gates[0].(*gate[small])
+		g := r.gates[0].(*gate)
 		if g.share != mostInFlight/8 {
 			t.Fatalf("a share of %d bytes in 8 channels", g.share)
 		}
@@ -323,7 +323,7 @@ func TestABarrierOvertakesNoMoreThanItsShare(t *testing.T) {
 
 		// Nor does a checkpoint after a restore hold all that came with it, and more.
 		r = newRig[small](t, layout{ship: pb.Ship_SHIP_HASH, senders: 1, receivers: 1, key: any(hashSmall)})
-		g = r.gates[0].(*gate[small])
+		g = r.gates[0].(*gate)
 		g.share = size - 1
 		if err := r.gates[0].Resume(flights); err != nil {
 			t.Fatal(err)

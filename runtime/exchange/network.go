@@ -95,7 +95,7 @@ type Network struct {
 
 // end is the receiving end of a channel: a gate, and the channel's index there.
 type end struct {
-	gate    receiver
+	gate    *gate
 	channel int
 }
 

@@ -35,7 +35,7 @@ func TestSlowReceiverHasLittleInFlight(t *testing.T) {
 					}
 				}})
 			// Only the channel from subtask 0 to subtask 1, local or not.
-			g, w := r.gates[1].(*gate[small]), r.writers[0].(*writer[small])
+			g, w := r.gates[1].(*gate), r.writers[0].(*writer)
 			to := &w.targets[1]
 			slow := false
 			r.takers[1].take = func(*batch.Batch[small]) error {
@@ -52,7 +52,7 @@ func TestSlowReceiverHasLittleInFlight(t *testing.T) {
 				b := &batch.Batch[small]{Values: make([]small, 1), Times: make([]int64, 1)}
 				for {
 					pushed.Add(1)
-					if err := w.copyTo(to, b); err != nil {
+					if err := w.copyTo(to, columnsOf(b)); err != nil {
 						return
 					}
 					limit.Store(int64(to.limit))

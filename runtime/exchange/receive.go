@@ -7,32 +7,17 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/runtime/barrier"
-	"github.com/millrace/millrace/runtime/batch"
-	"github.com/millrace/millrace/runtime/codec"
-	"github.com/millrace/millrace/runtime/operator"
 	"github.com/millrace/millrace/runtime/pace"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
-// receiver is a gate as connections see it.
-type receiver interface {
-	// bind sets the connection that a remote channel comes over.
-	bind(channel int, from *inbound)
-	// frame takes in the body of a batch frame, which it keeps and later
-	// recycles; event takes in any other. Neither blocks. An error is a
-	// sender that does not keep to the protocol.
-	frame(channel int, body []byte, cost int) error
-	event(channel int, kind Kind, time int64, b barrier.Barrier, cost int) error
-	// sender names a channel's sending subtask.
-	sender(channel int) int
-}
-
-// gate implements Gate and receiver.
-type gate[T any] struct {
-	n      *Network
-	codec  codec.Codec[T]
-	stage  operator.Stage[T]
+// gate implements Gate.
+type gate struct {
+	n *Network
+	kind
+	// to hands a batch to the operator.
+	to     func(*columns) error
 	name   string
 	notify chan struct{}
 	press  func()
@@ -41,25 +26,22 @@ type gate[T any] struct {
 	subtask, receivers, groups int
 	// resumed are batches from before the restore, to be taken in first, waiting
 	// their bytes.
-	resumed []resumed[T]
+	resumed []resumed
 	waiting int
 	// share is how many bytes a barrier may overtake in a channel, headSize what
 	// each batch of them takes besides its own.
 	share, headSize int
-	// pointers says that T holds pointers, so that recycled batches must be
-	// cleared to keep nothing of the user's alive.
-	pointers bool
 	// decoded is where frames are decoded to, one after the other.
-	decoded batch.Batch[T]
+	decoded *columns
 	stats   GateStats
 	// pace is that at which the task, and what it waits for, takes batches in;
 	// piece is the part of one that the operator has.
 	pace  pace.Pace
-	piece batch.Batch[T]
+	piece columns
 
 	mu struct {
 		sync.Mutex
-		channels []channel[T]
+		channels []channel
 		// rows and credit bound each channel: Config.Rows and Config.Credit, or
 		// what the task gets through in inFlight.
 		rows, credit int
@@ -70,22 +52,35 @@ type gate[T any] struct {
 }
 
 func (t typed[T]) NewGate(n *Network, c GateConfig) (Gate, error) {
+	stage, err := stageOf[T](n.into(c), c.To)
+	if err != nil {
+		return nil, err
+	}
+	return newGate(n, c, t, func(b *columns) error { return stage.Push(batchOf[T](b)) })
+}
+
+// into names what sends to an input, for messages.
+func (n *Network) into(c GateConfig) string {
+	edges := n.topology.Inputs(c.Vertex, c.To.Port)
+	if len(edges) == 0 {
+		return "nothing"
+	}
+	return fmt.Sprintf("vertex %d", edges[0].From)
+}
+
+func newGate(n *Network, c GateConfig, k kind, to func(*columns) error) (*gate, error) {
 	edges := n.topology.Inputs(c.Vertex, c.To.Port)
 	if len(edges) == 0 {
 		return nil, fmt.Errorf("input %d of %s: no edge leads there", c.To.Port, c.To.Name)
 	}
-	stage, err := stageOf[T](fmt.Sprintf("vertex %d", edges[0].From), c.To)
-	if err != nil {
-		return nil, err
-	}
-	g := &gate[T]{n: n, codec: t.codec, stage: stage, name: c.To.Name, notify: c.Notify, press: c.Press, port: c.To.Port,
-		subtask: c.Subtask, receivers: edges[0].Receivers, groups: edges[0].KeyGroups, pointers: t.codec.Fixed() == 0}
+	g := &gate{n: n, kind: k, to: to, name: c.To.Name, notify: c.Notify, press: c.Press, port: c.To.Port,
+		subtask: c.Subtask, receivers: edges[0].Receivers, groups: edges[0].KeyGroups, decoded: k.make()}
 	for _, e := range edges {
 		for sender := range e.Senders {
 			if !e.Reaches(sender, c.Subtask) {
 				continue
 			}
-			g.mu.channels = append(g.mu.channels, channel[T]{
+			g.mu.channels = append(g.mu.channels, channel{
 				number: e.Channel(sender, c.Subtask), hashed: e.Ship == pb.Ship_SHIP_HASH,
 				sender: sender, edge: e, room: make(chan struct{}, 1),
 			})
@@ -101,13 +96,13 @@ func (t typed[T]) NewGate(n *Network, c GateConfig) (Gate, error) {
 	return g, nil
 }
 
-func (g *gate[T]) Channels() int { return len(g.mu.channels) }
+func (g *gate) Channels() int { return len(g.mu.channels) }
 
-func (g *gate[T]) Port() int { return g.port }
+func (g *gate) Port() int { return g.port }
 
-func (g *gate[T]) Stats() GateStats { return g.stats }
+func (g *gate) Stats() GateStats { return g.stats }
 
-func (g *gate[T]) Poll() (Item, error) {
+func (g *gate) Poll() (Item, error) {
 	if len(g.resumed) > 0 {
 		return g.resumeOne()
 	}
@@ -132,24 +127,24 @@ func (g *gate[T]) Poll() (Item, error) {
 
 // push hands a batch to the operator and recycles it. What a slow operator is
 // not given at once comes first next time.
-func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
+func (g *gate) push(i int, it *item) (Item, error) {
 	c := &g.mu.channels[i]
 	out := Item{Kind: Data, Channel: i}
 	b := it.batch
 	if it.frame != nil {
-		b = &g.decoded
-		if err := decodeBatch(it.frame, b, c.hashed, g.codec); err != nil {
+		b = g.decoded
+		if err := decodeBatch(it.frame, b, c.hashed, g.decode); err != nil {
 			return Item{}, fmt.Errorf("input of %s from %s: %w", g.name, g.n.senderName(c.edge, c.sender), err)
 		}
 		out.Bytes = frameHead + len(it.frame)
 	}
-	rows := b.Len()
+	rows := b.len()
 	if step := g.step(rows); step < rows {
-		r := resumed[T]{c.flags(), &batch.Batch[T]{Values: b.Values, Times: b.Times, Hashes: b.Hashes, Ops: b.Ops}, it.bytes + g.headSize}
+		r := resumed{c.flags(), b, it.bytes + g.headSize}
 		g.resumed = slices.Insert(g.resumed, 0, r)
 		g.waiting += r.bytes
 		if it.frame != nil {
-			g.decoded = batch.Batch[T]{}
+			g.decoded = g.make()
 		} else {
 			it.batch = nil
 		}
@@ -167,62 +162,53 @@ func (g *gate[T]) push(i int, it *item[T]) (Item, error) {
 	if err := g.take(b); err != nil {
 		return Item{}, err
 	}
-	if g.pointers {
-		clear(b.Values)
-	}
-	b.Values, b.Times, b.Hashes, b.Ops = b.Values[:0], b.Times[:0], b.Hashes[:0], b.Ops[:0]
+	b.empty(g)
 	g.release(i, it, rows)
 	return out, nil
 }
 
 // resumeOne gives the operator the next piece of what comes before all queues.
-func (g *gate[T]) resumeOne() (Item, error) {
+func (g *gate) resumeOne() (Item, error) {
 	b := g.resumed[0].batch
-	n := g.step(b.Len())
-	g.piece = batch.Batch[T]{Values: b.Values[:n:n], Times: b.Times[:n:n]}
-	b.Values, b.Times = b.Values[n:], b.Times[n:]
-	if len(b.Hashes) > 0 {
-		g.piece.Hashes, b.Hashes = b.Hashes[:n:n], b.Hashes[n:]
-	}
-	if len(b.Ops) > 0 {
-		g.piece.Ops, b.Ops = b.Ops[:n:n], b.Ops[n:]
-	}
-	if b.Len() == 0 {
+	n := g.step(b.len())
+	g.piece = b.cut(n, g)
+	if b.len() == 0 {
 		g.waiting -= g.resumed[0].bytes
 		g.resumed = slices.Delete(g.resumed, 0, 1)
 	}
 	err := g.take(&g.piece)
-	g.piece = batch.Batch[T]{}
+	g.piece = columns{}
 	return Item{Kind: Data, Rows: n}, err
 }
 
 // step is how many of the next rows the operator is given at once: so many as
 // it deals with in inFlight. Between two steps the task takes barriers.
-func (g *gate[T]) step(rows int) int {
+func (g *gate) step(rows int) int {
 	if g.pace.Known() {
 		return g.pace.Within(inFlight, rows)
 	}
 	return min(rows, pace.First)
 }
 
-func (g *gate[T]) take(b *batch.Batch[T]) error {
+func (g *gate) take(b *columns) error {
+	rows := b.len()
 	g.stats.Batches++
-	g.stats.Rows += uint64(b.Len())
+	g.stats.Rows += uint64(rows)
 	began := time.Now()
-	if err := g.stage.Push(b); err != nil {
+	if err := g.to(b); err != nil {
 		return err
 	}
-	g.pace.Took(b.Len(), time.Since(began))
+	g.pace.Took(rows, time.Since(began))
 	return nil
 }
 
-func (g *gate[T]) Block(i int) {
+func (g *gate) Block(i int) {
 	g.mu.Lock()
 	g.mu.channels[i].blocked = true
 	g.mu.Unlock()
 }
 
-func (g *gate[T]) Unblock() {
+func (g *gate) Unblock() {
 	g.mu.Lock()
 	for i := range g.mu.channels {
 		c := &g.mu.channels[i]
@@ -237,7 +223,7 @@ func (g *gate[T]) Unblock() {
 }
 
 // nextLocked returns the channel whose turn it is, no longer queued.
-func (g *gate[T]) nextLocked() (int, bool) {
+func (g *gate) nextLocked() (int, bool) {
 	for g.mu.ready.len() > 0 {
 		i := g.mu.ready.pop()
 		c := &g.mu.channels[i]
@@ -249,7 +235,7 @@ func (g *gate[T]) nextLocked() (int, bool) {
 	return 0, false
 }
 
-func (g *gate[T]) popLocked(i int) item[T] {
+func (g *gate) popLocked(i int) item {
 	c := &g.mu.channels[i]
 	it := c.items.pop()
 	if it.kind == Barrier {
@@ -261,7 +247,7 @@ func (g *gate[T]) popLocked(i int) item[T] {
 }
 
 // queueLocked gives a channel a turn and says whether it had none.
-func (g *gate[T]) queueLocked(i int) bool {
+func (g *gate) queueLocked(i int) bool {
 	c := &g.mu.channels[i]
 	if c.queued || c.blocked && c.ahead == 0 {
 		return false
@@ -272,7 +258,7 @@ func (g *gate[T]) queueLocked(i int) bool {
 }
 
 // putLocked adds an item and says whether the task is to be notified.
-func (g *gate[T]) putLocked(i int, it item[T]) bool {
+func (g *gate) putLocked(i int, it item) bool {
 	c := &g.mu.channels[i]
 	c.items.push(it)
 	c.rows += it.rows
@@ -289,7 +275,7 @@ func (g *gate[T]) putLocked(i int, it item[T]) bool {
 
 // release gives back what an item, a batch of so many rows, took of its
 // channel's bound.
-func (g *gate[T]) release(i int, it *item[T], rows int) {
+func (g *gate) release(i int, it *item, rows int) {
 	var wake bool
 	var owed int
 	g.mu.Lock()
@@ -339,7 +325,7 @@ const firstRows = batchesPerBound * pace.First
 const inFlight = 50 * time.Millisecond
 
 // boundLocked adapts the channels' bounds to the pace.
-func (g *gate[T]) boundLocked(it *item[T], rows int) {
+func (g *gate) boundLocked(it *item, rows int) {
 	share := inFlight / time.Duration(len(g.mu.channels))
 	can := g.pace.Within(share, g.n.config.Credit)
 	g.mu.rows = min(can, g.n.config.Rows)
@@ -348,23 +334,28 @@ func (g *gate[T]) boundLocked(it *item[T], rows int) {
 	}
 }
 
-func (g *gate[T]) bind(i int, from *inbound) {
+// bind sets the connection that a remote channel comes over.
+func (g *gate) bind(i int, from *inbound) {
 	g.mu.Lock()
 	g.mu.channels[i].from = from
 	g.mu.Unlock()
 }
 
-func (g *gate[T]) sender(i int) int { return g.mu.channels[i].sender }
+// sender names a channel's sending subtask.
+func (g *gate) sender(i int) int { return g.mu.channels[i].sender }
 
-func (g *gate[T]) frame(i int, body []byte, cost int) error {
-	return g.remote(i, item[T]{kind: Data, frame: body, bytes: cost})
+// frame takes in the body of a batch frame, which it keeps and later recycles;
+// event takes in any other. Neither blocks. An error is a sender that does not
+// keep to the protocol.
+func (g *gate) frame(i int, body []byte, cost int) error {
+	return g.remote(i, item{kind: Data, frame: body, bytes: cost})
 }
 
-func (g *gate[T]) event(i int, kind Kind, time int64, b barrier.Barrier, cost int) error {
-	return g.remote(i, item[T]{kind: kind, time: time, barrier: b, bytes: cost})
+func (g *gate) event(i int, kind Kind, time int64, b barrier.Barrier, cost int) error {
+	return g.remote(i, item{kind: kind, time: time, barrier: b, bytes: cost})
 }
 
-func (g *gate[T]) remote(i int, it item[T]) error {
+func (g *gate) remote(i int, it item) error {
 	g.mu.Lock()
 	c := &g.mu.channels[i]
 	if c.bytes+c.owed < g.n.config.Credit {
@@ -384,7 +375,7 @@ func (g *gate[T]) remote(i int, it item[T]) error {
 // offer is how a local sender hands over a batch: it gets an empty one back,
 // or nil when there is no room, of which it will be told; and how many rows
 // the channel may hold.
-func (g *gate[T]) offer(i int, b *batch.Batch[T], bytes int, overdraw bool) (next *batch.Batch[T], rows int) {
+func (g *gate) offer(i int, b *columns, bytes int, overdraw bool) (next *columns, rows int) {
 	g.mu.Lock()
 	c := &g.mu.channels[i]
 	if !overdraw && g.fullLocked(c) {
@@ -393,13 +384,13 @@ func (g *gate[T]) offer(i int, b *batch.Batch[T], bytes int, overdraw bool) (nex
 		return nil, 0
 	}
 	rows = g.mu.rows
-	if c.absorb(b, bytes, rows) {
+	if c.absorb(b, bytes, rows, g) {
 		g.mu.Unlock()
-		b.Reset()
+		b.empty(g)
 		return b, rows
 	}
-	next = c.take()
-	notify := g.putLocked(i, item[T]{kind: Data, batch: b, rows: b.Len(), bytes: bytes})
+	next = c.take(g)
+	notify := g.putLocked(i, item{kind: Data, batch: b, rows: b.len(), bytes: bytes})
 	g.mu.Unlock()
 	if notify {
 		signal(g.notify)
@@ -408,7 +399,7 @@ func (g *gate[T]) offer(i int, b *batch.Batch[T], bytes int, overdraw bool) (nex
 }
 
 // offerEvent is how a local sender hands over an event; false means no room.
-func (g *gate[T]) offerEvent(i int, kind Kind, time int64, b barrier.Barrier, overdraw bool) bool {
+func (g *gate) offerEvent(i int, kind Kind, time int64, b barrier.Barrier, overdraw bool) bool {
 	g.mu.Lock()
 	c := &g.mu.channels[i]
 	if kind == Watermark && c.grows() && c.items.last().kind == Watermark {
@@ -421,7 +412,7 @@ func (g *gate[T]) offerEvent(i int, kind Kind, time int64, b barrier.Barrier, ov
 		g.mu.Unlock()
 		return false
 	}
-	notify := g.putLocked(i, item[T]{kind: kind, time: time, barrier: b})
+	notify := g.putLocked(i, item{kind: kind, time: time, barrier: b})
 	g.mu.Unlock()
 	if notify {
 		signal(g.notify)
@@ -429,7 +420,7 @@ func (g *gate[T]) offerEvent(i int, kind Kind, time int64, b barrier.Barrier, ov
 	return true
 }
 
-func (g *gate[T]) fullLocked(c *channel[T]) bool {
+func (g *gate) fullLocked(c *channel) bool {
 	return c.rows >= g.mu.rows || c.bytes >= g.n.config.Bytes || c.items.len() >= maxQueued
 }
 

@@ -188,7 +188,7 @@ func newRig[T any](tb testing.TB, l layout) *rig[T] {
 	}
 	if !l.cold {
 		for _, g := range r.gates {
-			g := g.(*gate[T])
+			g := g.(*gate)
 			g.pace.Took(batch.Rows, time.Microsecond)
 			g.mu.rows = g.n.config.Rows
 		}
@@ -206,7 +206,7 @@ func newRig[T any](tb testing.TB, l layout) *rig[T] {
 	}
 	if !l.cold {
 		for _, w := range r.writers {
-			w := w.(*writer[T])
+			w := w.(*writer)
 			for i := range w.targets {
 				w.pace(&w.targets[i], batch.Rows*batchesPerBound)
 			}

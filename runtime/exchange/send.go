@@ -6,7 +6,6 @@ import (
 
 	"github.com/millrace/millrace/runtime/barrier"
 	"github.com/millrace/millrace/runtime/batch"
-	"github.com/millrace/millrace/runtime/codec"
 	"github.com/millrace/millrace/runtime/keygroup"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -15,37 +14,31 @@ import (
 // batchBytes is about how large a batch may become, whatever its rows.
 const batchBytes = 32 << 10
 
-// writer implements Writer and operator.Stage[T].
-type writer[T any] struct {
+// writer implements Writer. What looks at records is a router's.
+type writer struct {
 	n       *Network
 	edge    *Edge
 	subtask int
 	from    string
 	to      string
-	codec   codec.Codec[T]
+	kind    kind
 	park    func(<-chan struct{}) (bool, error)
 	stats   WriterStats
 
-	targets []target[T]
+	targets []target
 	// limit is how many rows fill a batch: batch.Rows, fewer of large records.
 	limit int
 	// pending is how many targets have an open batch that is not empty.
 	pending int
 
-	// Of hash edges: key fills the hashes of keyed, a view of the pushed
-	// batch, and owner maps a key group to its target.
-	key   func(*batch.Batch[T])
-	keyed batch.Batch[T]
-	owner []uint16
+	// hashed says that batches have the hashes of keys.
+	hashed bool
 	// next is the target of rebalance edges.
 	next int
-	// partition chooses the target on custom edges.
-	partition func(T, int) int
 
 	// rowBytes is about what a record takes; of records without a fixed size
-	// it follows samples, encoded to scratch.
+	// it follows samples.
 	rowBytes int
-	scratch  []byte
 }
 
 // batchesPerBound is how many batches are to fit into a channel at least: a
@@ -53,12 +46,12 @@ type writer[T any] struct {
 const batchesPerBound = 4
 
 // target is one receiving subtask. Exactly one of gate and remote is set.
-type target[T any] struct {
-	open *batch.Batch[T]
+type target struct {
+	open *columns
 	// limit is how many rows fill its batch: the writer's, fewer if the
 	// receiver is slow. paced is its share of that.
 	limit, paced int
-	gate         *gate[T]
+	gate         *gate
 	channel      int
 	remote       *credit
 }
@@ -72,52 +65,37 @@ const (
 	overdraw
 )
 
-func (t typed[T]) NewWriter(n *Network, c WriterConfig) (Writer, error) {
+func newWriter(n *Network, c WriterConfig, k kind) (*writer, error) {
 	if c.Edge < 0 || c.Edge >= len(n.topology.Edges) {
 		return nil, fmt.Errorf("connect %s to %s: edge %d of %d", c.From.Name, c.To, c.Edge, len(n.topology.Edges))
 	}
-	out, err := outputOf[T](c.From, c.To)
-	if err != nil {
-		return nil, err
-	}
 	e := &n.topology.Edges[c.Edge]
-	w := &writer[T]{n: n, edge: e, subtask: c.Subtask, from: c.From.Name, to: c.To, codec: t.codec, park: c.Park,
-		limit: batch.Rows, rowBytes: 16 + t.codec.Fixed()}
+	w := &writer{n: n, edge: e, subtask: c.Subtask, from: c.From.Name, to: c.To, kind: k, park: c.Park,
+		limit: batch.Rows, rowBytes: 16 + k.fixed()}
 	if w.park == nil {
 		w.park = n.park
 	}
 	switch e.Ship {
 	case pb.Ship_SHIP_HASH:
-		if w.key, err = keyOf[T](c.From.Name, c.To, c.Key); err != nil {
-			return nil, err
-		}
+		w.hashed = true
 		if e.Receivers > e.KeyGroups || e.KeyGroups > keygroup.Max {
 			return nil, fmt.Errorf("connect %s to %s: %d subtasks share %d key groups", c.From.Name, c.To, e.Receivers, e.KeyGroups)
 		}
-		w.owner = make([]uint16, e.KeyGroups)
-		for g := range w.owner {
-			w.owner[g] = uint16(keygroup.Owner(g, e.Receivers, e.KeyGroups))
-		}
 	case pb.Ship_SHIP_REBALANCE:
 		w.next = c.Subtask % e.Receivers
-	case pb.Ship_SHIP_CUSTOM:
-		if w.partition, err = partitionOf[T](c.From.Name, c.To, c.Key); err != nil {
-			return nil, err
-		}
-	case pb.Ship_SHIP_FORWARD, pb.Ship_SHIP_BROADCAST:
+	case pb.Ship_SHIP_FORWARD, pb.Ship_SHIP_BROADCAST, pb.Ship_SHIP_CUSTOM:
 	default:
 		return nil, fmt.Errorf("connect %s to %s: %v is no way to ship records", c.From.Name, c.To, e.Ship)
 	}
-	if t.codec.Fixed() > 0 {
+	if k.fixed() > 0 {
 		w.limit = min(batch.Rows, max(1, batchBytes/w.rowBytes))
 	}
 	n.addWriter(w)
-	out.Attach(w)
 	return w, nil
 }
 
 // receivers calls f with the receiving subtasks.
-func (w *writer[T]) receivers(f func(subtask int)) {
+func (w *writer) receivers(f func(subtask int)) {
 	if w.edge.Ship == pb.Ship_SHIP_FORWARD {
 		f(w.subtask)
 		return
@@ -127,14 +105,14 @@ func (w *writer[T]) receivers(f func(subtask int)) {
 	}
 }
 
-func (w *writer[T]) workers(f func(worker int)) {
+func (w *writer) workers(f func(worker int)) {
 	w.receivers(func(r int) { f(w.n.Worker(r)) })
 }
 
-func (w *writer[T]) join() error {
+func (w *writer) join() error {
 	var err error
 	w.receivers(func(r int) {
-		t := target[T]{open: new(batch.Batch[T]), limit: w.limit, paced: batch.Rows * batchesPerBound}
+		t := target{open: w.kind.make(), limit: w.limit, paced: batch.Rows * batchesPerBound}
 		number := w.edge.Channel(w.subtask, r)
 		if !w.n.Local(r) {
 			t.remote = w.n.peers[w.n.Worker(r)].open(number, w.n.config.Credit)
@@ -144,8 +122,8 @@ func (w *writer[T]) join() error {
 				err = fmt.Errorf("connect %s/%d to %s/%d: the receiver has no gate", w.from, w.subtask, w.to, r)
 				return
 			}
-			if t.gate, ok = e.gate.(*gate[T]); !ok {
-				err = fmt.Errorf("connect %s to %s: the receiver's gate is a %T, the writer a %T: the edge has one record type", w.from, w.to, e.gate, w)
+			if t.gate = e.gate; t.gate.kind != w.kind {
+				err = fmt.Errorf("connect %s to %s: the receiver's records are of %T, the writer's of %T: the edge has one record type", w.from, w.to, t.gate.kind, w.kind)
 				return
 			}
 			t.channel = e.channel
@@ -156,30 +134,19 @@ func (w *writer[T]) join() error {
 	return err
 }
 
-func (w *writer[T]) Pending() bool { return w.pending > 0 }
+func (w *writer) Pending() bool { return w.pending > 0 }
 
-func (w *writer[T]) Stats() WriterStats { return w.stats }
+func (w *writer) Stats() WriterStats { return w.stats }
 
-// Push implements operator.Stage: it copies the records to the open batches of
-// their targets.
-func (w *writer[T]) Push(b *batch.Batch[T]) error {
-	if b.Len() == 0 {
-		return nil
-	}
-	if w.codec.Fixed() == 0 {
-		w.sample(b)
-	}
-	w.stats.Rows += uint64(b.Len())
+// pass copies records to the open batches of their targets, which follow from the
+// edge.
+func (w *writer) pass(b *columns) error {
 	switch w.edge.Ship {
-	case pb.Ship_SHIP_HASH:
-		return w.split(b)
 	case pb.Ship_SHIP_REBALANCE:
 		if w.edge.pinned() {
 			return w.copyTo(&w.targets[w.next], b)
 		}
 		return w.spread(b)
-	case pb.Ship_SHIP_CUSTOM:
-		return w.place(b)
 	case pb.Ship_SHIP_BROADCAST:
 		for i := range w.targets {
 			if err := w.copyTo(&w.targets[i], b); err != nil {
@@ -192,101 +159,12 @@ func (w *writer[T]) Push(b *batch.Batch[T]) error {
 	}
 }
 
-// split sends each record to the owner of its key group.
-func (w *writer[T]) split(b *batch.Batch[T]) error {
-	w.keyed.Values, w.keyed.Times, w.keyed.Hashes, w.keyed.Ops = b.Values, b.Times, w.keyed.Hashes[:0], b.Ops
-	w.key(&w.keyed)
-	hashes := w.keyed.Hashes
-	if len(hashes) != len(b.Values) {
-		return fmt.Errorf("key function from %s to %s made %d hashes of %d records", w.from, w.to, len(hashes), len(b.Values))
-	}
-	if len(w.targets) == 1 {
-		return w.copyTo(&w.targets[0], &w.keyed)
-	}
-	if len(b.Ops) > 0 {
-		return w.splitUpdates(&w.keyed)
-	}
-	values, times := b.Values, b.Times[:len(b.Values)]
-	groups := len(w.owner)
-	for i, h := range hashes {
-		t := &w.targets[w.owner[keygroup.Of(h, groups)]]
-		o := t.open
-		o.Values = append(o.Values, values[i])
-		o.Times = append(o.Times, times[i])
-		o.Hashes = append(o.Hashes, h)
-		n := len(o.Hashes)
-		if n == 1 {
-			w.pending++
-		}
-		if n >= t.limit {
-			if _, err := w.send(t, wait); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// splitUpdates is split of rows that have operations.
-func (w *writer[T]) splitUpdates(b *batch.Batch[T]) error {
-	for i, h := range b.Hashes {
-		t := &w.targets[w.owner[keygroup.Of(h, len(w.owner))]]
-		o := t.open
-		o.Ops = append(batch.FillOps(o.Ops, o.Len()), b.Ops[i])
-		o.AppendKeyed(b.Values[i], b.Times[i], h)
-		if o.Len() == 1 {
-			w.pending++
-		}
-		if o.Len() >= t.limit {
-			if _, err := w.send(t, wait); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// place sends each record to the target that the job's function chooses.
-func (w *writer[T]) place(b *batch.Batch[T]) error {
-	n := len(w.targets)
-	for i := range b.Values {
-		to := w.partition(b.Values[i], n)
-		if to < 0 || to >= n {
-			return &PartitionError{From: w.from, To: w.to, Index: to, Receivers: n}
-		}
-		t := &w.targets[to]
-		o := t.open
-		o.Values = append(o.Values, b.Values[i])
-		o.Times = append(o.Times, b.Times[i])
-		if len(o.Values) == 1 {
-			w.pending++
-		}
-		if len(o.Values) >= t.limit {
-			if _, err := w.send(t, wait); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// PartitionError is a partitioner that chose a subtask which there is not.
-type PartitionError struct {
-	From, To         string
-	Index, Receivers int
-}
-
-func (e *PartitionError) Error() string {
-	return fmt.Sprintf("the partitioner from %s to %s chose subtask %d of %d: it must return an index from 0 to %d",
-		e.From, e.To, e.Index, e.Receivers, e.Receivers-1)
-}
-
 // spread fills one target's batch after the other.
-func (w *writer[T]) spread(b *batch.Batch[T]) error {
-	for from := 0; from < b.Len(); {
+func (w *writer) spread(b *columns) error {
+	for from := 0; from < b.len(); {
 		t := &w.targets[w.next]
 		from += w.fill(t, b, from)
-		if t.open.Len() >= t.limit {
+		if t.open.len() >= t.limit {
 			if _, err := w.send(t, wait); err != nil {
 				return err
 			}
@@ -296,17 +174,17 @@ func (w *writer[T]) spread(b *batch.Batch[T]) error {
 	return nil
 }
 
-func (w *writer[T]) turn() {
+func (w *writer) turn() {
 	if w.next++; w.next == len(w.targets) {
 		w.next = 0
 	}
 }
 
 // copyTo sends all records to one target.
-func (w *writer[T]) copyTo(t *target[T], b *batch.Batch[T]) error {
-	for from := 0; from < b.Len(); {
+func (w *writer) copyTo(t *target, b *columns) error {
+	for from := 0; from < b.len(); {
 		from += w.fill(t, b, from)
-		if t.open.Len() >= t.limit {
+		if t.open.len() >= t.limit {
 			if _, err := w.send(t, wait); err != nil {
 				return err
 			}
@@ -316,35 +194,19 @@ func (w *writer[T]) copyTo(t *target[T], b *batch.Batch[T]) error {
 }
 
 // fill copies as many records from a row on as fit and returns how many.
-func (w *writer[T]) fill(t *target[T], b *batch.Batch[T], from int) int {
+func (w *writer) fill(t *target, b *columns, from int) int {
 	o := t.open
-	if o.Len() == 0 {
+	if o.len() == 0 {
 		w.pending++
 	}
-	n := min(b.Len()-from, max(1, t.limit-o.Len()))
-	if len(b.Ops) > 0 {
-		o.Ops = append(batch.FillOps(o.Ops, o.Len()), b.Ops[from:from+n]...)
-	}
-	o.Values = append(o.Values, b.Values[from:from+n]...)
-	o.Times = append(o.Times, b.Times[from:from+n]...)
-	if w.key != nil {
-		o.Hashes = append(o.Hashes, b.Hashes[from:from+n]...)
-	}
+	n := min(b.len()-from, max(1, t.limit-o.len()))
+	o.add(b, from, from+n, w.hashed, w.kind)
 	return n
 }
 
-// sample adapts the size of batches to that of the records: at once when they
-// grow, slowly when they shrink.
-func (w *writer[T]) sample(b *batch.Batch[T]) {
-	last := b.Len() - 1
-	size := 0
-	for _, i := range [...]int{0, last / 2, last} {
-		w.scratch = w.codec.Append(w.scratch[:0], &b.Values[i])
-		size = max(size, 16+len(w.scratch))
-	}
-	if cap(w.scratch) > batchBytes {
-		w.scratch = nil
-	}
+// sized adapts the size of batches to that of the records, the largest of some: at
+// once when they grow, slowly when they shrink.
+func (w *writer) sized(size int) {
 	if size < w.rowBytes {
 		size = w.rowBytes - (w.rowBytes-size+7)/8
 	}
@@ -358,21 +220,19 @@ func (w *writer[T]) sample(b *batch.Batch[T]) {
 }
 
 // pace sizes a target's batches so that several fit into its channel.
-func (w *writer[T]) pace(t *target[T], rows int) {
+func (w *writer) pace(t *target, rows int) {
 	t.paced, t.limit = rows, min(w.limit, max(1, rows/batchesPerBound))
 }
 
 // send hands over a target's open batch, which is not empty, and says whether
 // it could.
-func (w *writer[T]) send(t *target[T], r room) (bool, error) {
-	if o := t.open; len(o.Ops) > 0 {
-		o.Ops = batch.FillOps(o.Ops, o.Len()) // rows without came after those with
-	}
+func (w *writer) send(t *target, r room) (bool, error) {
+	t.open.fillOps() // rows without came after those with
 	if t.remote != nil {
 		return w.encode(t, r)
 	}
 	for {
-		next, rows := t.gate.offer(t.channel, t.open, t.open.Len()*w.rowBytes, r == overdraw)
+		next, rows := t.gate.offer(t.channel, t.open, t.open.len()*w.rowBytes, r == overdraw)
 		if next != nil {
 			t.open = next
 			if rows != t.paced {
@@ -394,12 +254,12 @@ func (w *writer[T]) send(t *target[T], r room) (bool, error) {
 	}
 }
 
-func (w *writer[T]) sent() {
+func (w *writer) sent() {
 	w.pending--
 	w.stats.Batches++
 }
 
-func (w *writer[T]) encode(t *target[T], r room) (bool, error) {
+func (w *writer) encode(t *target, r room) (bool, error) {
 	for r != overdraw && !t.remote.left() {
 		if r == try {
 			return false, nil
@@ -413,37 +273,34 @@ func (w *writer[T]) encode(t *target[T], r room) (bool, error) {
 		}
 	}
 	b := beginFrame(t.remote.out.buffer(), frameBatch, t.remote.channel)
-	b, err := endFrame(appendBatch(b, t.open, w.key != nil, w.codec))
+	b, err := endFrame(appendBatch(b, t.open, w.hashed, w.kind))
 	if err != nil {
 		return false, fmt.Errorf("send from %s to %s: %w", w.from, w.to, err)
 	}
 	w.stats.Bytes += uint64(len(b))
-	if rows := int(t.remote.bound.Load()) * t.open.Len() / len(b); rows != t.paced {
+	if rows := int(t.remote.bound.Load()) * t.open.len() / len(b); rows != t.paced {
 		w.pace(t, rows)
 	}
 	t.remote.send(b)
-	if w.codec.Fixed() == 0 {
-		clear(t.open.Values)
-	}
-	t.open.Values, t.open.Times, t.open.Hashes, t.open.Ops = t.open.Values[:0], t.open.Times[:0], t.open.Hashes[:0], t.open.Ops[:0]
+	t.open.empty(w.kind)
 	w.sent()
 	return true, nil
 }
 
 // waitFor waits for room and counts the time as backpressure. pressed says that
 // a barrier waits for the task, which is to go on without.
-func (w *writer[T]) waitFor(room <-chan struct{}) (pressed bool, err error) {
+func (w *writer) waitFor(room <-chan struct{}) (pressed bool, err error) {
 	began := time.Now()
 	pressed, err = w.park(room)
 	w.stats.Blocked += time.Since(began)
 	return pressed, err
 }
 
-func (w *writer[T]) Flush() error { return w.flush(wait) }
+func (w *writer) Flush() error { return w.flush(wait) }
 
 // flush sends every open batch: first all that have room, so that a full
 // channel does not hold back the others, then the rest.
-func (w *writer[T]) flush(r room) error {
+func (w *writer) flush(r room) error {
 	if w.pending == 0 {
 		return nil
 	}
@@ -455,13 +312,13 @@ func (w *writer[T]) flush(r room) error {
 	return w.sendAll(r)
 }
 
-func (w *writer[T]) sendAll(r room) error {
+func (w *writer) sendAll(r room) error {
 	for i := range w.targets {
 		if w.pending == 0 {
 			return nil
 		}
 		t := &w.targets[i]
-		if t.open.Len() == 0 {
+		if t.open.len() == 0 {
 			continue
 		}
 		ok, err := w.send(t, r)
@@ -475,15 +332,15 @@ func (w *writer[T]) sendAll(r room) error {
 	return nil
 }
 
-func (w *writer[T]) Watermark(t int64) error { return w.event(Watermark, t, barrier.Barrier{}) }
+func (w *writer) Watermark(t int64) error { return w.event(Watermark, t, barrier.Barrier{}) }
 
-func (w *writer[T]) Idle() error { return w.event(Idle, 0, barrier.Barrier{}) }
+func (w *writer) Idle() error { return w.event(Idle, 0, barrier.Barrier{}) }
 
-func (w *writer[T]) Active() error { return w.event(Active, 0, barrier.Barrier{}) }
+func (w *writer) Active() error { return w.event(Active, 0, barrier.Barrier{}) }
 
-func (w *writer[T]) Barrier(b barrier.Barrier) error { return w.event(Barrier, 0, b) }
+func (w *writer) Barrier(b barrier.Barrier) error { return w.event(Barrier, 0, b) }
 
-func (w *writer[T]) event(kind Kind, time int64, b barrier.Barrier) error {
+func (w *writer) event(kind Kind, time int64, b barrier.Barrier) error {
 	r := wait
 	if kind == Barrier {
 		r = overdraw
@@ -499,7 +356,7 @@ func (w *writer[T]) event(kind Kind, time int64, b barrier.Barrier) error {
 	return nil
 }
 
-func (w *writer[T]) sendEvent(t *target[T], kind Kind, time int64, b barrier.Barrier) error {
+func (w *writer) sendEvent(t *target, kind Kind, time int64, b barrier.Barrier) error {
 	pressed := kind == Barrier
 	var err error
 	if t.remote == nil {

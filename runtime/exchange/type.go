@@ -58,10 +58,6 @@ func TypeOf[T any]() (Type, error) {
 	return typed[T]{codec: c}, nil
 }
 
-type typed[T any] struct {
-	codec codec.Codec[T]
-}
-
 func (typed[T]) Name() string { return reflect.TypeFor[T]().String() }
 
 func (t typed[T]) Schema() string { return t.codec.Schema() }

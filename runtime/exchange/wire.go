@@ -9,7 +9,6 @@ import (
 
 	"github.com/millrace/millrace/runtime/barrier"
 	"github.com/millrace/millrace/runtime/batch"
-	"github.com/millrace/millrace/runtime/codec"
 )
 
 // The wire between workers: docs/protocols.md, section 5. Integers are
@@ -141,13 +140,13 @@ func decodeEvent(kind byte, body []byte) (Kind, int64, barrier.Barrier, error) {
 const withOps = 1 << 31
 
 // appendBatch appends the body of a batch frame.
-func appendBatch[T any](dst []byte, b *batch.Batch[T], hashed bool, c codec.Codec[T]) []byte {
-	rows := len(b.Values)
+func appendBatch(dst []byte, b *columns, hashed bool, k kind) []byte {
+	rows := b.len()
 	columns := 8 * rows
 	if hashed {
 		columns *= 2
 	}
-	dst = slices.Grow(dst, 4+columns+(len(b.Ops)+7)/8+rows*c.Fixed())
+	dst = slices.Grow(dst, 4+columns+(len(b.Ops)+7)/8+rows*k.fixed())
 	count := uint32(rows)
 	if len(b.Ops) > 0 {
 		count |= withOps
@@ -167,7 +166,7 @@ func appendBatch[T any](dst []byte, b *batch.Batch[T], hashed bool, c codec.Code
 	if len(b.Ops) > 0 {
 		dst = appendOps(dst, b.Ops)
 	}
-	return c.AppendAll(dst, b.Values)
+	return k.encode(dst, b)
 }
 
 func appendOps(dst []byte, ops []batch.Op) []byte {
@@ -182,11 +181,7 @@ func appendOps(dst []byte, ops []batch.Op) []byte {
 }
 
 // decodeBatch reads the body of a batch frame into b, which is overwritten.
-func decodeBatch[T any](body []byte, b *batch.Batch[T], hashed bool, c codec.Codec[T]) error {
-	return decodeRows(body, b, hashed, c.DecodeAll)
-}
-
-func decodeRows[T any](body []byte, b *batch.Batch[T], hashed bool, decode func(src []byte, vs []T) (rest []byte, err error)) error {
+func decodeBatch(body []byte, b *columns, hashed bool, values decode) error {
 	if len(body) < 4 {
 		return fmt.Errorf("%w: a batch of %d bytes", errCorrupt, len(body))
 	}
@@ -225,8 +220,7 @@ func decodeRows[T any](body []byte, b *batch.Batch[T], hashed bool, decode func(
 		}
 		body = body[bits:]
 	}
-	b.Values = slices.Grow(b.Values[:0], rows)[:rows]
-	rest, err := decode(body, b.Values)
+	rest, err := values(body, b, rows)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errCorrupt, err)
 	}

@@ -20,7 +20,7 @@ func TestFrameBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &batch.Batch[uint16]{Values: []uint16{0x0201, 0x0403}, Times: []int64{1, -1}, Hashes: []uint64{5, 6}}
-	data, err := endFrame(appendBatch(beginFrame(nil, frameBatch, 0x01020304), b, true, c))
+	data, err := endFrame(appendBatch(beginFrame(nil, frameBatch, 0x01020304), columnsOf(b), true, typed[uint16]{c}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,6 +51,7 @@ func TestBatchComesBackEqual(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	k := typed[text]{c}
 	for _, hashed := range []bool{false, true} {
 		for _, rows := range []int{0, 1, batch.Rows} {
 			var in, out batch.Batch[text]
@@ -61,7 +62,7 @@ func TestBatchComesBackEqual(t *testing.T) {
 					in.Hashes = append(in.Hashes, uint64(i)*77)
 				}
 			}
-			if err := decodeBatch(appendBatch(nil, &in, hashed, c), &out, hashed, c); err != nil {
+			if err := decodeBatch(appendBatch(nil, columnsOf(&in), hashed, k), columnsOf(&out), hashed, k.decode); err != nil {
 				t.Fatal(err)
 			}
 			if in.Len() != out.Len() || in.Len() > 0 && cmp.Diff(in.Values, out.Values) != "" || !slices.Equal(in.Times, out.Times) || !slices.Equal(in.Hashes, out.Hashes) || !slices.Equal(in.Ops, out.Ops) {
@@ -76,7 +77,8 @@ func TestCorruptBatchesAreErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := appendBatch(nil, &batch.Batch[uint16]{Values: []uint16{1}, Times: []int64{2}, Hashes: []uint64{3}}, true, c)
+	k := typed[uint16]{c}
+	good := appendBatch(nil, columnsOf(&batch.Batch[uint16]{Values: []uint16{1}, Times: []int64{2}, Hashes: []uint64{3}}), true, k)
 	for name, body := range map[string][]byte{
 		"no count":       good[:3],
 		"no times":       good[:8],
@@ -88,7 +90,7 @@ func TestCorruptBatchesAreErrors(t *testing.T) {
 		"rows past 4 GB": append([]byte{255, 255, 255, 255}, good[4:]...),
 	} {
 		var b batch.Batch[uint16]
-		if err := decodeBatch(body, &b, true, c); !errors.Is(err, errCorrupt) {
+		if err := decodeBatch(body, columnsOf(&b), true, k.decode); !errors.Is(err, errCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -105,18 +107,19 @@ func FuzzDecodeBatch(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(appendBatch(nil, &batch.Batch[text]{Values: []text{{1, "a"}, {2, "bc"}}, Times: []int64{1, 2}, Hashes: []uint64{3, 4}}, true, c), true)
+	k := typed[text]{c}
+	f.Add(appendBatch(nil, columnsOf(&batch.Batch[text]{Values: []text{{1, "a"}, {2, "bc"}}, Times: []int64{1, 2}, Hashes: []uint64{3, 4}}), true, k), true)
 	f.Add([]byte{255, 255, 255, 255}, false)
 	f.Add([]byte{}, true)
 	f.Fuzz(func(t *testing.T, body []byte, hashed bool) {
 		var b batch.Batch[text]
-		if err := decodeBatch(body, &b, hashed, c); err != nil {
+		if err := decodeBatch(body, columnsOf(&b), hashed, k.decode); err != nil {
 			if !errors.Is(err, errCorrupt) {
 				t.Fatalf("%v is not errCorrupt", err)
 			}
 			return
 		}
-		if again := appendBatch(nil, &b, hashed, c); len(b.Times) != b.Len() || hashed && len(b.Hashes) != b.Len() || len(again) > len(body) {
+		if again := appendBatch(nil, columnsOf(&b), hashed, k); len(b.Times) != b.Len() || hashed && len(b.Hashes) != b.Len() || len(again) > len(body) {
 			t.Fatalf("%d rows with %d times and %d hashes; %d bytes of %d", b.Len(), len(b.Times), len(b.Hashes), len(again), len(body))
 		}
 	})
