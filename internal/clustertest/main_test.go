@@ -24,6 +24,7 @@ var built = []string{
 	"./cmd/millrace",
 	"./examples/flights",
 	"./examples/archive",
+	"./examples/nexmark/cmd/nexmark",
 	"./bench/reliability/accounts",
 	"./internal/clustertest/testdata/misfit",
 	"./internal/clustertest/testdata/nosdk",
