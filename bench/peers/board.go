@@ -187,47 +187,52 @@ func (b *board) race(ctx context.Context, query string) error {
 	return nil
 }
 
-// measure is one run, after the JVM has run the query for a while. The first
-// finds how many events the lane's runs have.
+// measure is one run, after a JVM has run the query for a while.
 func (b *board) measure(ctx context.Context, c *contestant, l *lane) (figures, error) {
 	if c.engine == "" {
-		return b.measureMillrace(ctx, c, l)
+		return b.sized(l, pilot, func(events int64) (figures, error) {
+			return runMillrace(ctx, b.cfg, c, run{query: l.Query, events: events})
+		})
 	}
 	j, err := startJVM(ctx, b.cfg, c.engine)
 	if err != nil {
 		return figures{}, err
 	}
 	defer j.stop()
-	if b.cfg.warm > 0 || l.events == 0 {
-		limit := max(b.cfg.warm, time.Second)
-		f, err := j.run(c.request(b.cfg, run{query: l.Query, events: 1 << 40, limit: limit.Milliseconds()}))
+	first := int64(pilot)
+	if b.cfg.warm > 0 {
+		f, err := j.run(c.request(b.cfg, run{query: l.Query, events: 1 << 40, limit: b.cfg.warm.Milliseconds()}))
 		if err != nil || f.Error != "" {
 			return f, err
 		}
-		if l.events == 0 {
-			l.events = b.size(f)
-		}
+		first = b.size(f)
 	}
-	return j.run(c.request(b.cfg, run{query: l.Query, events: l.events}))
+	return b.sized(l, first, func(events int64) (figures, error) {
+		return j.run(c.request(b.cfg, run{query: l.Query, events: events}))
+	})
 }
 
-// pilot is how many events Millrace gets to find how many it shall have.
-const pilot = 5_000_000
+// pilot is how many events the first run has of which nothing is known.
+const pilot = 2_000_000
 
-func (b *board) measureMillrace(ctx context.Context, c *contestant, l *lane) (figures, error) {
-	if l.events == 0 {
-		l.events = pilot
-		for range 3 {
-			f, err := runMillrace(ctx, b.cfg, c, run{query: l.Query, events: l.events})
-			if err != nil || f.Error != "" {
-				return f, err
-			}
-			if l.events = b.size(f); f.Seconds > b.cfg.seconds.Seconds()/3 {
-				break
-			}
-		}
+// sized runs a lane with as many events as its runs have. Its first run finds
+// how many: it is repeated until it lasts about as long as it is to.
+func (b *board) sized(l *lane, first int64, do func(events int64) (figures, error)) (figures, error) {
+	if l.events > 0 {
+		return do(l.events)
 	}
-	return runMillrace(ctx, b.cfg, c, run{query: l.Query, events: l.events})
+	for {
+		f, err := do(first)
+		if err != nil || f.Error != "" {
+			return f, err
+		}
+		if next := b.size(f); f.Seconds < 0.75*b.cfg.seconds.Seconds() && next > first {
+			first = next
+			continue
+		}
+		l.events = first
+		return f, nil
+	}
 }
 
 // size is how many events last as long as a run is to, in whole hundred

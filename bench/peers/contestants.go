@@ -25,6 +25,7 @@ var contestants = []contestant{
 	{name: "millrace", title: "Millrace", state: "memory", guarantee: true, has: every},
 	{name: "flink-sql", title: "Flink SQL", engine: "flink", form: "sql", state: "hashmap", guarantee: true, has: inSQL},
 	{name: "flink-datastream", title: "Flink DataStream", engine: "flink", form: "stream", state: "hashmap", guarantee: true, has: official},
+	{name: "flink-tuned", title: "Flink tuned", engine: "flink", form: "tuned", state: "hashmap", guarantee: true, has: tuned},
 	{name: "jet-exactly-once", title: "Jet exactly-once", engine: "jet", guarantee: true, has: inJet},
 	{name: "jet", title: "Jet no guarantee", engine: "jet", has: inJet},
 	{name: "millrace-tiered", title: "Millrace tiered", state: "tiered", guarantee: true, has: stateful},
@@ -57,6 +58,10 @@ func official(query string) bool { return query != manySlides && query != keyed 
 
 // inSQL: the official text of q6 does not run.
 func inSQL(query string) bool { return query != "q6" && query != keyed }
+
+func tuned(query string) bool {
+	return slices.Contains([]string{"q0", "q1", "q2", "q5", "q7", "q8", "q11"}, query)
+}
 
 func inJet(query string) bool {
 	return slices.Contains([]string{"q0", "q1", "q2", "q5", "q7", "q8", "q11", manySlides, keyed}, query)

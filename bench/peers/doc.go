@@ -12,7 +12,7 @@
 //     speed, but both sums.
 //   - Then the speed: -rounds times, one contestant after the other on the same
 //     cores, so that what else the machine does meets all of them. A JVM runs the
-//     same query for -warm first. How many events a run has is measured with that,
+//     same query for -warm first. How many events a run has is measured first,
 //     so that it lasts -seconds: slower engines get fewer events, and thus less state.
 //   - CPU time is that of every process: a JVM's from the first record that a
 //     source makes to the end of the job, its compiler and collector included;

@@ -15,6 +15,7 @@ import org.millrace.peers.Engine;
 import org.millrace.peers.Request;
 import org.millrace.peers.flink.sql.SqlQueries;
 import org.millrace.peers.flink.stream.StreamQueries;
+import org.millrace.peers.flink.tuned.TunedQueries;
 
 /** Each run is a MiniCluster of its own, in this process. */
 public final class FlinkEngine implements Engine {
@@ -28,6 +29,10 @@ public final class FlinkEngine implements Engine {
                 case "sql" -> SqlQueries.run(env, request);
                 case "stream" -> {
                     StreamQueries.build(env, request);
+                    env.execute(request.query());
+                }
+                case "tuned" -> {
+                    TunedQueries.build(env, request);
                     env.execute(request.query());
                 }
                 default -> throw new IllegalArgumentException("no form " + request.form());
