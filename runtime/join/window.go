@@ -105,9 +105,15 @@ type windowSide[K comparable, A, U any] struct {
 	key   func(A) K
 	own   eras[K, A]
 	late  late[A]
+	due   []hashed[K]
 	// The slice of the last record.
 	start, end int64
 	rows       *rows[K, A]
+}
+
+type hashed[K comparable] struct {
+	hash uint64
+	key  K
 }
 
 func (j *windowed[K, L, R, U]) Input(i int) any {
@@ -325,27 +331,26 @@ func fireSide[K comparable, L, R, A, U any](j *windowed[K, L, R, U], s *windowSi
 			if *budget <= 0 {
 				return false
 			}
+			// Rows are walked through after the scan, for walks let state leave memory.
+			s.due = s.due[:0]
 			f.at, end = heads.Scan(f.at, *budget, func(hash uint64, key *K, h *Head[A]) bool {
+				if h.Row.Mark != span.End { // before the restore
+					s.due = append(s.due, hashed[K]{hash, *key})
+				}
 				*budget--
-				if h.Row.Mark == span.End || len(j.restored) > 0 && fired(j.restored, hash, span.End) {
-					return true // before the restore
-				}
-				for k := first; k < i; k++ {
-					if _, ok := own.live[k].rows.heads.Get(hash, *key); ok {
-						return true
-					}
-				}
-				if before != nil && before.has(span, hash, *key) {
-					return true
-				}
-				if f.mark {
-					h, _ := heads.Upsert(hash, *key)
-					h.Row.Mark = span.End
-				}
-				j.hash, j.group.Key = hash, *key
-				j.each(&j.group, j.to)
 				return true
 			})
+			for _, d := range s.due {
+				if s.came(d, first, i) || before != nil && before.has(span, d) || len(j.restored) > 0 && fired(j.restored, d.hash, span.End) {
+					continue
+				}
+				if f.mark {
+					h, _ := heads.Upsert(d.hash, d.key)
+					h.Row.Mark = span.End
+				}
+				j.hash, j.group.Key = d.hash, d.key
+				j.each(&j.group, j.to)
+			}
 			*budget-- // an empty stretch is work too
 		}
 		f.at = 0
@@ -353,12 +358,18 @@ func fireSide[K comparable, L, R, A, U any](j *windowed[K, L, R, U], s *windowSi
 	return true
 }
 
-// has says whether a key has rows in a window.
-func (s *windowSide[K, A, U]) has(span window.Window, hash uint64, key K) bool {
-	for i := s.own.from(span.Start); i < len(s.own.live) && s.own.live[i].start < span.End; i++ {
-		if _, ok := s.own.live[i].rows.heads.Get(hash, key); ok {
+// came says whether a key has rows in one of the eras from first up to i.
+func (s *windowSide[K, A, U]) came(d hashed[K], first, i int) bool {
+	for k := first; k < i; k++ {
+		if _, ok := s.own.live[k].rows.heads.Get(d.hash, d.key); ok {
 			return true
 		}
 	}
 	return false
+}
+
+// has says whether a key has rows in a window.
+func (s *windowSide[K, A, U]) has(span window.Window, d hashed[K]) bool {
+	first := s.own.from(span.Start)
+	return s.came(d, first, s.own.from(span.End))
 }
