@@ -34,7 +34,7 @@ import (
 // than one with few, save for the results.
 type Join[K comparable, L, R any] struct {
 	in                  Connected[K, L, R]
-	bounded             bool
+	bounded, one        bool
 	lower, upper        int64 // milliseconds, included
 	ttl                 time.Duration
 	lateLeft, lateRight string
@@ -76,6 +76,18 @@ func (j Join[K, L, R]) TTL(d time.Duration) Join[K, L, R] {
 		j.wrong = append(j.wrong, fmt.Errorf("a TTL of %v: it must be at least 1ms", d))
 	}
 	j.ttl = d
+	return j
+}
+
+// ToOne says that the right side has one record a key at most: the auction of a
+// bid, the seller of an auction. A left record that meets it need not be kept then,
+// and those that came before it wait for it and go. Should there be a further right
+// record of a key, it takes the place of the one before for the left records to
+// come. What is kept is one record a key, and what waits.
+//
+// It is for joins without bounds in event time.
+func (j Join[K, L, R]) ToOne() Join[K, L, R] {
+	j.one = true
 	return j
 }
 
@@ -144,16 +156,16 @@ func (j Join[K, L, R]) attach[U any](name string, outer join.Outer, pair func(*L
 	out, n := j.in.attach[U]("Interval Join", name, func() operator.Operator { return join.NewInterval(c) })
 	n.eventTime = true
 	n.joins(c.Check, j.wrong, j.lateLeft, j.lateRight)
-	if j.ttl != 0 {
+	if j.ttl != 0 || j.one {
 		n.plan = append(n.plan, func() error {
-			return errors.New("it is bounded in event time and has a TTL: rows would be missed that are within its bounds; leave out the TTL")
+			return errors.New("it is bounded in event time, and has a TTL or is ToOne: records would be missed that are within its bounds; leave out the TTL and ToOne")
 		})
 	}
 	return out
 }
 
 func (j Join[K, L, R]) attachKeyed[U any](name string, outer join.Outer, pair func(*L, *R) U) DataStream[U] {
-	c := join.KeyedConfig[K, L, R, U]{Left: j.in.left.key, Right: j.in.right.key, Pair: pair, Outer: outer, TTL: j.ttl.Milliseconds()}
+	c := join.KeyedConfig[K, L, R, U]{Left: j.in.left.key, Right: j.in.right.key, Pair: pair, Outer: outer, One: j.one, TTL: j.ttl.Milliseconds()}
 	out, n := j.in.attach[U]("Join", name, func() operator.Operator { return join.NewKeyed(c) })
 	n.joins(func() error {
 		switch {
@@ -161,6 +173,8 @@ func (j Join[K, L, R]) attachKeyed[U any](name string, outer join.Outer, pair fu
 			return errors.New("its function is nil")
 		case j.lateLeft != "":
 			return errors.New("nothing is late in a join without bounds in event time: leave out Late, or bound it with Between")
+		case j.ttl == 0 && j.one:
+			n.warn("it keeps the right records, and left ones that have met none, for ever: give it a TTL, or bound it")
 		case j.ttl == 0:
 			n.warn("it keeps the records of both sides for ever: bound the join with Between, Retain or Window, or give it a TTL")
 		}

@@ -25,8 +25,8 @@ type WindowJoin[K comparable, L, R any] struct {
 // Window makes the join one within windows: Tumbling, Sliding or Session, whose
 // sessions are those of both sides together.
 func (j Join[K, L, R]) Window(w Windows) WindowJoin[K, L, R] {
-	if j.bounded || j.ttl != 0 {
-		j.wrong = append(j.wrong, errors.New("a join within windows is bounded by them: leave out Between, Retain and TTL"))
+	if j.bounded || j.one || j.ttl != 0 {
+		j.wrong = append(j.wrong, errors.New("a join within windows is bounded by them: leave out Between, Retain, ToOne and TTL"))
 	}
 	return WindowJoin[K, L, R]{j, w.a}
 }

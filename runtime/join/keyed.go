@@ -16,6 +16,9 @@ type KeyedConfig[K comparable, L, R, U any] struct {
 	// Pair makes a result; one of its arguments is nil for an unmatched row.
 	Pair  func(l *L, r *R) U
 	Outer Outer
+	// One says that a key has one right row at most: a left row that meets it is not
+	// kept, and a further right row takes the place of the one before.
+	One bool
 	// TTL is how long a row is kept in processing time, in milliseconds; 0 keeps it
 	// for ever.
 	TTL int64
@@ -33,8 +36,8 @@ func NewKeyed[K comparable, L, R, U any](c KeyedConfig[K, L, R, U]) operator.Ope
 	j := &keyed[K, L, R, U]{}
 	j.ttl, j.outer = c.TTL, c.Outer
 	j.watermark, j.reached = batch.NoTime, batch.NoTime
-	j.left = keyedSide[K, L, R, U]{calls: &j.keyedCalls, key: c.Left, pair: c.Pair, other: &j.right.own, outer: c.Outer.Left, otherOuter: c.Outer.Right}
-	j.right = keyedSide[K, R, L, U]{calls: &j.keyedCalls, key: c.Right, other: &j.left.own, outer: c.Outer.Right, otherOuter: c.Outer.Left}
+	j.left = keyedSide[K, L, R, U]{calls: &j.keyedCalls, key: c.Left, pair: c.Pair, other: &j.right.own, outer: c.Outer.Left, otherOuter: c.Outer.Right, passing: c.One}
+	j.right = keyedSide[K, R, L, U]{calls: &j.keyedCalls, key: c.Right, other: &j.left.own, outer: c.Outer.Right, otherOuter: c.Outer.Left, one: c.One}
 	j.right.pair = func(r *R, l *L) U { return c.Pair(l, r) }
 	j.expire = func(now int64, hash uint64, key K) {
 		left, some := j.left.expire(now, hash, key)
@@ -83,6 +86,8 @@ type keyedSide[K comparable, A, B, U any] struct {
 	own               rows[K, A]
 	other             *rows[K, B]
 	outer, otherOuter bool
+	// one: a key has one row here; passing: what meets one there is not kept.
+	one, passing bool
 }
 
 func (j *keyed[K, L, R, U]) Input(i int) any {
@@ -152,7 +157,18 @@ func (s *keyedSide[K, A, B, U]) Push(b *batch.Batch[A]) error {
 			}
 			c.emit(s.pair(v, &row.Value), max(t, row.Time))
 		}
-		s.own.append(hash, key, Row[A]{Time: t, Mark: c.now, Matched: matched || !s.outer, Value: *v})
+		if matched && s.passing {
+			continue
+		}
+		row := Row[A]{Time: t, Mark: c.now, Matched: matched || !s.outer, Value: *v}
+		if !s.one {
+			s.own.append(hash, key, row)
+			continue
+		}
+		if matched {
+			s.other.clear(hash, key)
+		}
+		s.own.set(hash, key, row)
 	}
 	c.setAlarm()
 	return c.flush()

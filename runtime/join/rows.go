@@ -81,6 +81,14 @@ func (r *rows[K, V]) append(hash uint64, key K, row Row[V]) (first bool) {
 	return false
 }
 
+// set makes a row the only one of a key that had one at most. One that was matched
+// has come out already.
+func (r *rows[K, V]) set(hash uint64, key K, row Row[V]) {
+	h, fresh := r.heads.Upsert(hash, key)
+	row.Matched = row.Matched || !fresh && h.Row.Matched
+	r.heads.Set(h, Head[V]{Next: 1, Row: row})
+}
+
 // first returns the first row of a key, or nil, with its place and the end. A row
 // is for reading, until the next call that concerns the store:
 //

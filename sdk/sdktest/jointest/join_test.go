@@ -110,6 +110,24 @@ func TestKeyedJoinTakesTheLaterTime(t *testing.T) {
 	}
 }
 
+// Left rows that meet the one right row of their key go, those that came before it
+// wait for it.
+func TestKeyedJoinToOne(t *testing.T) {
+	h := harness(t, func(in sdk.DataStream[rec]) sdk.DataStream[string] { return joined(in).ToOne().Full("j", both) })
+	h.Push(at(10), l("a", 1), l("a", 2), l("b", 3))
+	h.Push(at(20), r("a", 4), r("c", 5))
+	gives(t, h, "those that waited", "a1 a4", "a2 a4")
+	h.Push(at(30), l("a", 6))
+	gives(t, h, "one that comes later", "a6 a4")
+	h.Restore(h.Snapshot())
+	h.Push(at(40), r("a", 7))
+	gives(t, h, "none of them is left to meet another one")
+	h.Push(at(50), l("a", 8))
+	gives(t, h, "which takes the place of the first", "a8 a7")
+	h.End()
+	gives(t, h, "the end", "b3 -", "- c5")
+}
+
 // Rows are over a TTL after they came, to the millisecond, and an unmatched one
 // comes out then.
 func TestKeyedJoinForgetsAfterItsTTL(t *testing.T) {
@@ -392,7 +410,20 @@ func TestJoinsAreTheSameThroughFailures(t *testing.T) {
 	}
 	ms := time.Millisecond
 	type keyed = sdk.KeyedStream[int64, int64]
+	// one is one record of each key at most.
+	one := func(b keyed) keyed {
+		return b.Process("one", func(*sdk.KeyedOp[int64]) sdk.KeyedFn[int64, int64, int64] {
+			return sdk.KeyedFn[int64, int64, int64]{Each: func(c *sdk.KeyedContext[int64, int64], v int64) error {
+				if v >= 1000 && v < 1101 {
+					c.Emit(v)
+				}
+				return nil
+			}}
+		}).KeyBy(key)
+	}
+	leftOf := func(l int64, r *int64) string { return pair(&l, r) }
 	for name, part := range map[string]func(a, b keyed) sdk.DataStream[string]{
+		"to one":   func(a, b keyed) sdk.DataStream[string] { return a.Join(one(b)).ToOne().Left("j", leftOf) },
 		"keyed":    func(a, b keyed) sdk.DataStream[string] { return a.Join(b).Full("j", pair) },
 		"interval": func(a, b keyed) sdk.DataStream[string] { return a.Join(b).Between(-100*ms, 250*ms).Full("j", pair) },
 		"tumbling": func(a, b keyed) sdk.DataStream[string] { return a.Join(b).Window(sdk.Tumbling(300*ms)).Full("j", pair) },
