@@ -12,11 +12,18 @@ type Aggregate[T, A any] struct {
 	// Add folds one record in.
 	Add func(acc *A, v T)
 	// Merge folds b into a, which holds the earlier records. It must be
-	// associative. Sliding windows and sessions need it.
+	// associative, exactly: sums of floats are not. Sliding windows and
+	// sessions need it. With it, the records of tumbling and sliding windows
+	// are folded where they come from, before they are exchanged, so that a hot
+	// key costs its subtask a row now and then and not one a record.
 	Merge func(a, b *A)
 	// Subtract takes b out of a, exactly: counts and sums of integers can,
 	// floats cannot. It is optional and makes overlapping windows cheaper.
 	Subtract func(a, b *A)
+
+	// keeps says that the accumulator holds all records: folding them early
+	// would move them once more and make them no fewer.
+	keeps bool
 }
 
 // Integer is any integer type.
@@ -86,5 +93,6 @@ func Collect[T any]() Aggregate[T, []T] {
 		New:   func() []T { return nil },
 		Add:   func(acc *[]T, v T) { *acc = append(*acc, v) },
 		Merge: func(a, b *[]T) { *a = append(*a, *b...) },
+		keeps: true,
 	}
 }

@@ -120,7 +120,7 @@ func keyedMethods[K comparable, T any](k KeyedStream[K, T]) {
 	keyedUpdateMethods(k.AsUpdates())
 	for _, windows := range []Windows{Tumbling(time.Hour), Sliding(time.Hour, time.Minute), Session(time.Minute).InProcessingTime()} {
 		late := NewTag[T]("late")
-		w := k.Window(windows).AllowedLateness(0).Late(late)
+		w := k.Window(windows).AllowedLateness(0).Late(late).Unfolded()
 		_ = w.Aggregate("wa", Sum(func(T) int32 { return 1 }), func(_ Window, k K, n int32) K { return k }).Side(late)
 		_ = w.Aggregate("wc", Collect[T](), func(_ Window, _ K, all []T) []T { return all })
 		_ = w.Aggregate("wm", Min(func(T) string { return "" }), func(_ Window, k K, _ Extreme[string]) []K { return nil })

@@ -60,8 +60,9 @@ func (k KeyedStream[K, T]) into(n *node, port int) {
 func hashing[K comparable, T any](key func(T) K, hash func(*K) uint64) func(*Batch[T]) {
 	return func(b *Batch[T]) {
 		b.Hashes = b.Hashes[:0]
+		var k K // on the heap, so it is one a batch
 		for i := range b.Values {
-			k := key(b.Values[i])
+			k = key(b.Values[i])
 			b.Hashes = append(b.Hashes, hash(&k))
 		}
 	}

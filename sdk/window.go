@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace/millrace/runtime/keygroup"
 	"github.com/millrace/millrace/runtime/operator"
 	"github.com/millrace/millrace/runtime/window"
+
+	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
 // Windows says how time is cut into windows: Tumbling, Sliding or Session. They
@@ -56,6 +59,7 @@ type WindowedStream[K comparable, T any] struct {
 	a        window.Assigner
 	lateness time.Duration
 	late     *Tag[T]
+	unfolded bool
 }
 
 // Window cuts the stream into windows.
@@ -69,8 +73,10 @@ type AllWindowedStream[T any] struct {
 	w WindowedStream[struct{}, T]
 }
 
-// WindowAll cuts the whole stream into windows, without keys. All records come to
-// one subtask.
+// WindowAll cuts the whole stream into windows, without keys. The results come
+// from one subtask. An aggregate that merges folds the records where they come
+// from, so that subtask sees a row now and then, however many records there are;
+// without Merge, and with Late, every record goes to it.
 func (s DataStream[T]) WindowAll(w Windows) AllWindowedStream[T] {
 	all := s.KeyBy(func(T) struct{} { return struct{}{} })
 	return AllWindowedStream[T]{all.Window(w)}
@@ -115,9 +121,19 @@ func (w WindowedStream[K, T]) AllowedLateness(d time.Duration) WindowedStream[K,
 }
 
 // Late sends late records to a side output, which DataStream.Side reads from
-// the stream of results.
+// the stream of results. Such a window takes each record by itself (see
+// Unfolded), for it must be able to give it back.
 func (w WindowedStream[K, T]) Late(tag Tag[T]) WindowedStream[K, T] {
 	w.late = &tag
+	return w
+}
+
+// Unfolded sends each record to the subtask of its key as it is. Without it,
+// records are folded before they are exchanged wherever the aggregate merges, and
+// where that makes them fewer (see Aggregate.Merge): results are the same, if
+// Merge is associative, and hot keys cost less.
+func (w WindowedStream[K, T]) Unfolded() WindowedStream[K, T] {
+	w.unfolded = true
 	return w
 }
 
@@ -144,7 +160,7 @@ func windowed[K comparable, T, A, R any](w WindowedStream[K, T], kind, name stri
 	c := window.Config[K, T, A, R]{
 		Assigner:        w.a,
 		Key:             w.k.key,
-		Aggregate:       window.Aggregate[T, A](agg),
+		Aggregate:       window.Aggregate[T, A]{New: agg.New, Add: agg.Add, Merge: agg.Merge, Subtract: agg.Subtract},
 		Result:          result,
 		AllowedLateness: w.lateness.Milliseconds(),
 		Rank:            rank,
@@ -152,7 +168,13 @@ func windowed[K comparable, T, A, R any](w WindowedStream[K, T], kind, name stri
 	if w.late != nil {
 		c.Late = w.late.Name
 	}
-	out, n := attachKeyed[K, T, R](w.k, kind, name, func() operator.Operator { return window.New(c) })
+	var out DataStream[R]
+	var n *node
+	if c.Folded = c.CanFold() && !agg.keeps && !w.unfolded && w.k.key != nil && agg.New != nil && agg.Add != nil; c.Folded {
+		out, n = folded(w.k, kind, name, c)
+	} else {
+		out, n = attachKeyed[K, T, R](w.k, kind, name, func() operator.Operator { return window.New(c) })
+	}
 	n.eventTime = !w.a.ProcessingTime
 	if w.late != nil {
 		n.tags[w.late.Name] = true
@@ -167,6 +189,40 @@ func windowed[K comparable, T, A, R any](w WindowedStream[K, T], kind, name stri
 		return n.declareState()
 	})
 	return out, n
+}
+
+// folded is attachKeyed of a window operator with folders before the exchange:
+// one chained to each operator that the stream comes from.
+func folded[K comparable, T, A, R any](k KeyedStream[K, T], kind, name string, c window.Config[K, T, A, R]) (DataStream[R], *node) {
+	hash, err := keygroup.HasherOf[K]()
+	var parts []part
+	var from []output
+	for i, o := range k.s.from {
+		f := k.s.env.add(kind + " Fold")
+		f.New = func() operator.Operator { return window.NewFolder(c) }
+		connect[T](f, 0, []output{o}, pb.Ship_SHIP_FORWARD, nil)
+		f.plan = append(f.plan, func() error {
+			f.Parallelism, f.MaxParallelism = o.Parallelism, o.MaxParallelism
+			return nil
+		})
+		suffix := "-fold"
+		if i > 0 {
+			suffix += fmt.Sprint("-", i+1)
+		}
+		parts = append(parts, part{f, suffix, true})
+		from = append(from, output{node: f})
+	}
+	n := k.s.env.add(kind)
+	n.keyed = true
+	n.New = func() operator.Operator { return window.New(c) }
+	key := func(p window.Partial[K, T, A]) K { return p.Key }
+	connect[window.Partial[K, T, A]](n, 0, from, pb.Ship_SHIP_HASH, hashing(key, hash))
+	n.plan = append(n.plan, func() error { return err })
+	n.parts = append(parts, part{node: n})
+	if name != "" {
+		n.rename(name)
+	}
+	return outputOf[R](n), n
 }
 
 // Top emits, for each window, the n keys whose accumulators have the greatest
@@ -192,7 +248,10 @@ func (w WindowedStream[K, T]) Top[A any, V cmp.Ordered, R any](name string, n in
 	ends := first.KeyBy(func(c window.Contender[K, A]) int64 { return c.End })
 	f := window.Final[K, A, R, V]{Assigner: w.a, N: n, Score: score, Result: spanned(result)}
 	out, last := attachKeyed[int64, window.Contender[K, A], R](ends, "Window Top", name, func() operator.Operator { return window.NewFinal(f) })
-	last.parts = []part{{node: inner}, {node: last, suffix: "-final"}}
+	last.parts = append(inner.parts, part{node: last, suffix: "-final"})
+	if len(inner.parts) == 0 {
+		last.parts = append(last.parts, part{node: inner})
+	}
 	if name != "" {
 		last.rename(name)
 	}

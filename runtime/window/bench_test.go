@@ -60,11 +60,7 @@ func benchmarkUpdate(b *testing.B, a Assigner, subtract bool) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	op := New(cfg).(*Sliced[uint64, bid, int64, int64])
-	kg := keygroup.RangeOf(0, 1, keygroup.Default)
-	if err := op.Open(&operator.Context{KeyGroups: kg, State: state.NewStore(kg), Clock: clock.System, Log: slog.Default(), Metrics: &operator.Metrics{}}); err != nil {
-		b.Fatal(err)
-	}
+	op := openBench(b, New(cfg)).(*Sliced[uint64, bid, int64, int64])
 	var out discard[int64]
 	op.main.Attach(&out)
 	in := &batch.Batch[bid]{}
@@ -102,4 +98,105 @@ func benchmarkUpdate(b *testing.B, a Assigner, subtract bool) {
 		b.ReportMetric(float64(firing)/float64(max(1, out.n)), "firing-ns/result")
 		b.ReportMetric(float64(out.n)/float64(n), "results/record")
 	}
+}
+
+// openBench opens an operator that owns all key groups.
+func openBench(b *testing.B, op operator.Operator) operator.Operator {
+	b.Helper()
+	kg := keygroup.RangeOf(0, 1, keygroup.Default)
+	if err := op.Open(&operator.Context{KeyGroups: kg, State: state.NewStore(kg), Clock: clock.System, Log: slog.Default(), Metrics: &operator.Metrics{}}); err != nil {
+		b.Fatal(err)
+	}
+	return op
+}
+
+// BenchmarkGreatest is the cost of a record, firing and all, where each window has
+// one result, the key with the most records: keys move on as auctions do, and half
+// of the records are of a hot one. Watermarks come 5 ms of a fast job apart.
+func BenchmarkGreatest(b *testing.B) {
+	for _, c := range []struct {
+		name     string
+		slide    time.Duration
+		subtract bool
+	}{{"by-2s", 2 * time.Second, true}, {"by-10ms", 10 * time.Millisecond, true}, {"by-2s/merge", 2 * time.Second, false}, {"by-10ms/merge", 10 * time.Millisecond, false}} {
+		b.Run(c.name, func(b *testing.B) {
+			cfg := Config[uint64, bid, int64, int64]{
+				Assigner: Sliding(10*time.Second, c.slide),
+				Key:      func(v bid) uint64 { return v.Auction },
+				Aggregate: Aggregate[bid, int64]{
+					New: func() int64 { return 0 }, Add: func(acc *int64, _ bid) { *acc++ }, Merge: func(a, b *int64) { *a += *b },
+				},
+				Result: func(_ Window, _ uint64, n int64) int64 { return n },
+				Rank:   Greatest[uint64](1, func(n int64) int64 { return n }),
+			}
+			if c.subtract {
+				cfg.Aggregate.Subtract = func(a, b *int64) { *a -= *b }
+			}
+			auction := func(n uint64) uint64 {
+				last, h := n*3/50, n*0x9e3779b97f4a7c15>>20
+				if h&1 == 0 {
+					return last / 100 * 100
+				}
+				return last + 10 - min(last, h>>1%110)
+			}
+			results := runWindows(b, cfg, auction, 10)
+			b.ReportMetric(float64(results)/float64(b.N), "results/record")
+		})
+	}
+}
+
+// runWindows pushes b.N records, perMilli of them a millisecond of event time, with
+// a watermark each 16,384, and says how many results came.
+func runWindows(b *testing.B, cfg Config[uint64, bid, int64, int64], key func(n uint64) uint64, perMilli int) int {
+	b.Helper()
+	hash, err := keygroup.HasherOf[uint64]()
+	if err != nil {
+		b.Fatal(err)
+	}
+	op := openBench(b, New(cfg)).(*Sliced[uint64, bid, int64, int64])
+	var out discard[int64]
+	op.main.Attach(&out)
+	in := &batch.Batch[bid]{}
+	of := make([]uint64, 1)
+	n := 0
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range max(1, b.N/batch.Rows) {
+		in.Reset()
+		for range batch.Rows {
+			of[0] = key(uint64(n))
+			in.AppendKeyed(bid{of[0], int64(n)}, int64(n/perMilli), hash(&of[0]))
+			n++
+		}
+		if err := op.Push(in); err != nil {
+			b.Fatal(err)
+		}
+		if i%32 != 31 {
+			continue
+		}
+		for more, t := true, int64(n/perMilli-1); more; {
+			reached, err := op.Watermark(t)
+			if err != nil {
+				b.Fatal(err)
+			}
+			more = reached < t
+		}
+	}
+	return out.n
+}
+
+// BenchmarkManyResults is 10,000 keys, of which every window of 10 s by 10 ms emits
+// all, at a million records a second: a result for each record.
+func BenchmarkManyResults(b *testing.B) {
+	cfg := Config[uint64, bid, int64, int64]{
+		Assigner: Sliding(10*time.Second, 10*time.Millisecond),
+		Key:      func(v bid) uint64 { return v.Auction },
+		Aggregate: Aggregate[bid, int64]{
+			New: func() int64 { return 0 }, Add: func(acc *int64, _ bid) { *acc++ }, Merge: func(a, b *int64) { *a += *b },
+			Subtract: func(a, b *int64) { *a -= *b },
+		},
+		Result: func(_ Window, _ uint64, n int64) int64 { return n },
+	}
+	results := runWindows(b, cfg, func(n uint64) uint64 { return n * 0x9e3779b97f4a7c15 >> 20 % 10000 }, 1000)
+	b.ReportMetric(float64(results)/float64(b.N), "results/record")
 }

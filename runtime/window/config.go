@@ -36,6 +36,9 @@ type Config[K comparable, T, A, R any] struct {
 	AllowedLateness int64
 	// Late is the tag of the late output.
 	Late string
+	// Folded says that a Folder feeds the operator: its input are partials.
+	// See CanFold.
+	Folded bool
 	// Rank makes what chooses the keys of a window whose results leave; nil
 	// for all of them.
 	Rank func() Ranking[K, A]
@@ -55,6 +58,9 @@ func (c *Config[K, T, A, R]) validate() error {
 	case c.AllowedLateness > 0 && c.Assigner.ProcessingTime:
 		return errors.New("nothing is late in processing time: allowed lateness belongs to event time windows")
 	}
+	if c.Folded && !c.CanFold() {
+		return errors.New("records are folded before the exchange only for an aggregate that merges, over tumbling or sliding windows without a late output")
+	}
 	if c.Rank == nil {
 		return nil
 	}
@@ -67,6 +73,12 @@ func (c *Config[K, T, A, R]) validate() error {
 		return errors.New("the greatest of a window are found once event time has passed its end: use event time")
 	}
 	return nil
+}
+
+// CanFold says whether a Folder may feed the operator: its aggregate merges, its
+// windows have slices, and nobody wants late records back one by one.
+func (c *Config[K, T, A, R]) CanFold() bool {
+	return c.Aggregate.Merge != nil && c.Assigner.Gap == 0 && c.Late == ""
 }
 
 // Check names what is wrong with a configuration, for plan mode.

@@ -27,6 +27,8 @@ type rig struct {
 	results []string
 	late    []string
 	hash    func(*string) uint64
+	// folder is the sender's, if the rig folds before its exchange.
+	folder operator.Operator
 }
 
 type pair struct {
@@ -35,12 +37,14 @@ type pair struct {
 }
 
 type sub struct {
-	r      *rig
-	op     operator.Operator
-	store  *state.Store
-	groups keygroup.Range
-	mail   []func() error
-	in     batch.Batch[pair]
+	r       *rig
+	op      operator.Operator
+	store   *state.Store
+	groups  keygroup.Range
+	mail    []func() error
+	in      batch.Batch[pair]
+	rows    batch.Batch[Partial[string, pair, int64]]
+	metrics operator.Metrics
 }
 
 func newRig(t testing.TB, a Assigner, change func(*Config[string, pair, int64, string])) *rig {
@@ -86,16 +90,23 @@ func (r *rig) start(n int, from *saved) {
 		}
 	}
 	r.subs = nil
+	if r.cfg.Folded {
+		r.folder = NewFolder(r.cfg)
+		r.check(r.folder.Open(&operator.Context{Clock: r.clock, Metrics: &operator.Metrics{}}))
+		r.folder.Output("").(*operator.Output[Partial[string, pair, int64]]).Attach((*rows)(r))
+	}
 	for i := range n {
 		kg := keygroup.RangeOf(i, n, groups)
 		s := &sub{r: r, op: New(r.cfg), store: state.NewStore(kg), groups: kg}
 		ctx := &operator.Context{
-			KeyGroups: kg, State: s.store, Clock: r.clock, Log: slog.Default(), Metrics: &operator.Metrics{},
+			KeyGroups: kg, State: s.store, Clock: r.clock, Log: slog.Default(), Metrics: &s.metrics,
 			Mail: func(f func() error) { s.mail = append(s.mail, f) },
 		}
 		r.check(s.op.Open(ctx))
 		s.op.Output("").(*operator.Output[string]).Attach((*results)(r))
-		s.op.Output("late").(*operator.Output[pair]).Attach((*lates)(r))
+		if r.cfg.Late != "" {
+			s.op.Output("late").(*operator.Output[pair]).Attach((*lates)(r))
+		}
 		var entries []*pb.OperatorEntry
 		if from != nil {
 			var readers []*snapshot.Reader
@@ -125,6 +136,9 @@ func (r *rig) save() *saved { return r.saveAt(operator.Snapshot{}) }
 func (r *rig) saveAt(barrier operator.Snapshot) *saved {
 	r.t.Helper()
 	c := &saved{}
+	if r.folder != nil {
+		r.check(r.folder.(operator.Flusher).Flush())
+	}
 	for _, s := range r.subs {
 		snap := &barrier
 		snap.Entries = nil
@@ -146,6 +160,12 @@ func (r *rig) saveAt(barrier operator.Snapshot) *saved {
 // push sends one record to its owner.
 func (r *rig) push(key string, value, at int64) {
 	r.t.Helper()
+	if r.folder != nil {
+		var b batch.Batch[pair]
+		b.Append(pair{key, value}, at)
+		r.check(r.folder.Input(0).(operator.Stage[pair]).Push(&b))
+		return
+	}
 	hash := r.hash(&key)
 	s := r.subs[keygroup.Owner(keygroup.Of(hash, groups), len(r.subs), groups)]
 	s.in.AppendKeyed(pair{key, value}, at, hash)
@@ -157,6 +177,10 @@ func (r *rig) push(key string, value, at int64) {
 // may replace the subtasks and then returns true.
 func (r *rig) watermark(t int64, each func() bool) {
 	r.t.Helper()
+	if r.folder != nil {
+		_, err := r.folder.Watermark(t)
+		r.check(err)
+	}
 again:
 	for _, s := range r.subs {
 		reached, err := s.op.Watermark(t)
@@ -185,6 +209,29 @@ func (r *rig) advance(d time.Duration) {
 			r.check(f())
 		}
 	}
+}
+
+// dropped counts what was late.
+func (r *rig) dropped() (n uint64) {
+	for _, s := range r.subs {
+		n += s.metrics.LateDropped
+	}
+	return n
+}
+
+type rows rig
+
+func (r *rows) Push(b *batch.Batch[Partial[string, pair, int64]]) error {
+	for i, p := range b.Values {
+		hash := r.hash(&p.Key)
+		s := r.subs[keygroup.Owner(keygroup.Of(hash, groups), len(r.subs), groups)]
+		s.rows.AppendKeyed(p, b.Times[i], hash)
+		if err := s.op.Input(0).(operator.Stage[Partial[string, pair, int64]]).Push(&s.rows); err != nil {
+			return err
+		}
+		s.rows.Reset()
+	}
+	return nil
 }
 
 type results rig

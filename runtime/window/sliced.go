@@ -62,7 +62,12 @@ const (
 )
 
 // Input implements operator.Operator.
-func (w *Sliced[K, T, A, R]) Input(int) any { return operator.Stage[T](w) }
+func (w *Sliced[K, T, A, R]) Input(int) any {
+	if w.cfg.Folded {
+		return operator.Stage[Partial[K, T, A]](partials[K, T, A, R]{w})
+	}
+	return operator.Stage[T](w)
+}
 
 // Output implements operator.Operator.
 func (w *Sliced[K, T, A, R]) Output(tag string) any {
@@ -192,13 +197,16 @@ func (w *Sliced[K, T, A, R]) pushBehind(ref *sliceRef[K, A], v T, t int64, hash 
 		}
 		return nil
 	}
-	key := w.cfg.Key(v)
-	add := func(acc *A, fresh bool) {
+	return w.takeBehind(ref, hash, w.cfg.Key(v), func(acc *A, fresh bool) {
 		if fresh {
 			*acc = w.cfg.Aggregate.New()
 		}
 		w.cfg.Aggregate.Add(acc, v)
-	}
+	})
+}
+
+// takeBehind adds to a slice of which some windows have fired.
+func (w *Sliced[K, T, A, R]) takeBehind(ref *sliceRef[K, A], hash uint64, key K, add func(acc *A, fresh bool)) error {
 	acc, fresh := ref.table.Upsert(hash, key)
 	add(acc, fresh)
 	if w.combine != nil && ref.start < w.included && w.cfg.Assigner.lastEnd(ref.start) > w.fired {

@@ -202,6 +202,23 @@ func TestLateForSomeWindowsOnly(t *testing.T) {
 	}
 }
 
+// TestEmptyWindowsPassToo: a record that comes after windows have passed that held
+// nothing makes none of them fire.
+func TestEmptyWindowsPassToo(t *testing.T) {
+	for name, change := range map[string]func(*Config[string, pair, int64, string]){"merging": nil, "subtracting": subtracting} {
+		r := newRig(t, Sliding(10*time.Millisecond, 2*time.Millisecond), change)
+		r.watermark(20, nil)
+		r.push("a", 1, 15)
+		r.start(2, r.save())
+		r.push("a", 2, 14)
+		r.watermark(batch.EndOfTime, nil)
+		slices.Sort(r.results)
+		if diff := cmp.Diff([]string{"a [12,22) 3", "a [14,24) 3"}, r.results); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
 func TestAllowedLatenessFiresAgain(t *testing.T) {
 	for _, a := range []Assigner{Tumbling(10 * time.Millisecond), Session(10 * time.Millisecond)} {
 		r := newRig(t, a, func(c *Config[string, pair, int64, string]) { c.AllowedLateness = 5 })

@@ -50,6 +50,11 @@ func (s *step) work(mark int64) (more bool, err error) {
 			}
 		}
 	}
+	if f, ok := s.op.(operator.Flusher); ok { // it has run out of input
+		if err := f.Flush(); err != nil {
+			return false, err
+		}
+	}
 	if w, ok := s.op.(operator.Watermarked); ok {
 		s.reached = max(s.reached, w.CurrentWatermark())
 	}
