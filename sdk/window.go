@@ -13,8 +13,8 @@ import (
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
 
-// Windows says how time is cut into windows: Tumbling, Sliding or Session. They
-// are in event time unless InProcessingTime.
+// Windows says how time is cut into windows: Tumbling, Sliding, Cumulating or
+// Session. They are in event time unless InProcessingTime.
 type Windows struct{ a window.Assigner }
 
 // Tumbling cuts time into windows of one size: an hour, a day. A record belongs
@@ -24,6 +24,11 @@ func Tumbling(size time.Duration) Windows { return Windows{window.Tumbling(size)
 // Sliding makes windows of one size that begin every slide: the last hour, every
 // minute. A record belongs to size ÷ slide of them, and yet costs one update.
 func Sliding(size, slide time.Duration) Windows { return Windows{window.Sliding(size, slide)} }
+
+// Cumulating makes windows that begin every size and grow by step until they have
+// that size: today so far, every ten minutes. A record belongs to all that end
+// after it, and yet costs one update. The size is a multiple of the step.
+func Cumulating(size, step time.Duration) Windows { return Windows{window.Cumulating(size, step)} }
 
 // Session makes, for each key, windows of records that are less than gap apart.
 func Session(gap time.Duration) Windows { return Windows{window.Session(gap)} }
@@ -238,7 +243,7 @@ func folded[K comparable, T, A, R any](k KeyedStream[K, T], kind, name string, c
 // whose records enter or leave it, and not all that it holds. score must depend
 // on the accumulator alone, and neither change nor keep it.
 //
-// The windows are in event time, tumbling or sliding, and have no allowed
+// The windows are in event time, tumbling, sliding or cumulating, and have no allowed
 // lateness, for a late record could change which keys come first.
 func (w WindowedStream[K, T]) Top[A any, V cmp.Ordered, R any](name string, n int, agg Aggregate[T, A], score func(acc A) V, result func(w Window, key K, acc A) R) DataStream[R] {
 	contend := func(w window.Window, key K, acc A) window.Contender[K, A] {

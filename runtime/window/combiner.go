@@ -44,6 +44,8 @@ func (c *Config[K, T, A, R]) newCombiner(parts *state.Spaces[K, A], accs codec.C
 			return nil, nil
 		}
 		inner = &direct[K, A]{parts: parts}
+	case c.Assigner.Cumulate: // slices leave all at once
+		inner, err = newRunning[K](s, c.Aggregate.Merge, func(_, _ *A) {}, accs)
 	case c.Aggregate.Subtract != nil:
 		inner, err = newRunning[K](s, c.Aggregate.Merge, c.Aggregate.Subtract, accs)
 	default:

@@ -53,6 +53,8 @@ func (c *Config[K, T, A, R]) validate() error {
 		return errors.New("a window needs a key, a result function and an aggregate with New and Add")
 	case c.Aggregate.Merge == nil && (c.Assigner.Gap != 0 || c.Assigner.overlaps()):
 		return errors.New("session and sliding windows merge accumulators: give the aggregate a Merge function, or use a tumbling window")
+	case c.Assigner.Endless:
+		return errors.New("an endless window has no end at which to fire: give it a trigger")
 	case c.AllowedLateness < 0:
 		return fmt.Errorf("allowed lateness is %d ms: it cannot be negative", c.AllowedLateness)
 	case c.AllowedLateness > 0 && c.Assigner.ProcessingTime:

@@ -211,7 +211,7 @@ func (w *Sliced[K, T, A, R]) emit(budget *int) (done bool, err error) {
 	if w.combine != nil && !w.combine.settle(budget) {
 		return false, nil
 	}
-	span := Window{f.end - w.cfg.Assigner.Size, f.end}
+	span := Window{w.cfg.Assigner.start(f.end), f.end}
 	each := func(hash uint64, key *K, acc *A) bool {
 		*budget--
 		if len(w.restored) > 0 && w.emitted(f.end, hash) {

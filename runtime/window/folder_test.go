@@ -38,6 +38,8 @@ func sameWithLateRecords(t *testing.T, fold bool) {
 		a := Assigner{Size: 1 + r.Int64N(50), Slide: 1 + r.Int64N(30), Offset: r.Int64N(20) - 10}
 		if r.IntN(3) == 0 {
 			a.Slide = a.Size
+		} else if r.IntN(4) == 0 {
+			a.Size, a.Cumulate = a.Slide*(1+r.Int64N(6)), true
 		}
 		lateness := r.Int64N(2) * r.Int64N(20)
 		subtract := r.IntN(2) == 0

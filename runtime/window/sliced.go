@@ -225,7 +225,7 @@ func (w *Sliced[K, T, A, R]) refire(slice int64, hash uint64, key K) error {
 		}
 		var acc A
 		found := false
-		from, _ := slices.BinarySearch(w.live, end-a.Size)
+		from, _ := slices.BinarySearch(w.live, a.start(end))
 		for _, s := range w.live[from:] {
 			if s >= end {
 				break
@@ -238,7 +238,7 @@ func (w *Sliced[K, T, A, R]) refire(slice int64, hash uint64, key K) error {
 				}
 			}
 		}
-		w.out.Append(w.cfg.Result(Window{end - a.Size, end}, key, acc), end-1)
+		w.out.Append(w.cfg.Result(Window{a.start(end), end}, key, acc), end-1)
 	}
 	return nil
 }

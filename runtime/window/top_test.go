@@ -112,6 +112,8 @@ func TestTheGreatestEqualTheOracle(t *testing.T) {
 		a := Assigner{Size: 1 + r.Int64N(50), Slide: 1 + r.Int64N(30), Offset: r.Int64N(20) - 10}
 		if r.IntN(4) == 0 {
 			a.Slide = a.Size
+		} else if r.IntN(4) == 0 {
+			a.Size, a.Cumulate = a.Slide*(1+r.Int64N(6)), true
 		}
 		n := 1 + r.IntN(3)*r.IntN(3)
 		w := newRig(t, a, func(c *Config[string, pair, int64, string]) {

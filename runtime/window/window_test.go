@@ -40,7 +40,13 @@ func (o *oracle) results() []string {
 			sums[r.key] = map[Window]int64{}
 		}
 		for s := r.at - o.a.Size + 1; s <= r.at; s++ {
-			if (s-o.a.Offset)%o.a.Slide == 0 {
+			if o.a.Cumulate {
+				for end := s + o.a.Slide; (s-o.a.Offset)%o.a.Size == 0 && end <= s+o.a.Size; end += o.a.Slide {
+					if r.at < end {
+						sums[r.key][Window{s, end}] += r.value
+					}
+				}
+			} else if (s-o.a.Offset)%o.a.Slide == 0 {
 				sums[r.key][Window{s, s + o.a.Size}] += r.value
 			}
 		}
@@ -129,7 +135,10 @@ func TestWindowsEqualTheOracle(t *testing.T) {
 	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 2))
 		a := Assigner{Size: 1 + r.Int64N(50), Offset: r.Int64N(20) - 10}
-		switch r.IntN(4) {
+		switch r.IntN(5) {
+		case 4:
+			a.Slide, a.Cumulate = 1+r.Int64N(15), true
+			a.Size = a.Slide * (1 + r.Int64N(6))
 		case 0:
 			a.Slide = a.Size
 		case 1, 2:
@@ -257,6 +266,7 @@ func TestWrongWindowsAreNamed(t *testing.T) {
 		"at least one millisecond": Tumbling(time.Microsecond),
 		"needs a slide":            Sliding(time.Second, 0),
 		"size ÷ slide":             Sliding(time.Hour, time.Millisecond),
+		"multiple of the step":     Cumulating(time.Minute, 7*time.Second),
 		"not both":                 {Size: 1, Slide: 1, Gap: 1},
 	} {
 		if err := a.Validate(); err == nil || !strings.Contains(err.Error(), want) {
