@@ -82,9 +82,9 @@ type AllWindowedStream[T any] struct {
 // from one subtask. An aggregate that merges folds the records where they come
 // from, so that subtask sees a row now and then, however many records there are;
 // without Merge, and with Late, every record goes to it.
-func (s DataStream[T]) WindowAll(w Windows) AllWindowedStream[T] {
+func (s DataStream[T]) WindowAll[W interface{ Windows }](w W) AllWindowedStream[T] {
 	all := s.KeyBy(func(T) struct{} { return struct{}{} })
-	return AllWindowedStream[T]{all.Window(w)}
+	return AllWindowedStream[T]{all.Window(Windows(w))}
 }
 
 // AllowedLateness is WindowedStream.AllowedLateness.
