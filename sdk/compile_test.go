@@ -126,6 +126,11 @@ func keyedMethods[K comparable, T any](k KeyedStream[K, T]) {
 		_ = w.Aggregate("wm", Min(func(T) string { return "" }), func(_ Window, k K, _ Extreme[string]) []K { return nil })
 		_ = w.Top("wt", 1, Count[T](), func(n int64) int64 { return n }, func(_ Window, k K, _ int64) []K { return []K{k} }).Side(late)
 		_ = w.Top("wl", 1, Collect[T](), func(all []T) string { return "" }, func(_ Window, _ K, all []T) []T { return all })
+		t := w.Trigger(OnCount[T](3)).Purging()
+		_ = t.Aggregate("ta", Collect[T](), func(_ Window, k K, all []T) map[K][]T { return nil }).Side(late)
+		_ = w.Trigger(OnDelta(func(_, _ T) bool { return true })).Evict(KeepLast[T](3)).Apply("td", func(_ Window, _ K, all []T) []T { return all })
+		_ = w.Trigger(Every[T](time.Second)).Evict(KeepNewest[T](time.Second)).Apply("te", func(_ Window, k K, _ []T) K { return k })
+		_ = w.Evict(func(_ Window, all []Kept[T]) []Kept[T] { return all }).Apply("tf", func(_ Window, k K, _ []T) []K { return nil })
 		_ = w.Reduce("wr", func(a, _ T) T { return a }, func(_ Window, k K, v T) map[K]T { return nil })
 	}
 }

@@ -238,6 +238,58 @@ func ExampleWindowedStream_Top() {
 	// 13:00 / 1
 }
 
+// The visits of each hour so far, with every second one, and those of the whole
+// hour at its end.
+func ExampleWindowedStream_Trigger() {
+	run(func(env *sdk.Env) error {
+		env.Name("so far")
+		sdk.From(env, sdk.Slice(visits...)).
+			WithTimestamps(sdk.BoundedOutOfOrderness(time.Hour, visitedAt)).
+			KeyBy(func(Visit) string { return "all" }).
+			Window(sdk.Tumbling(time.Hour)).
+			Trigger(sdk.OnCount[Visit](2)).
+			Aggregate("so far", sdk.Count[Visit](), func(w sdk.Window, _ string, n int64) string {
+				return fmt.Sprint(w.Start.Format("15:04"), " ", n)
+			}).
+			To(printed[string]())
+		return nil
+	})
+	// Output:
+	// 10:00 2
+	// 10:00 4
+	// 10:00 4
+	// 11:00 1
+	// 13:00 1
+}
+
+// The last two pages of each user, with each visit.
+func ExampleTriggeredStream_Evict() {
+	run(func(env *sdk.Env) error {
+		env.Name("path")
+		sdk.From(env, sdk.Slice(visits...)).
+			KeyBy(visitor).
+			Window(sdk.Endless()).
+			Trigger(sdk.OnCount[Visit](1)).
+			Evict(sdk.KeepLast[Visit](2)).
+			Apply("path", func(_ sdk.Window, user string, last []Visit) string {
+				path := user
+				for _, v := range last {
+					path += " " + v.Page
+				}
+				return path
+			}).
+			To(printed[string]())
+		return nil
+	})
+	// Output:
+	// ann /
+	// bob /
+	// ann / /cart
+	// ann /cart /
+	// bob / /cart
+	// eve /
+}
+
 // The hour that a visit belongs to is that in which it happened, whenever it
 // comes; what comes after its hour was counted is late.
 func ExampleKeyedStream_Window() {

@@ -129,6 +129,19 @@ func TestWrongJobsAreRefusedInPlanMode(t *testing.T) {
 			events(env).KeyBy(user).Window(Sliding(time.Hour, time.Minute)).Aggregate("slides", agg, func(Window, string, int) int { return 0 }).To(discard[int]())
 			return nil
 		}, []string{`"slides"`, "Merge", "tumbling"}},
+		"an endless window without a trigger": {func(env *Env) error {
+			events(env).KeyBy(user).Window(Endless()).Aggregate("all", Count[event](), func(_ Window, _ string, n int64) int64 { return n }).To(discard[int64]())
+			return nil
+		}, []string{`"all"`, "give it a trigger"}},
+		"triggers that cannot be": {func(env *Env) error {
+			count := func(_ Window, _ string, n int64) int64 { return n }
+			k := events(env).KeyBy(user)
+			stateless := Trigger[event, int64]{Each: func(*TriggerContext, *int64, event) TriggerAction { return Fire }}
+			k.Window(Tumbling(time.Hour)).Trigger(OnCount[event](0)).Aggregate("zero", Count[event](), count).
+				Union(k.Window(Session(time.Hour)).Trigger(stateless).Aggregate("joined", Count[event](), count)).
+				To(discard[int64]())
+			return nil
+		}, []string{`"zero"`, "at least 1", `"joined"`, "give the trigger a Merge function"}},
 		"the first of none": {func(env *Env) error {
 			top := func(n int, w Windows) DataStream[int64] {
 				return events(env).KeyBy(user).Window(w).Top(fmt.Sprint("first-", n), n, Count[event](), func(n int64) int64 { return n }, func(_ Window, _ string, n int64) int64 { return n })

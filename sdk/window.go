@@ -150,13 +150,41 @@ func (w WindowedStream[K, T]) Aggregate[A, R any](name string, agg Aggregate[T, 
 	return out
 }
 
+// lateTag is the tag of late records, "" for none.
+func (w WindowedStream[K, T]) lateTag() string {
+	if w.late == nil {
+		return ""
+	}
+	return w.late.Name
+}
+
+// mark notes what the windows need of the graph.
+func (w WindowedStream[K, T]) mark(n *node) {
+	n.eventTime = !w.a.ProcessingTime && !w.a.Endless
+	if w.late != nil {
+		n.tags[w.late.Name] = true
+	}
+}
+
+func (w WindowedStream[K, T]) check() error {
+	if w.late != nil && w.late.Name == "" {
+		return errors.New("the tag of its late records has no name")
+	}
+	return nil
+}
+
+// spanOf is a window of the runtime's as users see it.
+func spanOf(w window.Window) Window {
+	return Window{time.UnixMilli(w.Start).UTC(), time.UnixMilli(w.End).UTC()}
+}
+
 // spanned is a result function of the runtime's windows.
 func spanned[K comparable, A, R any](result func(Window, K, A) R) func(window.Window, K, A) R {
 	if result == nil {
 		return nil
 	}
 	return func(span window.Window, key K, acc A) R {
-		return result(Window{time.UnixMilli(span.Start).UTC(), time.UnixMilli(span.End).UTC()}, key, acc)
+		return result(spanOf(span), key, acc)
 	}
 }
 
@@ -170,9 +198,7 @@ func windowed[K comparable, T, A, R any](w WindowedStream[K, T], kind, name stri
 		AllowedLateness: w.lateness.Milliseconds(),
 		Rank:            rank,
 	}
-	if w.late != nil {
-		c.Late = w.late.Name
-	}
+	c.Late = w.lateTag()
 	var out DataStream[R]
 	var n *node
 	if c.Folded = c.CanFold() && !agg.keeps && !w.unfolded && w.k.key != nil && agg.New != nil && agg.Add != nil; c.Folded {
@@ -180,13 +206,10 @@ func windowed[K comparable, T, A, R any](w WindowedStream[K, T], kind, name stri
 	} else {
 		out, n = attachKeyed[K, T, R](w.k, kind, name, func() operator.Operator { return window.New(c) })
 	}
-	n.eventTime = !w.a.ProcessingTime
-	if w.late != nil {
-		n.tags[w.late.Name] = true
-	}
+	w.mark(n)
 	n.plan = append(n.plan, func() error {
-		if w.late != nil && w.late.Name == "" {
-			return errors.New("the tag of its late records has no name")
+		if err := w.check(); err != nil {
+			return err
 		}
 		if err := window.Check(c); err != nil {
 			return err

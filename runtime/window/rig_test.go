@@ -29,6 +29,8 @@ type rig struct {
 	hash    func(*string) uint64
 	// folder is the sender's, if the rig folds before its exchange.
 	folder operator.Operator
+	// make makes the operator of a subtask: New, if nil.
+	make func() operator.Operator
 }
 
 type pair struct {
@@ -74,6 +76,20 @@ func newRig(t testing.TB, a Assigner, change func(*Config[string, pair, int64, s
 	return r
 }
 
+// triggered makes a rig of windows with a trigger.
+func triggered[S any](t testing.TB, a Assigner, tr Trigger[pair, S], change func(*TriggeredConfig[string, pair, int64, S, string])) *rig {
+	t.Helper()
+	r := newRig(t, Tumbling(time.Second), nil)
+	c := TriggeredConfig[string, pair, int64, S, string]{Config: r.cfg, Trigger: tr}
+	c.Assigner = a
+	if change != nil {
+		change(&c)
+	}
+	r.make = func() operator.Operator { return NewTriggered(c) }
+	r.start(1, nil)
+	return r
+}
+
 // saved is a checkpoint of all subtasks.
 type saved struct {
 	runs    []snapshot.Run
@@ -97,7 +113,7 @@ func (r *rig) start(n int, from *saved) {
 	}
 	for i := range n {
 		kg := keygroup.RangeOf(i, n, groups)
-		s := &sub{r: r, op: New(r.cfg), store: state.NewStore(kg), groups: kg}
+		s := &sub{r: r, op: r.operator(), store: state.NewStore(kg), groups: kg}
 		ctx := &operator.Context{
 			KeyGroups: kg, State: s.store, Clock: r.clock, Log: slog.Default(), Metrics: &s.metrics,
 			Mail: func(f func() error) { s.mail = append(s.mail, f) },
@@ -121,6 +137,13 @@ func (r *rig) start(n int, from *saved) {
 		r.check(s.op.(operator.Restorer).Restore(entries))
 		r.subs = append(r.subs, s)
 	}
+}
+
+func (r *rig) operator() operator.Operator {
+	if r.make != nil {
+		return r.make()
+	}
+	return New(r.cfg)
 }
 
 func (r *rig) check(err error) {
