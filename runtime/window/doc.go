@@ -1,5 +1,6 @@
 // Package window holds the window operators: time windows cut to slices
-// (tumbling and sliding), and sessions.
+// (tumbling, sliding and cumulating), sessions, and windows with triggers, of
+// whatever shape.
 //
 // # Slices
 //
@@ -15,6 +16,19 @@
 //
 // Both are derived from the slices: only slices are state, and a restore builds
 // the rest again.
+//
+// # Folding
+//
+// A Folder, chained to the sender, folds records of a key and slice into rows
+// before they are exchanged (Partial), where the aggregate merges and nobody wants
+// late records back. It has no state: see there.
+//
+// # The greatest
+//
+// A Ranking turns the operator into one that emits, for each window, only the keys
+// that come first by a score. It is a heap that follows the combiner: a window
+// costs the keys that entered or left. NewFinal finds the greatest among those of
+// all subtasks.
 //
 // # Firing
 //
@@ -32,6 +46,10 @@
 //
 // In processing time the clock takes the watermark's place; records take the
 // time at which the operator sees them, and there are no late ones.
+//
+// Windows with a trigger fire when it says so and at their ends; each is state of
+// its own (Triggered). Windows that keep their records for an evictor are among
+// them.
 //
 // All methods are for the goroutine of the task.
 package window
