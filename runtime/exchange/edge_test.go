@@ -494,3 +494,33 @@ func TestEventsKindsArrive(t *testing.T) {
 		}
 	}
 }
+
+// TestUpdatesKeepToOneReceiver: where records would be spread, all rows of a
+// sender come to one receiver, so that a row that goes finds the one that came.
+func TestUpdatesKeepToOneReceiver(t *testing.T) {
+	r := newRig[small](t, layout{ship: pb.Ship_SHIP_REBALANCE, senders: 2, receivers: 3, updates: true})
+	for s := range 2 {
+		push(t, r, s, 0, 3*batch.Rows)
+	}
+	for i := range 3 {
+		next := uint64(0)
+		r.takers[i].take = func(b *batch.Batch[small]) error {
+			for _, v := range b.Values {
+				if v.Sender != uint32(i) || v.Seq != next {
+					t.Fatalf("receiver %d got %+v, want %d of its own sender", i, v, next)
+				}
+				next++
+			}
+			return nil
+		}
+		for it := (Item{Kind: Data}); it.Kind != None; {
+			var err error
+			if it, err = r.gates[i].Poll(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want := uint64(3 * batch.Rows); i < 2 && next != want {
+			t.Errorf("receiver %d got %d rows, want %d", i, next, want)
+		}
+	}
+}

@@ -75,6 +75,9 @@ type values[K, V comparable, T, A, R any] struct {
 	key  K
 	acc  *A
 	op   batch.Op
+	// of takes pointers, to memory that is not allocated for each.
+	value state.MapKey[K, V]
+	in    state.MapKey[K, Facet[V]]
 }
 
 func (o *values[K, V, T, A, R]) open(ctx *operator.Context, out *changes[R]) (err error) {
@@ -115,13 +118,13 @@ func (o *values[K, V, T, A, R]) final(from uint64) (uint64, bool) { return o.row
 
 // mask takes in a value of input without deletes.
 func (o *values[K, V, T, A, R]) mask(value V, facets uint64) {
-	at := state.MapKey[K, V]{Key: o.key, Of: value}
-	hash := state.Within(o.hash, o.of(&at.Of))
-	seen, ok := o.seen.Get(hash, at)
+	o.value = state.MapKey[K, V]{Key: o.key, Of: value}
+	hash := state.Within(o.hash, o.of(&o.value.Of))
+	seen, ok := o.seen.Get(hash, o.value)
 	if ok && facets&^*seen == 0 {
 		return
 	}
-	seen, _ = o.seen.Upsert(hash, at)
+	seen, _ = o.seen.Upsert(hash, o.value)
 	fresh := facets &^ *seen
 	*seen |= facets
 	o.Came(o.acc, value, fresh)
@@ -132,8 +135,8 @@ func (o *values[K, V, T, A, R]) count(value V, facets uint64) {
 	changed := uint64(0)
 	for left := facets; left != 0; left &= left - 1 {
 		bit := left & -left
-		at := state.MapKey[K, Facet[V]]{Key: o.key, Of: Facet[V]{value, uint8(bits.TrailingZeros64(bit))}}
-		hash := o.facet(o.hash, &at.Of)
+		o.in = state.MapKey[K, Facet[V]]{Key: o.key, Of: Facet[V]{value, uint8(bits.TrailingZeros64(bit))}}
+		at, hash := o.in, o.facet(o.hash, &o.in.Of)
 		if o.op == batch.Insert {
 			n, fresh := o.counts.Upsert(hash, at)
 			*n++
