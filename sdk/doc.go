@@ -43,6 +43,27 @@
 // and between operators of one chain it is passed on by a function call. Records
 // are immutable once emitted, and must not be changed by who receives them.
 //
+// # Running results
+//
+// A result that changes is a table, and its stream the table's changelog: rows
+// come and go. Updates is such a stream, apart from streams of records, and
+// KeyedUpdates what makes them: running aggregates that take rows out again
+// (Aggregate, Max, Min), the first rows of each key (TopN), one row of each key
+// (Last, Best, Distinct) and exact numbers of different values (CountDistinct,
+// AggregateDistinct). Results can be results of results:
+//
+//	bids.KeyBy(auction).AsUpdates().
+//		Max("prices", price, func(auction int64, max int64) Sold { return Sold{auction, max} }).
+//		KeyBy(category).
+//		Aggregate("means", sdk.MeanOf(Sold.Price), func(category string, m sdk.Mean[int64]) Row { … }).
+//		To(table)
+//
+// Several changes of one key within a batch become one. The stream ends in a sink
+// that takes updates (UpdatingSink), or becomes one of records with Changes.
+//
+// Env.Batch, and the flag --batch of every job, make a run over bounded input
+// show final results only.
+//
 // # Time
 //
 // WithTimestamps says what the event time of a record is and how far records may

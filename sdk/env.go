@@ -36,7 +36,7 @@ func newEnv(args []string, local bool) *Env {
 	if local {
 		restart = RestartWithBackoff(handRestarts)
 	}
-	return &Env{
+	e := &Env{
 		g: &graph.Graph{
 			MaxParallelism: keygroup.Default,
 			Config: &pb.JobConfig{
@@ -52,6 +52,8 @@ func newEnv(args []string, local bool) *Env {
 		local: local,
 		kinds: map[string]int{},
 	}
+	e.declareBatch()
+	return e
 }
 
 // handRestarts bounds the restarts of a job that runs by hand: who started it is

@@ -56,12 +56,12 @@ func (e *Env) Duration(name string, value time.Duration, usage string) time.Dura
 // Var declares a flag of any type; value holds its default and is set before
 // Var returns. See String.
 func (e *Env) Var(value flag.Value, name, usage string) {
-	if e.flags.set.Lookup(name) != nil {
-		e.fail(fmt.Errorf("flag --%s is declared twice", name))
-		return
-	}
 	if reserved[name] {
 		e.fail(fmt.Errorf("flag --%s is Millrace's own: choose another name", name))
+		return
+	}
+	if e.flags.set.Lookup(name) != nil {
+		e.fail(fmt.Errorf("flag --%s is declared twice", name))
 		return
 	}
 	e.flags.set.Var(value, name, usage)
@@ -83,8 +83,8 @@ func (e *UsageError) Unwrap() error { return e.Err }
 // ErrorCode is the error's code in the cluster's catalogue.
 func (e *UsageError) ErrorCode() string { return "arguments-invalid" }
 
-// reserved are the flags that Main itself takes by hand.
-var reserved = map[string]bool{"help": true, "h": true, "p": true, "parallelism": true}
+// reserved are the flags that Main itself takes by hand, and that of every job.
+var reserved = map[string]bool{"help": true, "h": true, "p": true, "parallelism": true, batchFlag: true}
 
 // flags reads arguments while flags are still being declared: each declaration
 // looks for its own, and finish parses everything once more, strictly.

@@ -268,8 +268,13 @@ func (c *KeyedContext[K, U]) DeleteTimer(at time.Time) {
 func (c *KeyedContext[K, U]) Now() time.Time { return c.call.Context().Clock.Now() }
 
 // SetProcessingTimer is SetTimer for processing time and OnProcessingTimer.
+// At the end of a batch run (Env.Batch) those that are set are called at once,
+// and setting one then has no effect.
 func (c *KeyedContext[K, U]) SetProcessingTimer(at time.Time) {
-	need(c.clockTimers, "SetProcessingTimer", "OnProcessingTimer").Register(at.UnixMilli(), c.cur.Hash(), c.cur.Key())
+	timers := need(c.clockTimers, "SetProcessingTimer", "OnProcessingTimer")
+	if !c.call.Ended() {
+		timers.Register(at.UnixMilli(), c.cur.Hash(), c.cur.Key())
+	}
 }
 
 // DeleteProcessingTimer takes such a timer back.

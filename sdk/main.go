@@ -25,7 +25,7 @@ import (
 // Started by a cluster, the binary plans its job or runs subtasks of it.
 // Started by hand it runs the whole job inside its own process, until bounded
 // sources end or Ctrl-C; then it takes -p N (--parallelism N) besides the job's
-// own flags, and --help, which prints them. It exits with 0 when the job has
+// own flags and --batch (Env.Batch), and --help, which prints them. It exits with 0 when the job has
 // finished, 1 when it failed, 2 when its arguments are wrong, and 130 after
 // Ctrl-C.
 func Main(build func(env *Env) error) {

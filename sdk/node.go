@@ -132,6 +132,7 @@ func (e *Env) finish() error {
 	for _, n := range e.nodes {
 		n.checkTime()
 	}
+	e.checkBatch()
 	return errors.Join(e.errs...)
 }
 

@@ -2,8 +2,12 @@ package sdk_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/millrace/millrace/sdk"
 	"github.com/millrace/millrace/sdk/sdktest"
@@ -44,6 +48,17 @@ func (c *table) add(op sdk.Change, row string) {
 	}
 }
 
+// addAll adds changes that are text, "+row" or "-row", in whatever order.
+func (c *table) addAll(changes []string) {
+	for _, sign := range []byte{'+', '-'} {
+		for _, change := range changes {
+			if change[0] == sign {
+				c.add(map[byte]sdk.Change{'+': sdk.Insert, '-': sdk.Delete}[sign], change[1:])
+			}
+		}
+	}
+}
+
 // TestMeanOfMaxima is the highest price of each auction, and the mean of those
 // in each category: updates of updates.
 func TestMeanOfMaxima(t *testing.T) {
@@ -74,13 +89,7 @@ func TestMeanOfMaxima(t *testing.T) {
 		for c, n := range count {
 			want.add(sdk.Insert, fmt.Sprintf("%d: %d of %d", c, sum[c]/n, n))
 		}
-		for _, change := range h.Output() {
-			op := sdk.Insert
-			if change[0] == '-' {
-				op = sdk.Delete
-			}
-			got.add(op, change[1:])
-		}
+		got.addAll(h.Output())
 		if fmt.Sprint(got.rows) != fmt.Sprint(want.rows) {
 			t.Fatalf("after %d bids:\n got %v\nwant %v", i+len(part), got.rows, want.rows)
 		}
@@ -132,5 +141,42 @@ func TestUpdatesAreRefused(t *testing.T) {
 	}, nil, true)
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+func TestABatchRunEnds(t *testing.T) {
+	// A timer in processing time sets itself for ever; a batch run calls it once.
+	out := sdktest.Collect[int64]()
+	sdktest.Run(t, func(env *sdk.Env) error {
+		env.Batch()
+		sdk.From(env, sdk.Slice[int64](1, 2, 1)).KeyBy(func(v int64) int64 { return v }).
+			Process("timers", func(op *sdk.KeyedOp[int64]) sdk.KeyedFn[int64, int64, int64] {
+				n := op.Value[int64]("n")
+				return sdk.KeyedFn[int64, int64, int64]{
+					Each: func(c *sdk.KeyedContext[int64, int64], v int64) error {
+						n.Set(n.Get() + 1)
+						c.SetProcessingTimer(c.Now().Add(time.Hour))
+						return nil
+					},
+					OnProcessingTimer: func(c *sdk.KeyedContext[int64, int64]) error {
+						c.Emit(10*c.Key() + n.Get())
+						c.SetProcessingTimer(c.Now().Add(time.Hour))
+						return nil
+					},
+				}
+			}).To(out)
+		return nil
+	})
+	got := out.Values()
+	slices.Sort(got)
+	if diff := cmp.Diff([]int64{12, 21}, got); diff != "" {
+		t.Error(diff)
+	}
+	_, err := sdk.Plan(func(env *sdk.Env) error {
+		sdk.From(env, sdk.Generate(-1, func(i int64) int64 { return i })).Named("endless").To(sdk.Func(func(int64) error { return nil }))
+		return nil
+	}, []string{"--batch"}, true)
+	if err == nil || !strings.Contains(err.Error(), `operator "endless": it never ends`) {
+		t.Errorf("an endless source: %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -23,6 +24,7 @@ type runCmd struct {
 	From                string        `placeholder:"SAVEPOINT" help:"Savepoint to start from."`
 	AllowUnmatchedState bool          `help:"Start though the savepoint holds state that no operator takes."`
 	Settings            []string      `name:"setting" short:"D" sep:"none" placeholder:"KEY=VALUE" help:"Setting of the job, by Flink's name (docs/settings.md); may be given again."`
+	Batch               bool          `help:"Show final results only, of input that ends, and wait for that end: as --batch of the job itself."`
 	Detach              bool          `short:"d" help:"Do not wait until the job runs."`
 	Timeout             time.Duration `default:"5m" help:"How long to wait until the job runs (${default})."`
 	Command             []string      `arg:"" passthrough:"" name:"binary" help:"The job binary and the job's own arguments."`
@@ -35,6 +37,7 @@ Examples:
   millrace run ./flights
   millrace run -p 4 ./flights --out-of-orderness 2h
   millrace run -D execution.checkpointing.interval=5s -D state.backend.type=tiered ./flights
+  millrace run --batch ./report --input archive/2026-*.csv
   millrace run --from savepoints/3f2c-1-17 ./flights`
 }
 
@@ -54,6 +57,9 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	args := r.Command[1:]
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:] // the habit of a separator does no harm
+	}
+	if r.Batch {
+		args = append([]string{"--batch"}, args...)
 	}
 	in := map[string]any{"programArgsList": args, "allowNonRestoredState": r.AllowUnmatchedState}
 	if len(settings) > 0 {
@@ -80,7 +86,34 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	if r.Detach {
 		return nil
 	}
-	return r.wait(ctx, c, api, out.JobID)
+	if err := r.wait(ctx, c, api, out.JobID); err != nil || !r.Batch {
+		return err
+	}
+	return r.waitForEnd(ctx, c, api, out.JobID)
+}
+
+// waitForEnd returns once a job that runs has finished.
+func (r *runCmd) waitForEnd(ctx context.Context, c *console, api *rest, id string) error {
+	p := c.progress()
+	defer p.done()
+	return poll(ctx, math.MaxInt64, "the job's end", func() (bool, error) {
+		var detail jobDetail
+		if _, err := api.get(ctx, "/jobs/"+id, &detail); err != nil {
+			return false, err
+		}
+		switch detail.State {
+		case "FINISHED":
+			p.done()
+			if !r.json() {
+				fmt.Fprintf(c.out, "%s: %s\n", detail.Name, detail.State)
+			}
+			return true, nil
+		case "FAILED", "CANCELED":
+			return false, fmt.Errorf("job %s %s: %s", id, detail.State, api.lastFailure(ctx, id))
+		}
+		p.say("%s ...", detail.State)
+		return false, nil
+	})
 }
 
 // misplaced is a hint, after an error, at an argument of the job that looks like
@@ -124,7 +157,7 @@ func (r *runCmd) wait(ctx context.Context, c *console, api *rest, id string) err
 		case "RUNNING", "FINISHED":
 			if detail.allRunning() || detail.State == "FINISHED" {
 				p.done()
-				if !r.json() {
+				if !r.json() && !(r.Batch && detail.State == "FINISHED") {
 					fmt.Fprintf(c.out, "%s: %s\n", detail.Name, detail.State)
 				}
 				return true, nil

@@ -9,6 +9,9 @@ type Call struct {
 	time      int64
 	watermark int64
 	sides     sides
+	// ended says that the clock has run out: a timer in processing time that is
+	// set now would never be called.
+	ended bool
 }
 
 // Time is the event time of the record, or of the timer that fires.
@@ -16,6 +19,9 @@ func (c *Call) Time() int64 { return c.time }
 
 // Watermark is the event time that the operator has reached.
 func (c *Call) Watermark() int64 { return c.watermark }
+
+// Ended says that a batch run calls its last timers in processing time.
+func (c *Call) Ended() bool { return c.ended }
 
 // Context is where the operator runs.
 func (c *Call) Context() *Context { return c.ctx }

@@ -93,23 +93,36 @@ func (p *keyedCalls[K, U]) finish() error {
 func (p *keyedCalls[K, U]) Watermark(t int64) (int64, error) {
 	p.watermark, p.call.watermark = t, t
 	if p.timers.EventTimers == nil {
-		p.reached = t
-		return t, nil
+		if !p.last() {
+			p.reached = t
+		}
+		return p.reached, nil
 	}
 	_, err := p.fireEvent()
 	return p.reached, err
 }
 
+// last says that a batch run is at its end: timers in processing time that are
+// still set are called now, after those in event time.
+func (p *keyedCalls[K, U]) last() bool {
+	return p.watermark == batch.EndOfTime && p.ctx.Batch && p.timers.ProcessingTimers != nil
+}
+
 // Work implements Worker: timers that are due.
 func (p *keyedCalls[K, U]) Work() (more bool, watermark int64, err error) {
-	if p.timers.ProcessingTimers != nil {
+	if p.timers.ProcessingTimers != nil && !p.last() {
 		more, err := p.fireProcessing()
 		if err != nil || more {
 			return more, p.reached, err
 		}
 	}
 	if p.timers.EventTimers != nil && p.reached < p.watermark {
-		more, err = p.fireEvent()
+		if more, err = p.fireEvent(); err != nil || more {
+			return more, p.reached, err
+		}
+	}
+	if p.last() && p.reached < p.watermark {
+		more, err = p.fireLast()
 	}
 	return more, p.reached, err
 }
@@ -122,10 +135,32 @@ func (p *keyedCalls[K, U]) fireEvent() (more bool, err error) {
 	if err != nil {
 		return more, err
 	}
-	if !more {
+	if !more && !p.last() {
 		p.reached = p.watermark
 	}
 	p.setAlarm()
+	return more, p.finish()
+}
+
+// fireLast calls all timers in processing time. Of those that are set meanwhile
+// only the ones in event time are called: else a timer that sets itself would go
+// on for ever.
+func (p *keyedCalls[K, U]) fireLast() (more bool, err error) {
+	p.ctx.Enter()
+	p.call.ended = true
+	more, err = p.timers.ProcessingTimers.Advance(batch.EndOfTime, timersAStep, func(at int64, hash uint64, key K) error {
+		return p.fire(at, hash, key, p.timers.OnProcessingTime)
+	})
+	if err != nil {
+		return more, err
+	}
+	if p.timers.EventTimers != nil {
+		_, set := p.timers.EventTimers.Next()
+		more = more || set
+	}
+	if !more {
+		p.reached = p.watermark
+	}
 	return more, p.finish()
 }
 

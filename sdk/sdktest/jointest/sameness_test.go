@@ -26,6 +26,12 @@ import (
 // millisecond after the one before.
 func samely(t *testing.T, n int64, part func(in sdk.DataStream[int64]) sdk.DataStream[string]) []string {
 	t.Helper()
+	return samelyBy(t, n, func(rows []string) []string { return rows }, part)
+}
+
+// samelyBy compares what reduce makes of the committed rows.
+func samelyBy(t *testing.T, n int64, reduce func(rows []string) []string, part func(in sdk.DataStream[int64]) sdk.DataStream[string]) []string {
+	t.Helper()
 	var want []string
 	for _, way := range []struct {
 		name                 string
@@ -38,7 +44,7 @@ func samely(t *testing.T, n int64, part func(in sdk.DataStream[int64]) sdk.DataS
 		{name: "rescaled", parallelism: 2, rescale: []int{3, 1}},
 		{name: "rescaled, failed, tiered", parallelism: 2, crashes: 2, rescale: []int{4}, tiered: true},
 	} {
-		got := runOnce(t, n, way.parallelism, way.crashes, way.rescale, way.tiered, part)
+		got := reduce(runOnce(t, n, way.parallelism, way.crashes, way.rescale, way.tiered, part))
 		slices.Sort(got)
 		if want == nil {
 			want = got
