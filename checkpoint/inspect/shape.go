@@ -120,7 +120,7 @@ func (d *decoder) row(r *Row, ns int64, key, value []byte) error {
 	}
 	if d.decl.GetNamespaceSchema() != "" {
 		r.Namespace = &ns
-		if d.decl.GetKind() == "window" {
+		if k := d.decl.GetKind(); k == "window" || k == "join" || d.shape == list {
 			r.Time = clock(ns)
 		}
 	}

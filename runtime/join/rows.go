@@ -49,9 +49,11 @@ func newRows[K comparable, V any](s *state.Store, name string) (r rows[K, V], er
 	return r, err
 }
 
+// describe says how the states of rows are to be read: the keys of those behind
+// the first are as of a list, of the stream's key and a place.
 func describe(s *state.Store, name string) {
 	s.Describe(name, "join")
-	s.Describe(name+restSuffix, "join")
+	s.Describe(name+restSuffix, "list")
 }
 
 func restHash[K comparable]() (func(*state.ListKey[K]) uint64, error) {

@@ -143,6 +143,33 @@ func (s *subtask) checkpoint(t *testing.T) *taken {
 	return c
 }
 
+// Who reads a checkpoint without the job's types hashes keys to check their
+// groups, and has to know which are more than the stream's key.
+func TestStatesSayHowTheirKeysAreMade(t *testing.T) {
+	id := func(v int64) int64 { return v }
+	pair := func(*int64, *int64) string { return "" }
+	for _, op := range []operator.Operator{
+		NewKeyed(KeyedConfig[int64, int64, int64, string]{Left: id, Right: id, Pair: pair, TTL: 1}),
+		NewInterval(IntervalConfig[int64, int64, int64, string]{Left: id, Right: id, Pair: pair}),
+		NewTemporal(TemporalConfig[int64, int64, int64, string]{Left: id, Right: id, Pair: pair}),
+		NewWindow(WindowConfig[int64, int64, int64, string]{Assigner: window.Session(time.Second), Left: id, Right: id, Each: Pairs[int64](Outer{}, pair)}),
+	} {
+		made := 0
+		for _, d := range begin(t, op, keygroup.RangeOf(0, 1, keygroup.Default), nil).store.Declared() {
+			composed := d.GetKeySchema() != "int64"
+			if composed {
+				made++
+			}
+			if composed != (d.GetKind() == "list") {
+				t.Errorf("%T: state %q with keys %s is a %s", op, d.GetName(), d.GetKeySchema(), d.GetKind())
+			}
+		}
+		if made == 0 {
+			t.Errorf("%T has no state whose keys are more than the stream's", op)
+		}
+	}
+}
+
 // A barrier may fall between the steps in which windows fire or unmatched rows come
 // out: of all there is, nothing is missing and nothing comes twice, whatever the
 // parallelism of the restore.

@@ -98,7 +98,7 @@ func (j *temporal[K, L, R, U]) Open(ctx *operator.Context) (err error) {
 		return err
 	}
 	j.waiting, err = state.NewTableHashed[state.ListKey[K], Row[L]](ctx.State, "waiting", hash)
-	ctx.State.Describe("waiting", "join")
+	ctx.State.Describe("waiting", "list")
 	return err
 }
 

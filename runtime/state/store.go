@@ -101,7 +101,8 @@ func (s *Store) Declared() []*pb.StateDecl {
 	return all
 }
 
-// Describe says what a state of the store is: value, list, map, window or timer.
+// Describe says what a state of the store is: value, list, map, window, join or
+// timer.
 // It shows in the job graph, and state of one kind never becomes another.
 func (s *Store) Describe(name, kind string) { s.kinds[name] = kind }
 

@@ -494,7 +494,7 @@ func (x *Operator) GetBounded() bool {
 type StateDecl struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Kind is value, list, map, window, timer or operator.
+	// Kind is value, list, map, window, join, timer, broadcast or operator.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Schemas are the codec's canonical text (docs/formats/codec.md).
 	KeySchema       string `protobuf:"bytes,3,opt,name=key_schema,json=keySchema,proto3" json:"key_schema,omitempty"`

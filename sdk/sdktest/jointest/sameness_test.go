@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/millrace/millrace/blob"
+	"github.com/millrace/millrace/checkpoint/inspect"
 	"github.com/millrace/millrace/job"
 	"github.com/millrace/millrace/local"
 	"github.com/millrace/millrace/runtime/graph"
@@ -89,6 +92,7 @@ func runOnce(t *testing.T, n int64, parallelism, crashes int, rescale []int, tie
 		}, nil, true)
 	}
 	var err error
+	bucket := blob.NewMemory()
 	synctest.Test(t, func(t *testing.T) {
 		asks := make(chan local.Rescale, 1)
 		var ask func()
@@ -103,12 +107,13 @@ func runOnce(t *testing.T, n int64, parallelism, crashes int, rescale []int, tie
 					if err != nil {
 						t.Logf("rescale to %d: %v", p, err)
 					}
+					verify(t, bucket)
 					ask()
 				}}
 			})
 		}
 		began := false
-		err = local.Run(context.Background(), local.Config{Graph: plan, Parallelism: parallelism, Rescale: asks, Watch: func(o job.Observation) {
+		err = local.Run(context.Background(), local.Config{Graph: plan, Bucket: bucket, Parallelism: parallelism, Rescale: asks, Watch: func(o job.Observation) {
 			if _, ok := o.(job.AttemptRunning); ok && !began {
 				began = true
 				ask()
@@ -122,6 +127,33 @@ func runOnce(t *testing.T, n int64, parallelism, crashes int, rescale []int, tie
 		t.Fatalf("%d failures, want %d", failures.Load(), crashes)
 	}
 	return out.Values()
+}
+
+// verify reads the last checkpoint in a bucket as people do who have not the types
+// of the job: every key is in the group that its hash says.
+func verify(t *testing.T, b blob.Bucket) {
+	last, key := [2]int{}, ""
+	err := b.List(context.Background(), "", func(i blob.Info) error {
+		var at [2]int
+		_, name, ok := strings.Cut(i.Key, "/checkpoints/")
+		if !ok {
+			return nil
+		}
+		if _, err := fmt.Sscanf(name, "%d-%d", &at[0], &at[1]); err != nil {
+			return err
+		}
+		if slices.Compare(at[:], last[:]) > 0 {
+			last, key = at, i.Key
+		}
+		return nil
+	})
+	if err != nil || key == "" {
+		t.Fatalf("no checkpoint: %v", err)
+	}
+	rep, err := inspect.Verify(context.Background(), b, key, nil)
+	if err != nil || len(rep.Problems) > 0 {
+		t.Errorf("checkpoint %s: %v %.500v", key, err, rep)
+	}
 }
 
 // paced gives some records a millisecond of virtual time, so that checkpoints
