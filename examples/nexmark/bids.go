@@ -112,29 +112,6 @@ func (m *minute) set(ms int64) {
 	m.at, m.day, m.minute = at, t.Format(time.DateOnly), t.Format("15:04")
 }
 
-// sideInput is q13: every bid, with a value from a table that does not change.
-func (j *job) sideInput() {
-	rows(j, j.events.Process(func(op *sdk.Op) sdk.Fn[event.Event, bid] {
-		const entries = 10000
-		values := make(map[int64]string, entries)
-		op.OnOpen(func() error {
-			for i := range int64(entries) {
-				values[i] = strconv.FormatInt(i, 10)
-			}
-			return nil
-		})
-		return func(c *sdk.Context[bid], e event.Event) error {
-			if e.Kind != event.IsBid {
-				return nil
-			}
-			if value, ok := values[e.Bid.Auction%entries]; ok {
-				c.Emit(bid{e.Bid.Auction, e.Bid.Bidder, e.Bid.Price, e.Bid.DateTime, value})
-			}
-			return nil
-		}
-	}), bidColumns)
-}
-
 type calculated struct {
 	// Bid has its price in thousandths.
 	Bid      bid

@@ -18,7 +18,9 @@ import (
 type job struct {
 	query  string
 	events sdk.DataStream[event.Event]
-	slide  time.Duration
+	// rate is the number of events in a second of event time.
+	rate  int64
+	slide time.Duration
 	// hash asks for the sums of all rows, which go to lines.
 	hash  bool
 	lines sdk.Sink[string]
@@ -59,6 +61,7 @@ func Build(env *sdk.Env) error {
 	}
 	j := &job{
 		query:  query,
+		rate:   int64(c.Rate),
 		slide:  env.Duration("slide", 2*time.Second, "how often a window of q5 begins"),
 		hash:   env.Bool("hash", false, "write count and sums of all rows, as one line at the end, to a file in the output folder"),
 		folder: env.String("output", "", "folder or bucket for the sums, and for the files of q10; the same on every machine"),
@@ -69,6 +72,9 @@ func Build(env *sdk.Env) error {
 	add, ok := queries[query]
 	if !ok {
 		return &sdk.UsageError{Err: fmt.Errorf("flag --query: there is no %q, only %s", query, strings.Join(Queries(), ", "))}
+	}
+	if err := c.Check(); err != nil {
+		return &sdk.UsageError{Err: err}
 	}
 	if j.hash {
 		if j.folder == "" {

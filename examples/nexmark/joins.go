@@ -1,51 +1,76 @@
 package nexmark
 
 import (
+	"strconv"
+	"time"
+
 	"github.com/millrace/millrace/examples/nexmark/event"
 	"github.com/millrace/millrace/sdk"
 )
 
-// Queries that join people, auctions and bids.
+// Queries that join bids, auctions and people.
+//
+// Something is bid on and sold for a while only, so the joins keep records no
+// longer than what they wait for can come, generously counted in events.
+const (
+	// early is how long before its auction a bid may come, and before its seller
+	// an auction.
+	early = 2_000
+	// onSale is how long an auction is bid on, and active how long somebody bids
+	// and sells.
+	onSale = 5_000
+	active = 100_000
+)
 
-// lookup joins each record of a stream with the one of its key in another: there
-// is at most one, which may come later, and then what came before it waits. When
-// wanted says that it is none to join with, what waits for it is dropped.
-func lookup[One, Many, Out any](name string, ones sdk.KeyedStream[int64, One], many sdk.KeyedStream[int64, Many],
-	wanted func(One) bool, join func(One, Many) Out) sdk.DataStream[Out] {
-	return ones.Connect(many).Process(name, func(op *sdk.KeyedOp[int64]) sdk.CoFn[int64, One, Many, Out] {
-		found := op.Value[One]("found")
-		waiting := op.List[Many]("waiting")
-		return sdk.CoFn[int64, One, Many, Out]{
-			Left: func(c *sdk.KeyedContext[int64, Out], one One) error {
-				found.Set(one)
-				if wanted(one) {
-					for m := range waiting.All() {
-						c.Emit(join(one, m))
-					}
-				}
-				waiting.Clear()
-				return nil
-			},
-			Right: func(c *sdk.KeyedContext[int64, Out], m Many) error {
-				switch one, ok := found.Lookup(); {
-				case !ok:
-					waiting.Append(m)
-				case wanted(one):
-					c.Emit(join(one, m))
-				}
-				return nil
-			},
+// span is the event time of so many events.
+func (j *job) span(events int64) time.Duration {
+	return time.Duration(events*1000/j.rate+1) * time.Millisecond
+}
+
+// sideInput is q13: every bid, with a value from a table that does not change.
+func (j *job) sideInput() {
+	const entries = 10000
+	values := make(map[int64]string, entries)
+	for i := range int64(entries) {
+		values[i] = strconv.FormatInt(i, 10)
+	}
+	rows(j, j.shortBids().Lookup(sdk.MemoryTable(values), func(b bid) int64 { return b.Auction % entries }).
+		Inner(func(b bid, value string) bid {
+			b.Text = value
+			return b
+		}), bidColumns)
+}
+
+func idOf(p event.Person) int64 { return p.ID }
+
+func sellerOf(a event.Auction) int64 { return a.Seller }
+
+func (j *job) people() sdk.DataStream[event.Person] {
+	return j.events.FilterMap(func(e event.Event) (p event.Person, ok bool) {
+		if e.Kind != event.IsPerson {
+			return p, false
 		}
+		return *e.Person, true
 	})
 }
 
-// seller is who may sell: all that q3 and q23 ask of people.
-type seller struct {
-	Person event.Person
-	Wanted bool
+func (j *job) auctions() sdk.DataStream[event.Auction] {
+	return j.events.FilterMap(func(e event.Event) (a event.Auction, ok bool) {
+		if e.Kind != event.IsAuction {
+			return a, false
+		}
+		return *e.Auction, true
+	})
 }
 
-func isWanted(s seller) bool { return s.Wanted }
+func (j *job) bids() sdk.DataStream[event.Bid] {
+	return j.events.FilterMap(func(e event.Event) (event.Bid, bool) { return e.Bid, e.Kind == event.IsBid })
+}
+
+// wanted is the category of q3 and q20.
+const wanted = 10
+
+func isWanted(a event.Auction) bool { return a.Category == wanted }
 
 // listing is an auction and its seller.
 type listing struct {
@@ -53,38 +78,16 @@ type listing struct {
 	Lot    event.Auction
 }
 
-// listings are the wanted auctions of the wanted people. Of the others no more
-// goes on than that there are none.
-func (j *job) listings(people func(event.Person) bool, lots func(event.Auction) (event.Auction, bool)) sdk.DataStream[listing] {
-	sellers := j.events.FilterMap(func(e event.Event) (seller, bool) {
-		switch {
-		case e.Kind != event.IsPerson:
-			return seller{}, false
-		case people(*e.Person):
-			return seller{*e.Person, true}, true
-		}
-		return seller{Person: event.Person{ID: e.Person.ID}}, true
-	})
-	sold := j.events.FilterMap(func(e event.Event) (event.Auction, bool) {
-		if e.Kind != event.IsAuction {
-			return event.Auction{}, false
-		}
-		return lots(*e.Auction)
-	})
-	return lookup("sellers", sellers.KeyBy(func(s seller) int64 { return s.Person.ID }),
-		sold.KeyBy(func(a event.Auction) int64 { return a.Seller }), isWanted,
-		func(s seller, a event.Auction) listing { return listing{s.Person, a} })
+// listings are auctions with their sellers.
+func (j *job) listings(sellers sdk.DataStream[event.Person], lots sdk.DataStream[event.Auction]) sdk.DataStream[listing] {
+	return sellers.KeyBy(idOf).Join(lots.KeyBy(sellerOf)).Retain(j.span(active), j.span(early)).
+		Inner("sellers", func(p event.Person, a event.Auction) listing { return listing{p, a} })
 }
 
 // localItems is q3: who sells things of a category in some states.
 func (j *job) localItems() {
-	const category = 10
-	local := j.listings(
-		func(p event.Person) bool { return p.State == "OR" || p.State == "ID" || p.State == "CA" },
-		func(a event.Auction) (event.Auction, bool) {
-			return event.Auction{ID: a.ID, Seller: a.Seller}, a.Category == category
-		})
-	rows(j, local, func(dst []byte, l listing) []byte {
+	sellers := j.people().Filter(func(p event.Person) bool { return p.State == "OR" || p.State == "ID" || p.State == "CA" })
+	rows(j, j.listings(sellers, j.auctions().Filter(isWanted)), func(dst []byte, l listing) []byte {
 		return event.AppendInts(event.AppendTexts(dst, l.Seller.Name, l.Seller.City, l.Seller.State), l.Lot.ID)
 	})
 }
@@ -104,21 +107,10 @@ func appendLot(dst []byte, a *event.Auction) []byte {
 
 // bidsWithLots is q20: bids with their auctions, of one category.
 func (j *job) bidsWithLots() {
-	const category = 10
-	lots := j.events.FilterMap(func(e event.Event) (event.Auction, bool) {
-		switch {
-		case e.Kind != event.IsAuction:
-			return event.Auction{}, false
-		case e.Auction.Category == category:
-			return *e.Auction, true
-		}
-		return event.Auction{ID: e.Auction.ID}, true
-	})
-	bids := j.events.FilterMap(func(e event.Event) (event.Bid, bool) { return e.Bid, e.Kind == event.IsBid })
-	joined := lookup("lots", lots.KeyBy(func(a event.Auction) int64 { return a.ID }),
-		bids.KeyBy(func(b event.Bid) int64 { return b.Auction }),
-		func(a event.Auction) bool { return a.Category == category },
-		func(a event.Auction, b event.Bid) lotBid { return lotBid{b, a} })
+	lots := j.auctions().Filter(isWanted).KeyBy(func(a event.Auction) int64 { return a.ID })
+	joined := j.bids().KeyBy(func(b event.Bid) int64 { return b.Auction }).
+		Join(lots).Retain(j.span(early), j.span(onSale)).
+		Inner("lots", func(b event.Bid, a event.Auction) lotBid { return lotBid{b, a} })
 	rows(j, joined, func(dst []byte, r lotBid) []byte { return appendLot(r.Bid.AppendColumns(dst), &r.Lot) })
 }
 
@@ -130,29 +122,10 @@ type sellersBid struct {
 
 // sellersBids is q23: bids of people who sell, with each thing that they sell.
 func (j *job) sellersBids() {
-	listings := j.listings(func(event.Person) bool { return true }, func(a event.Auction) (event.Auction, bool) { return a, true })
-	bids := j.events.FilterMap(func(e event.Event) (event.Bid, bool) { return e.Bid, e.Kind == event.IsBid })
-	joined := listings.KeyBy(func(l listing) int64 { return l.Lot.Seller }).
-		Connect(bids.KeyBy(func(b event.Bid) int64 { return b.Bidder })).
-		Process("bids of sellers", func(op *sdk.KeyedOp[int64]) sdk.CoFn[int64, listing, event.Bid, sellersBid] {
-			sold, made := op.List[listing]("sold"), op.List[event.Bid]("bids")
-			return sdk.CoFn[int64, listing, event.Bid, sellersBid]{
-				Left: func(c *sdk.KeyedContext[int64, sellersBid], l listing) error {
-					sold.Append(l)
-					for b := range made.All() {
-						c.Emit(sellersBid{b, l})
-					}
-					return nil
-				},
-				Right: func(c *sdk.KeyedContext[int64, sellersBid], b event.Bid) error {
-					made.Append(b)
-					for l := range sold.All() {
-						c.Emit(sellersBid{b, l})
-					}
-					return nil
-				},
-			}
-		})
+	listings := j.listings(j.people(), j.auctions()).KeyBy(func(l listing) int64 { return l.Seller.ID })
+	joined := j.bids().KeyBy(func(b event.Bid) int64 { return b.Bidder }).
+		Join(listings).Retain(j.span(active), j.span(active)).
+		Inner("bids of sellers", func(b event.Bid, l listing) sellersBid { return sellersBid{b, l} })
 	rows(j, joined, func(dst []byte, r sellersBid) []byte {
 		dst = event.AppendInts(dst, r.Bid.Bidder, r.Bid.Price)
 		dst = event.AppendTexts(dst, r.Bid.Channel, r.Bid.URL, r.Bid.Extra)

@@ -42,6 +42,22 @@ func Source(c Config) sdk.Source[event.Event] {
 	return &source{Config: c, channels: sync.OnceValue(func() *Channels { return NewChannels(c.Seed) })}
 }
 
+// Check says what is wrong with a configuration; it is asked in plan mode.
+func (c Config) Check() error {
+	const most = 1 << 50 // so that no time overflows
+	switch {
+	case c.Rate < 1 || c.Rate > 1<<30:
+		return fmt.Errorf("nexmark: %d events a second of event time: it must be from 1 to %d", c.Rate, 1<<30)
+	case c.Events < 0 || c.Events > most:
+		return fmt.Errorf("nexmark: %d events: it must be from 0 to %d", c.Events, int64(most))
+	case c.Group < 0 || c.Group > 1<<20 || c.Group > 1 && c.Group%953 == 0:
+		return fmt.Errorf("nexmark: groups of %d events out of order: it must be from 0 to %d, and no multiple of 953", c.Group, 1<<20)
+	case c.Throttle < 0 || c.Start < 0:
+		return errors.New("nexmark: throttle and start must not be negative")
+	}
+	return nil
+}
+
 // OutOfOrderness is how far events are out of order in a split.
 func (c Config) OutOfOrderness() time.Duration {
 	if c.Group <= 1 {
@@ -69,22 +85,6 @@ type source struct {
 func (*source) Name() string  { return "nexmark" }
 func (*source) Bounded() bool { return true }
 func (*source) Timed() bool   { return true }
-
-// Check is asked in plan mode.
-func (s *source) Check() error {
-	const most = 1 << 50 // so that no time overflows
-	switch {
-	case s.Rate < 1 || s.Rate > 1<<30:
-		return fmt.Errorf("nexmark: %d events a second of event time: it must be from 1 to %d", s.Rate, 1<<30)
-	case s.Events < 0 || s.Events > most:
-		return fmt.Errorf("nexmark: %d events: it must be from 0 to %d", s.Events, int64(most))
-	case s.Group < 0 || s.Group > 1<<20 || s.Group > 1 && s.Group%953 == 0:
-		return fmt.Errorf("nexmark: groups of %d events out of order: it must be from 0 to %d, and no multiple of 953", s.Group, 1<<20)
-	case s.Throttle < 0 || s.Start < 0:
-		return errors.New("nexmark: throttle and start must not be negative")
-	}
-	return nil
-}
 
 // Splits implements sdk.Source. A split's payload is when event 0 comes, which
 // does not change while the job lives.
