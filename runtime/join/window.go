@@ -42,6 +42,8 @@ func (c *WindowConfig[K, L, R, U]) Check() error {
 		return errors.New("its function is nil")
 	case c.Assigner.ProcessingTime:
 		return errors.New("a window join is in event time: which rows meet would depend on the clock")
+	case c.Assigner.Cumulate || c.Assigner.Endless:
+		return errors.New("a window join has tumbling, sliding or session windows: a pair of rows would meet again in each window that grows, and an endless one never fires; leave out Window, or take another kind")
 	}
 	return c.Assigner.Validate()
 }
