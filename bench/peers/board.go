@@ -49,6 +49,8 @@ type board struct {
 	lanes    []*lane
 	versions map[string]string
 	began    time.Time
+	// generator is that of the JVM alone, on one thread.
+	generator figures
 }
 
 func newBoard(cfg config) *board {
@@ -158,6 +160,26 @@ func (b *board) difference(query string) string {
 		texts = append(texts, fmt.Sprintf("%s: %s", strings.Join(whose[sums], ", "), sums))
 	}
 	return strings.Join(texts, "; ")
+}
+
+// measureGenerator measures the JVM's generator, which is part of every figure.
+func (b *board) measureGenerator(ctx context.Context) error {
+	if !slices.ContainsFunc(b.contestants(), func(c *contestant) bool { return c.engine != "" }) {
+		return nil
+	}
+	progress("generator of the JVM, alone")
+	j, err := startJVM(ctx, b.cfg, "generator")
+	if err != nil {
+		return err
+	}
+	defer j.stop()
+	for range 2 { // the second time is warm
+		request := fmt.Sprintf("query=none events=%d rate=%d seed=%d limit=5000", int64(1)<<40, b.cfg.rate, b.cfg.seed)
+		if b.generator, err = j.run(request); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // race measures a query: rounds of all contestants, one after the other.

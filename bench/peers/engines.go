@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/millrace/millrace/bench/nexmark"
 )
@@ -117,10 +118,10 @@ func (j *jvm) gone(err error) error {
 	return fmt.Errorf("the JVM ended: %w: %s", err, strings.Join(lines[max(0, len(lines)-5):], " / "))
 }
 
-// stop ends it. That a run of its had failed is known already.
+// stop ends it.
 func (j *jvm) stop() {
 	j.in.Close()
-	j.cmd.Wait()
+	_ = j.cmd.Wait() // that a run of its had failed is known already
 	os.RemoveAll(j.folder)
 }
 
@@ -140,6 +141,8 @@ func runMillrace(ctx context.Context, cfg config, c *contestant, r run) (figures
 	}
 	cmd := exec.CommandContext(ctx, "taskset", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it ends its cluster
+	cmd.WaitDelay = 20 * time.Second
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	out, err := cmd.Output()

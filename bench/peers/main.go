@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -61,6 +62,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := compare(ctx, cfg); err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("stopped; the page has the queries that were measured to the end")
+		}
 		fmt.Fprintln(os.Stderr, "bench/peers:", err)
 		os.Exit(1)
 	}
@@ -101,6 +105,11 @@ func compare(ctx context.Context, cfg config) error {
 	b := newBoard(cfg)
 	if err := b.checkResults(ctx); err != nil {
 		return err
+	}
+	if cfg.rounds > 0 {
+		if err := b.measureGenerator(ctx); err != nil {
+			return fmt.Errorf("generator: %w", err)
+		}
 	}
 	for _, q := range cfg.queries {
 		if err := b.race(ctx, q); err != nil {

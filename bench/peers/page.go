@@ -55,6 +55,9 @@ func (b *board) table() string {
 		out.WriteByte('\n')
 	}
 	out.WriteByte('\n')
+	if g := b.generator; g.CPU > 0 {
+		notes = append(notes, fmt.Sprintf("The JVM's generator alone takes %.0f ns an event on one thread; every figure of a peer holds it.", g.Seconds/float64(g.Events)*1e9))
+	}
 	for _, text := range append(b.means(), notes...) {
 		fmt.Fprintf(&out, "%s\n\n", text)
 	}

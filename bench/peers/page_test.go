@@ -42,7 +42,8 @@ func TestTableHasMediansAndMarksShortRuns(t *testing.T) {
 	if diff := cmp.Diff(want, rows(b.table())); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
-	for _, text := range []string{"geometric mean 8.0× over 1 queries, least 8.0× (q0)", "q4 of Flink SQL failed: out of memory"} {
+	b.generator = figures{Events: 1000, Seconds: 1e-4, CPU: 1e-4}
+	for _, text := range []string{"takes 100 ns an event", "geometric mean 8.0× over 1 queries, least 8.0× (q0)", "q4 of Flink SQL failed: out of memory"} {
 		if !strings.Contains(b.table(), text) {
 			t.Errorf("the table lacks %q:\n%s", text, b.table())
 		}
