@@ -93,9 +93,19 @@ func keyedMethods[K comparable, T any](k KeyedStream[K, T]) {
 	p := k.Process("p", func(op *KeyedOp[K]) KeyedFn[K, T, map[K]T] {
 		v, l, m := op.Value[[]T]("v"), op.List[T]("l"), op.Map[K, T]("m")
 		side := op.Side(NewTag[K]("keys"))
+		fold := op.Reducing("fold", func(a, _ []T) []T { return a }, TTL(time.Hour).OnRead())
+		agg := op.Aggregating("agg", Collect[T](), TTL(time.Hour).InProcessingTime())
+		aged := op.Map[K, []T]("aged", TTL(time.Minute))
 		return KeyedFn[K, T, map[K]T]{
 			Each: func(c *KeyedContext[K, map[K]T], r T) error {
 				v.Set([]T{r})
+				fold.Add(agg.Get())
+				agg.Add(r)
+				for k, all := range aged.All() {
+					l.Append(all...)
+					aged.Delete(k)
+				}
+				l.RemoveFirst(1)
 				l.Append(r)
 				m.Put(c.Key(), r)
 				c.SetTimer(c.Time())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace/millrace/internal/clock"
 	"github.com/millrace/millrace/runtime/keygroup"
 	"github.com/millrace/millrace/runtime/operator"
 	"github.com/millrace/millrace/runtime/state"
@@ -175,7 +176,9 @@ func (k KeyedStream[K, T]) Process[U any](name string, build func(op *KeyedOp[K]
 
 // planKeyedOp is where a function is built in plan mode.
 func planKeyedOp[K comparable](n *node) *KeyedOp[K] {
-	return &KeyedOp[K]{store: state.NewStore(keygroup.RangeOf(0, 1, n.groups())), cur: &state.Current[K]{}}
+	op := &KeyedOp[K]{store: state.NewStore(keygroup.RangeOf(0, 1, n.groups())), cur: &state.Current[K]{}}
+	op.store.UseClock(clock.System.Now)
+	return op
 }
 
 // declareState takes the state that was declared in plan mode into the graph.
@@ -296,45 +299,4 @@ type KeyedOp[K comparable] struct {
 	store *state.Store
 	cur   *state.Current[K]
 	errs  []error
-}
-
-// State for the current key. Methods are for the goroutine of the subtask,
-// inside the calls of its KeyedFn.
-type (
-	// Value is one value for each key.
-	Value[K comparable, V any] = state.Value[K, V]
-	// List is a list for each key; a checkpoint takes only what was added.
-	List[K comparable, E any] = state.List[K, E]
-	// Map is a map for each key, of which each entry is state of its own.
-	Map[K, MK comparable, MV any] = state.Map[K, MK, MV]
-)
-
-// Value declares a value state.
-func (o *KeyedOp[K]) Value[V any](name string) *Value[K, V] {
-	h, err := state.NewValue[K, V](o.store, o.cur, name)
-	o.failed("value", name, err)
-	return h
-}
-
-// List declares a list state.
-func (o *KeyedOp[K]) List[E any](name string) *List[K, E] {
-	h, err := state.NewList[K, E](o.store, o.cur, name)
-	o.failed("list", name, err)
-	return h
-}
-
-// Map declares a map state.
-func (o *KeyedOp[K]) Map[MK comparable, MV any](name string) *Map[K, MK, MV] {
-	h, err := state.NewMap[K, MK, MV](o.store, o.cur, name)
-	o.failed("map", name, err)
-	return h
-}
-
-func (o *KeyedOp[K]) failed(kind, name string, err error) {
-	if err == nil {
-		err = checkName(name)
-	}
-	if err != nil {
-		o.errs = append(o.errs, fmt.Errorf("%s state %q: %w", kind, name, err))
-	}
 }

@@ -184,7 +184,7 @@ func (n *node) checkTime() {
 		n.timed = n.timed && byNode[in.From].timed
 	}
 	if n.eventTime && !n.timed {
-		n.fail("its windows and timers are in event time, and its input has no timestamps: call WithTimestamps on the stream before it, or use processing time")
+		n.fail("its windows, timers or times to live are in event time, and its input has no timestamps: call WithTimestamps on the stream before it, or use processing time")
 	}
 	if n.stamps != nil {
 		switch n.stamps() {

@@ -114,6 +114,36 @@ func TestWrongJobsAreRefusedInPlanMode(t *testing.T) {
 			}).To(discard[int]())
 			return nil
 		}, []string{`"timed"`, "no timestamps"}},
+		"a time to live without timestamps": {func(env *Env) error {
+			From(env, Slice(event{})).KeyBy(user).Process("dies", func(op *KeyedOp[string]) KeyedFn[string, event, int] {
+				op.Map[string, int]("seen", TTL(time.Hour))
+				return KeyedFn[string, event, int]{Each: func(*KeyedContext[string, int], event) error { return nil }}
+			}).To(discard[int]())
+			return nil
+		}, []string{`"dies"`, "no timestamps", "processing time"}},
+		"a time to live of nothing": {func(env *Env) error {
+			events(env).KeyBy(user).Process("dies", func(op *KeyedOp[string]) KeyedFn[string, event, int] {
+				op.List[int]("seen", TTL(0).OnRead())
+				return KeyedFn[string, event, int]{Each: func(*KeyedContext[string, int], event) error { return nil }}
+			}).To(discard[int]())
+			return nil
+		}, []string{`"dies"`, `list state "seen"`, "at least 1ms"}},
+		"a map by keys without a hash": {func(env *Env) error {
+			events(env).KeyBy(user).Process("maps", func(op *KeyedOp[string]) KeyedFn[string, event, int] {
+				op.Map[*string, int]("seen")
+				return KeyedFn[string, event, int]{Each: func(*KeyedContext[string, int], event) error { return nil }}
+			}).To(discard[int]())
+			return nil
+		}, []string{`"maps"`, `map state "seen"`, "key"}},
+		"a reduction of what has no codec": {func(env *Env) error {
+			events(env).KeyBy(user).Process("reduces", func(op *KeyedOp[string]) KeyedFn[string, event, int] {
+				op.Reducing("r", func(a, _ unkeepable) unkeepable { return a })
+				op.Aggregating("a", Aggregate[event, func()]{New: func() func() { return nil }, Add: func(*func(), event) {}})
+				op.Aggregating("none", Aggregate[event, int]{})
+				return KeyedFn[string, event, int]{Each: func(*KeyedContext[string, int], event) error { return nil }}
+			}).To(discard[int]())
+			return nil
+		}, []string{`"reduces"`, `reducing state "r"`, "unkeepable", `aggregating state "a"`, `aggregating state "none"`, "New and Add"}},
 		"one side of a union without timestamps": {func(env *Env) error {
 			events(env).Union(From(env, Slice(event{})).Named("untimed")).KeyBy(user).Window(Tumbling(time.Hour)).
 				Aggregate("hourly", Count[event](), func(_ Window, _ string, n int64) int64 { return n }).To(discard[int64]())

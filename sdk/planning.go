@@ -42,12 +42,14 @@ func (n *node) declareState() (err error) {
 		Attempt: attempt, Mail: func(func() error) {}, Wake: func() {}, Held: func() {},
 		Fail: func(error) {}, FirstOutput: func() {}, Metrics: &operator.Metrics{},
 	}
+	ctx.State.UseClock(clock.System.Now)
 	op := n.New()
 	defer op.Close()
 	if err := op.Open(ctx); err != nil {
 		return err
 	}
 	n.States = ctx.State.Declared()
+	n.eventTime = n.eventTime || ctx.State.Aging()
 	return nil
 }
 

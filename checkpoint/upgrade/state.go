@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/millrace/millrace/checkpoint/schema"
 
@@ -53,7 +54,7 @@ func CompareState(old, now *pb.StateDecl) (State, error) {
 		s.differs("namespace", a, b)
 	}
 	keys, err := schema.DiffKey(old.GetKeySchema(), now.GetKeySchema())
-	values, valueErr := schema.Diff(old.GetValueSchema(), now.GetValueSchema())
+	values, valueErr := schema.Diff(valueOf(old), valueOf(now))
 	if err := errors.Join(err, valueErr); err != nil {
 		return s, fmt.Errorf("state %q: %w", s.Name, err)
 	}
@@ -65,7 +66,43 @@ func CompareState(old, now *pb.StateDecl) (State, error) {
 			s.Verdict = Migrated
 		}
 	}
+	s.compareLife(old, now)
 	return s, nil
+}
+
+// valueOf is the schema of a state's values, without their ages.
+func valueOf(d *pb.StateDecl) string {
+	if d.GetTtl() == "" {
+		return d.GetValueSchema()
+	}
+	return schema.Unaged(d.GetValueSchema())
+}
+
+// compareLife says what becomes of the time to live. Any change will do: where
+// ages are not known, or in another time, entries are as if used at the restore.
+func (s *State) compareLife(old, now *pb.StateDecl) {
+	a, b := lifeOf(old), lifeOf(now)
+	if a == b {
+		return
+	}
+	c := Change{Path: "time to live", What: schema.Widened, Old: a, New: b, Text: fmt.Sprintf("time to live was %s and is %s", cmp.Or(a, "none"), cmp.Or(b, "none"))}
+	switch {
+	case a == "":
+		c.What = schema.Added
+	case b == "":
+		c.What = schema.Removed
+	}
+	s.Changes = append(s.Changes, c)
+	if s.Verdict == Unchanged {
+		s.Verdict = Migrated
+	}
+}
+
+func lifeOf(d *pb.StateDecl) string {
+	if d.GetTtl() == "" {
+		return ""
+	}
+	return fmt.Sprintf("%v of %s time", time.Duration(d.GetTtlMs())*time.Millisecond, d.GetTtl())
 }
 
 // says is false of a state that does not say what it is.

@@ -69,6 +69,14 @@ func TestCompare(t *testing.T) {
 		"a kind that nobody knew": {func(g *pb.JobGraph) { sum(g).States[0].Kind = "table" }, "", "", ""},
 		"a namespace": {func(g *pb.JobGraph) { sum(g).States[0].NamespaceSchema = "int64" },
 			"sum incompatible, sum/last incompatible", Incompatible, "namespace was none and is int64"},
+		"a time to live": {func(g *pb.JobGraph) {
+			s := sum(g).States[0]
+			s.Ttl, s.TtlMs, s.ValueSchema = "event", 60_000, "{At int64,Value "+s.ValueSchema+"}"
+		}, "sum migrated, sum/last migrated", "", ""},
+		"a time to live, and another type": {func(g *pb.JobGraph) {
+			s := sum(g).States[0]
+			s.Ttl, s.TtlMs, s.ValueSchema = "processing", 60_000, "{At int64,Value string}"
+		}, "sum incompatible, sum/last incompatible", Incompatible, "is string"},
 		"more key groups": {func(g *pb.JobGraph) { g.Vertices[1].MaxParallelism = 256 },
 			"sum incompatible", Incompatible, `operator "sum": max parallelism is 256 and its state was written with 128`},
 		"a state added": {func(g *pb.JobGraph) {

@@ -55,12 +55,16 @@ func (in *keyedPort[K, T, U]) Push(b *batch.Batch[T]) error {
 	p.ctx.Enter()
 	p.ctx.Metrics.RecordsIn += uint64(len(b.Values))
 	f, key, to := in.each, in.key, p.to
+	aging := p.ctx.State.Aging()
 	for i := range b.Values {
 		if i%state.Stride == 0 {
 			p.ctx.State.Ahead(b.Hashes, i)
 		}
 		p.cur.Set(b.Hashes[i], key(b.Values[i]))
 		p.time, p.call.time = b.Times[i], b.Times[i]
+		if aging {
+			p.ctx.State.SetEventTime(max(p.time, p.reached))
+		}
 		if err := f(&p.call, b.Values[i], to); err != nil {
 			return err
 		}

@@ -95,6 +95,7 @@ func (p *keyedCalls[K, U]) Watermark(t int64) (int64, error) {
 	if p.timers.EventTimers == nil {
 		if !p.last() {
 			p.reached = t
+			p.ctx.State.Passed(t)
 		}
 		return p.reached, nil
 	}
@@ -129,7 +130,9 @@ func (p *keyedCalls[K, U]) Work() (more bool, watermark int64, err error) {
 
 func (p *keyedCalls[K, U]) fireEvent() (more bool, err error) {
 	p.ctx.Enter()
+	p.ctx.State.Tick()
 	more, err = p.timers.EventTimers.Advance(p.watermark, timersAStep, func(at int64, hash uint64, key K) error {
+		p.ctx.State.SetEventTime(max(at, p.reached))
 		return p.fire(at, hash, key, p.timers.OnEventTime)
 	})
 	if err != nil {
@@ -137,6 +140,7 @@ func (p *keyedCalls[K, U]) fireEvent() (more bool, err error) {
 	}
 	if !more && !p.last() {
 		p.reached = p.watermark
+		p.ctx.State.Passed(p.reached)
 	}
 	p.setAlarm()
 	return more, p.finish()
@@ -167,6 +171,8 @@ func (p *keyedCalls[K, U]) fireLast() (more bool, err error) {
 func (p *keyedCalls[K, U]) fireProcessing() (more bool, err error) {
 	p.alarmAt = 0
 	p.ctx.Enter()
+	p.ctx.State.Tick()
+	p.ctx.State.SetEventTime(p.reached)
 	now := p.ctx.Clock.Now().UnixMilli()
 	more, err = p.timers.ProcessingTimers.Advance(now, timersAStep, func(at int64, hash uint64, key K) error {
 		return p.fire(at, hash, key, p.timers.OnProcessingTime)

@@ -85,6 +85,7 @@ func (s *Store) Adopt(old []*Store, how Restore) (err error) {
 		}
 	}
 	s.changes, s.drops = nil, nil
+	s.now = unknownTimes
 	s.epoch++
 	return nil
 }
@@ -170,17 +171,24 @@ type pageAcross[K comparable, V any] struct {
 	content *packed[K, V]
 }
 
-// each calls f for the entries.
-func (c *pageAcross[K, V]) each(of *kind[K, V], f func(hash uint64, key *K, v *V)) {
+// each calls f for the entries; those that do not expire have no age.
+func (c *pageAcross[K, V]) each(of *kind[K, V], f func(hash uint64, age int64, key *K, v *V)) {
+	age := unknownTime
 	if c.content == nil {
 		eachHash(c.p, func(i uint32, h uint64) {
+			if of.timed {
+				age = *c.p.age(i)
+			}
 			s := of.at(c.p, i)
-			f(h, &s.key, &s.val)
+			f(h, age, &s.key, &s.val)
 		})
 		return
 	}
 	for i, h := range c.content.hashes {
-		f(h, &c.content.keys[i], &c.content.values[i])
+		if of.timed {
+			age = c.content.ages[i]
+		}
+		f(h, age, &c.content.keys[i], &c.content.values[i])
 	}
 }
 
@@ -197,6 +205,9 @@ func (g graft) last() uint64 { return lastOf(g.prefix, g.depth) }
 // look finds what an old table has for this one. Tables come in the order of
 // their stores.
 func (a *adoption[K, V]) look(o *Table[K, V]) (err error) {
+	if o.of.life.span > 0 != a.to.of.timed || o.of.life.domain != a.to.of.life.domain {
+		return errors.New("its time to live was declared in another way")
+	}
 	if o.root == nil {
 		return nil
 	}
@@ -225,7 +236,7 @@ func (a *adoption[K, V]) look(o *Table[K, V]) (err error) {
 			}
 		}
 		a.across = append(a.across, c)
-		c.each(o.of, func(h uint64, _ *K, _ *V) {
+		c.each(o.of, func(h uint64, _ int64, _ *K, _ *V) {
 			if h >= first && h <= last {
 				a.live++
 			}
@@ -252,9 +263,10 @@ func (a *adoption[K, V]) take() {
 	}
 	t.adopted = a.pieces
 	for i := range a.across {
-		a.across[i].each(t.of, func(h uint64, key *K, from *V) {
+		a.across[i].each(t.of, func(h uint64, age int64, key *K, from *V) {
 			// The old store holds no keys but its own.
 			if h >= t.s.base && h <= t.s.top {
+				t.s.now[t.of.life.domain] = age // the old store has each key once
 				v, _ := t.Upsert(h, *key)
 				*v = *from
 			}

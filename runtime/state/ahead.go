@@ -29,7 +29,11 @@ const farBytes = 1 << 20
 //	records    i..       i+16..   i+32..            i+48..
 //	stage      (Upsert)  text     slots, from tags  heads and tags
 func (t *Table[K, V]) Ahead(hashes []uint64, i int) {
-	t.s.Ease()
+	t.s.between()
+	t.ahead(hashes, i)
+}
+
+func (t *Table[K, V]) ahead(hashes []uint64, i int) {
 	if t.bytes < farBytes {
 		return
 	}
@@ -54,8 +58,9 @@ func stretch(hashes []uint64, i int) []uint64 {
 
 // Ahead is Table.Ahead of all tables whose hashes are those of the stream's key.
 func (s *Store) Ahead(hashes []uint64, i int) {
+	s.between()
 	for _, t := range s.byKey {
-		t.Ahead(hashes, i)
+		t.ahead(hashes, i)
 	}
 }
 

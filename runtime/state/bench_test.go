@@ -269,3 +269,50 @@ func updateAhead[K comparable](b *testing.B, n int, key func(uint64) K) {
 		v.Sum += int64(i)
 	}
 }
+
+// BenchmarkTTL is the cost of a time to live for each access of a value: compare
+// within one run. Time goes on so that entries live on average for a tenth of
+// their time between two uses, and brooms are at work.
+func BenchmarkTTL(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		ttl  TTL
+	}{
+		{"none", TTL{}},
+		{"write", TTL{For: time.Second}},
+		{"read", TTL{For: time.Second, OnRead: true}},
+	} {
+		for _, n := range []int{10_000, 1_000_000} {
+			b.Run(fmt.Sprintf("%s/%d", c.name, n), func(b *testing.B) {
+				var cur Current[uint64]
+				s := NewStore(everything)
+				h, err := NewValue[uint64, counter](s, &cur, "v", c.ttl)
+				if err != nil {
+					b.Fatal(err)
+				}
+				keys, hashes := make([]uint64, 1<<16), make([]uint64, 1<<16)
+				rng := rand.New(rand.NewPCG(1, 2))
+				for i := range keys {
+					keys[i] = number(rng.Uint64N(uint64(n)))
+					hashes[i] = hashOf(keys[i])
+				}
+				perMilli := max(1, n/100)
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					at := i & (1<<16 - 1)
+					if at%Stride == 0 {
+						s.Ahead(hashes[at:min(at+64, 1<<16)], 0)
+					}
+					s.SetEventTime(int64(i / perMilli))
+					s.Passed(int64(i / perMilli))
+					cur.Set(hashes[at], keys[at])
+					v := h.Get()
+					v.Count++
+					h.Set(v)
+					i++
+				}
+			})
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"sync/atomic"
@@ -60,8 +61,8 @@ func (c *changes[K, V]) release() {
 // discard empties the changes of a table that is gone.
 func (c *changes[K, V]) discard() { c.pages, c.deleted = nil, nil }
 
-func (c *changes[K, V]) write(w *snapshot.Writer, groups keygroup.Range, epoch uint32) (changed int, err error) {
-	e := encoder[K, V]{kind: c.of, w: w, groups: groups, ns: c.ns}
+func (c *changes[K, V]) write(w *snapshot.Writer, f *Frozen) (changed int, err error) {
+	e := encoder[K, V]{kind: c.of, w: w, groups: f.groups, ns: c.ns, asOf: f.passed[c.of.life.domain], tombs: true}
 	// Deletes first: of several changes of a key the writer takes the last.
 	for i := range c.deleted {
 		if err := e.delete(&c.deleted[i]); err != nil {
@@ -84,7 +85,7 @@ func (c *changes[K, V]) write(w *snapshot.Writer, groups keygroup.Range, epoch u
 			}
 		}
 	}
-	if c.epoch == epoch {
+	if c.epoch == f.epoch {
 		changed = e.puts
 	}
 	return changed, nil
@@ -101,8 +102,8 @@ func (m *image[K, V]) place() place { return place{m.of.name, m.ns} }
 
 func (m *image[K, V]) release() {}
 
-func (m *image[K, V]) write(w *snapshot.Writer, groups keygroup.Range, epoch uint32) (changed int, err error) {
-	e := encoder[K, V]{kind: m.of, w: w, groups: groups, ns: m.ns}
+func (m *image[K, V]) write(w *snapshot.Writer, f *Frozen) (changed int, err error) {
+	e := encoder[K, V]{kind: m.of, w: w, groups: f.groups, ns: m.ns, asOf: f.passed[m.of.life.domain]}
 	if m.root == nil {
 		return 0, nil
 	}
@@ -117,7 +118,7 @@ func (m *image[K, V]) write(w *snapshot.Writer, groups keygroup.Range, epoch uin
 			}
 			continue
 		}
-		if p.epoch == epoch {
+		if p.epoch == f.epoch {
 			for word := range p.words() {
 				changed += bits.OnesCount64(*p.dirtyWord(word * 64))
 			}
@@ -142,11 +143,17 @@ type encoder[K comparable, V any] struct {
 	key, val []byte
 	content  packed[K, V] // of a stub
 	puts     int
+	asOf     int64 // the time as of the barrier
+	tombs    bool  // older runs may have what expired meanwhile
 }
 
 func (e *encoder[K, V]) put(p *page, i uint32) error {
 	s := e.at(p, i)
-	return e.putEntry(*p.hash(i), &s.key, &s.val)
+	age := int64(0)
+	if e.timed {
+		age = *p.age(i)
+	}
+	return e.putEntry(*p.hash(i), age, &s.key, &s.val)
 }
 
 // putStub puts those entries of a stub that have all of the flags.
@@ -159,20 +166,35 @@ func (e *encoder[K, V]) putStub(p *page, flags uint8) error {
 		if e.content.flags[i]&flags != flags {
 			continue
 		}
-		if err := e.putEntry(h, &e.content.keys[i], &e.content.values[i]); err != nil {
+		age := int64(0)
+		if e.timed {
+			age = e.content.ages[i]
+		}
+		if err := e.putEntry(h, age, &e.content.keys[i], &e.content.values[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (e *encoder[K, V]) putEntry(hash uint64, key *K, val *V) error {
+// putEntry writes an entry unless it has expired.
+func (e *encoder[K, V]) putEntry(hash uint64, age int64, key *K, val *V) error {
+	if e.timed && !e.counted && e.life.over(age, e.asOf) {
+		if !e.tombs {
+			return nil
+		}
+		return e.delete(&deletedKey[K]{hash, *key})
+	}
 	group, err := e.group(hash, key)
 	if err != nil {
 		return err
 	}
 	e.key = e.keys.Append(e.key[:0], key)
-	e.val = e.values.Append(e.val[:0], val)
+	e.val = e.val[:0]
+	if e.timed {
+		e.val = binary.LittleEndian.AppendUint64(e.val, uint64(age))
+	}
+	e.val = e.values.Append(e.val, val)
 	e.w.Put(group, e.name, e.ns, e.key, e.val)
 	e.puts++
 	return nil

@@ -30,6 +30,7 @@ type cursor[K comparable, V any] struct {
 	wanted     func(*K) bool // compares with
 	next, last uint64
 	done       bool
+	dead       bool // those that have expired come, too
 	pages      int
 }
 
@@ -72,6 +73,9 @@ func (c *cursor[K, V]) read() bool {
 			if h := *p.hash(i); h < from || h > c.last || !c.wanted(&t.of.at(p, i).key) {
 				continue
 			}
+			if t.of.timed && !c.dead && t.gone(p, i) {
+				continue
+			}
 			if t.owning && len(t.s.layers) > 0 {
 				p = t.own(p, i)
 			}
@@ -86,7 +90,7 @@ func (c *cursor[K, V]) read() bool {
 func (c *cursor[K, V]) sift(from uint64) {
 	n := 0
 	for i, h := range c.hashes {
-		if h < from || h > c.last || !c.wanted(&c.keys[i]) {
+		if h < from || h > c.last || !c.wanted(&c.keys[i]) || c.of.of.timed && !c.dead && c.of.of.life.over(c.ages[i], c.of.time()) {
 			continue
 		}
 		c.hashes[n], c.keys[n], c.values[n] = h, c.keys[i], c.values[i]

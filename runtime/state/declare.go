@@ -6,7 +6,7 @@ import pb "github.com/millrace/millrace/proto/millrace/v1"
 // and refuses types that have no codec, so that a job with state that cannot be
 // kept fails when it is planned. kind is for people: value, window, timer.
 func DeclareTable[K comparable, V any](name, kind string) (*pb.StateDecl, error) {
-	k, err := newKind[K, V](nil, name, nil)
+	k, err := newKind[K, V](nil, name, nil, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,11 @@
 // (tier.go). Get, Upsert, Delete, Scan and Ease then panic with a DiskError when it
 // fails; the store is over with it.
 //
+// Entries of a state with a TTL expire (ttl.go): the operator says what time it
+// is with SetEventTime before each record and timer, and with Passed what it has
+// reached; brooms remove what is over (sweep.go) while Ahead is called, and at
+// barriers.
+//
 // Keys passed with a hash must always come with the same one: that of
 // keygroup.HasherOf for their type, or of the table's own hash function.
 //

@@ -255,8 +255,12 @@ func (t *Table[K, V]) take(hash uint64, b DiskBatch) (leaving, bool, error) {
 
 // pack puts the content of a page on the disk and returns a stub for it.
 func (t *Table[K, V]) pack(p *page, b DiskBatch) (*page, error) {
+	oldest := int64(0)
+	if t.of.timed {
+		oldest = *p.oldest()
+	}
 	if p.epoch == 0 {
-		return newStub(p, p.key(), int(p.pos)), nil // invariant 6
+		return newStub(p, p.key(), int(p.pos), oldest), nil // invariant 6
 	}
 	tier := t.s.tier
 	var err error
@@ -268,7 +272,7 @@ func (t *Table[K, V]) pack(p *page, b DiskBatch) (*page, error) {
 	}
 	key := PageKey{t.id, p.prefix, tier.disk.Number()}
 	b.Put(key, tier.buf)
-	return newStub(p, key, len(tier.buf)), nil
+	return newStub(p, key, len(tier.buf), oldest), nil
 }
 
 // put puts a stub in the place of a page that leaves memory.

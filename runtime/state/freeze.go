@@ -25,8 +25,8 @@ type layer struct {
 // changeSet is the part of a layer that belongs to one table.
 type changeSet interface {
 	place() place
-	// write says how many entries it found changed in an epoch.
-	write(w *snapshot.Writer, groups keygroup.Range, epoch uint32) (changed int, err error)
+	// write says how many entries it found changed in the last epoch.
+	write(w *snapshot.Writer, f *Frozen) (changed int, err error)
 	// release gives back pages that nobody reads any more.
 	release()
 }
@@ -41,10 +41,14 @@ const maxHeld = 8
 // nothing to merge later. It costs a step per table and namespace.
 func (s *Store) Freeze(full bool) *Frozen {
 	s.bury()
+	if len(s.aging) > 0 { // a task without input does so only here
+		s.Tick()
+		s.sweep(sweptAtBarrier)
+	}
 	if s.tier != nil && s.tier.over() {
 		s.tier.ease(easedIdle) // a task without input does so only here
 	}
-	f := &Frozen{groups: s.groups, store: s, epoch: s.epoch}
+	f := &Frozen{groups: s.groups, store: s, epoch: s.epoch, passed: s.passed}
 	if n := len(s.held); n >= maxHeld {
 		s.lost = s.held[n-1].epoch
 		s.unhold(s.lost)
@@ -84,6 +88,7 @@ type Frozen struct {
 	store  *Store
 	layers []*layer // oldest first
 	epoch  uint32
+	passed [domains]int64 // the times as of the barrier
 	full   bool
 	gone   bool // released or aborted, as the task knows
 	phase  atomic.Int32
@@ -135,7 +140,7 @@ func (f *Frozen) Write(w *snapshot.Writer) (err error) {
 			if last, ok := gone[c.place()]; ok && last > i {
 				continue // dropped by a later barrier
 			}
-			n, err := c.write(w, f.groups, f.epoch)
+			n, err := c.write(w, f)
 			if err != nil {
 				return err
 			}

@@ -22,9 +22,9 @@ type Value[K comparable, V any] struct {
 	cur   *Current[K]
 }
 
-// NewValue adds a value state to a store.
-func NewValue[K comparable, V any](s *Store, cur *Current[K], name string) (*Value[K, V], error) {
-	t, err := NewTable[K, V](s, name)
+// NewValue adds a value state to a store; there is at most one TTL.
+func NewValue[K comparable, V any](s *Store, cur *Current[K], name string, ttl ...TTL) (*Value[K, V], error) {
+	t, err := NewTable[K, V](s, name, ttl...)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,13 @@ func (h *Value[K, V]) Get() V {
 
 // Lookup returns the value and whether there is one.
 func (h *Value[K, V]) Lookup() (V, bool) {
-	v, ok := h.table.Get(h.cur.hash, h.cur.key)
+	var v *V
+	var ok bool
+	if h.table.of.timed {
+		v, ok = h.table.Live(h.cur.hash, h.cur.key)
+	} else {
+		v, ok = h.table.Get(h.cur.hash, h.cur.key)
+	}
 	if !ok {
 		var zero V
 		return zero, false
@@ -58,13 +64,21 @@ func (h *Value[K, V]) GetOr(def V) V {
 
 // Set replaces the value.
 func (h *Value[K, V]) Set(v V) {
-	h.table.Put(h.cur.hash, h.cur.key, v)
+	p, _ := h.upsert()
+	h.table.Set(p, v)
+}
+
+func (h *Value[K, V]) upsert() (v *V, fresh bool) {
+	if h.table.of.timed {
+		return h.table.Renew(h.cur.hash, h.cur.key)
+	}
+	return h.table.Upsert(h.cur.hash, h.cur.key)
 }
 
 // Update calls f with the value, zero if there was none, to change in place.
 // f must not use other state of the operator.
 func (h *Value[K, V]) Update(f func(*V)) {
-	v, _ := h.table.Upsert(h.cur.hash, h.cur.key)
+	v, _ := h.upsert()
 	f(v)
 }
 

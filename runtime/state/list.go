@@ -27,19 +27,20 @@ type List[K comparable, E any] struct {
 
 // listGaps are those of a list that has some.
 type listGaps struct {
-	First uint64 // no place before it has an element
+	First uint64 // no place before it has an element, not even one that has expired
 	Count uint64 // places without one
 }
 
-// NewList adds a list state to a store.
-func NewList[K comparable, E any](s *Store, cur *Current[K], name string) (*List[K, E], error) {
+// NewList adds a list state to a store. With a TTL, of which there is at most
+// one, each element lives for itself, and Len counts by a walk.
+func NewList[K comparable, E any](s *Store, cur *Current[K], name string, ttl ...TTL) (*List[K, E], error) {
 	hash, err := keygroup.HasherOf[K]()
 	if err != nil {
 		return nil, stateError(name, err)
 	}
 	elements, err := NewTableHashed[ListKey[K], E](s, name, func(k *ListKey[K]) uint64 {
 		return placed(hash(&k.Key), k.Index)
-	})
+	}, ttl...)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +55,24 @@ func NewList[K comparable, E any](s *Store, cur *Current[K], name string) (*List
 	s.Describe(name, "list")
 	s.Describe(name+sizeSuffix, "list")
 	s.Describe(name+gapsSuffix, "list")
-	return &List[K, E]{sizes: sizes, gaps: gaps, elements: elements, cur: cur}, nil
+	h := &List[K, E]{sizes: sizes, gaps: gaps, elements: elements, cur: cur}
+	elements.of.counted = true
+	elements.expired = func(_ uint64, k *ListKey[K]) { h.expired(hash(&k.Key), k.Key) }
+	return h, nil
+}
+
+// expired counts an element of some key that is there no more.
+func (h *List[K, E]) expired(hash uint64, key K) {
+	end, ok := h.sizes.Get(hash, key)
+	if !ok {
+		return
+	}
+	g, _ := h.gaps.Upsert(hash, key)
+	if g.Count++; g.Count == *end {
+		h.cuts++
+		h.sizes.Delete(hash, key)
+		h.gaps.Delete(hash, key)
+	}
 }
 
 // placesABlock is how many places in a row lie side by side, so that a walk
@@ -97,7 +115,7 @@ func (h *List[K, E]) Append(es ...E) {
 	}
 	n, _ := h.sizes.Upsert(h.cur.hash, h.cur.key)
 	for i := range es {
-		e, _ := h.elements.Upsert(h.at(*n))
+		e, _ := h.elements.Renew(h.at(*n))
 		h.elements.Set(e, es[i])
 		*n++
 	}
@@ -105,7 +123,15 @@ func (h *List[K, E]) Append(es ...E) {
 
 // Len is the number of elements.
 func (h *List[K, E]) Len() int {
-	_, _, n := h.bounds()
+	first, end, n := h.bounds()
+	if n > 0 && h.elements.of.timed {
+		n = 0
+		for i := first; i < end; i++ {
+			if h.elements.alive(h.at(i)) {
+				n++
+			}
+		}
+	}
 	return int(n)
 }
 
@@ -117,19 +143,24 @@ func (h *List[K, E]) Len() int {
 // Value.Update.
 func (h *List[K, E]) All() iter.Seq[E] {
 	return func(yield func(E) bool) {
-		h.walk(func(_ uint64, e *E) bool { return yield(*e) })
+		h.walk(false, func(_ uint64, e *E) bool { return yield(*e) })
 	}
 }
 
-// walk calls f for the elements in order; f may remove the one that it gets.
-func (h *List[K, E]) walk(f func(i uint64, e *E) bool) {
+// walk calls f for the elements in order; f may remove the one that it gets. With
+// reap it removes what has expired on the way.
+func (h *List[K, E]) walk(reap bool, f func(i uint64, e *E) bool) {
 	first, end, _ := h.bounds()
 	cuts, on := h.cuts, *h.cur
 	for i := first; i < end && h.cuts == cuts; i++ {
 		if (i-first)%Stride == Stride-1 {
 			h.elements.s.Ease()
 		}
-		if e, ok := h.elements.Get(placed(on.hash, i), ListKey[K]{on.key, i}); ok && !f(i, e) {
+		e, ok := h.elements.Live(placed(on.hash, i), ListKey[K]{on.key, i})
+		if !ok && reap {
+			h.elements.reap(placed(on.hash, i), ListKey[K]{on.key, i})
+		}
+		if ok && !f(i, e) {
 			return
 		}
 	}
@@ -137,7 +168,7 @@ func (h *List[K, E]) walk(f func(i uint64, e *E) bool) {
 
 // Set replaces the list.
 func (h *List[K, E]) Set(es []E) {
-	if _, end, n := h.bounds(); n < end || len(es) == 0 {
+	if _, end, n := h.bounds(); n < end || len(es) == 0 || h.elements.of.timed {
 		h.Clear()
 	} else if uint64(len(es)) < end {
 		h.cut(uint64(len(es)), end)
@@ -149,7 +180,7 @@ func (h *List[K, E]) Set(es []E) {
 	n, _ := h.sizes.Upsert(h.cur.hash, h.cur.key)
 	*n = uint64(len(es))
 	for i := range es {
-		e, _ := h.elements.Upsert(h.at(uint64(i)))
+		e, _ := h.elements.Renew(h.at(uint64(i)))
 		h.elements.Set(e, es[i])
 	}
 }
@@ -205,7 +236,7 @@ func (h *List[K, E]) Retain(keep func(E) bool) {
 
 func (h *List[K, E]) remove(f func(*E) (remove, more bool)) {
 	head, stays, gone := uint64(0), false, uint64(0)
-	h.walk(func(i uint64, e *E) bool {
+	h.walk(true, func(i uint64, e *E) bool {
 		remove, more := f(e)
 		if remove {
 			h.elements.Delete(h.at(i))

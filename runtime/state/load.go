@@ -1,9 +1,11 @@
 package state
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 
+	"github.com/millrace/millrace/checkpoint/schema"
 	"github.com/millrace/millrace/checkpoint/snapshot"
 	"github.com/millrace/millrace/checkpoint/upgrade"
 	"github.com/millrace/millrace/internal/planted"
@@ -77,6 +79,7 @@ func (s *Store) Load(readers []*snapshot.Reader, how Restore) (err error) {
 		}
 	}
 	s.changes, s.drops = nil, nil
+	s.now = unknownTimes
 	s.epoch++
 	return nil
 }
@@ -101,8 +104,9 @@ func (s *Store) loaderOf(name string, how Restore) (loader, error) {
 	if err := CompatibleState(old, now); err != nil {
 		return nil, err
 	}
-	if old.GetKeySchema() != now.GetKeySchema() {
-		// A key has other bytes now, which would not hide its old ones.
+	if old.GetKeySchema() != now.GetKeySchema() || old.GetTtl() != now.GetTtl() {
+		// A key has other bytes now, which would not hide its old ones; or values
+		// have, and one chain of runs has values of one form.
 		s.lost = s.epoch
 	}
 	return r.loader(old)
@@ -120,7 +124,12 @@ func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into, look
 	if err != nil {
 		return nil, stateError(k.name, err)
 	}
-	readValue, err := codec.DecoderFor[V](old.GetValueSchema())
+	valueSchema := old.GetValueSchema()
+	aged := old.GetTtl() != ""
+	if aged {
+		valueSchema = schema.Unaged(valueSchema)
+	}
+	readValue, err := codec.DecoderFor[V](valueSchema)
 	if err != nil {
 		return nil, stateError(k.name, err)
 	}
@@ -145,8 +154,24 @@ func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into, look
 		if t != ahead.table || e.Group != ahead.group {
 			ahead.begin(t, e.Group, groups.N, from)
 		}
-		v, _ := t.Upsert(hash, key)
-		if rest, err := readValue(e.Value, v); err != nil || len(rest) > 0 {
+		value, age := e.Value, unknownTime
+		if aged {
+			if len(value) < 8 {
+				return fmt.Errorf("value of key %v: %d bytes, want its age", key, len(value))
+			}
+			if old.GetTtl() == k.life.domain.String() {
+				age = int64(binary.LittleEndian.Uint64(value))
+			}
+			value = value[8:]
+		}
+		if k.timed {
+			t.s.now[k.life.domain] = age
+		}
+		v, fresh := t.Upsert(hash, key)
+		if k.timed && !fresh {
+			t.setAge(hash, &key, age)
+		}
+		if rest, err := readValue(value, v); err != nil || len(rest) > 0 {
 			return fmt.Errorf("value of key %v: %w, %d bytes left", key, err, len(rest))
 		}
 		return nil
@@ -154,10 +179,14 @@ func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into, look
 }
 
 func (k *kind[K, V]) declare(name, namespaces string) *pb.StateDecl {
-	return &pb.StateDecl{
+	d := &pb.StateDecl{
 		Name: name, Kind: "table", NamespaceSchema: namespaces,
 		KeySchema: k.keys.Schema(), ValueSchema: k.values.Schema(),
 	}
+	if k.timed {
+		d.Ttl, d.TtlMs, d.ValueSchema = k.life.domain.String(), int64(k.life.span), schema.Aged(d.ValueSchema)
+	}
+	return d
 }
 
 // single is a table that is a state by itself.

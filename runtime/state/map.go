@@ -23,8 +23,9 @@ type Map[K, MK comparable, MV any] struct {
 	spare   *cursor[MapKey[K, MK], MV] // of the last walk
 }
 
-// NewMap adds a map state to a store.
-func NewMap[K, MK comparable, MV any](s *Store, cur *Current[K], name string) (*Map[K, MK, MV], error) {
+// NewMap adds a map state to a store. With a TTL, of which there is at most one,
+// each entry lives for itself, and Len counts by a walk.
+func NewMap[K, MK comparable, MV any](s *Store, cur *Current[K], name string, ttl ...TTL) (*Map[K, MK, MV], error) {
 	hash, err := keygroup.HasherOf[K]()
 	if err != nil {
 		return nil, stateError(name, err)
@@ -35,7 +36,7 @@ func NewMap[K, MK comparable, MV any](s *Store, cur *Current[K], name string) (*
 	}
 	entries, err := NewTableHashed[MapKey[K, MK], MV](s, name, func(k *MapKey[K, MK]) uint64 {
 		return within(hash(&k.Key), of(&k.Of))
-	})
+	}, ttl...)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +46,18 @@ func NewMap[K, MK comparable, MV any](s *Store, cur *Current[K], name string) (*
 	}
 	s.Describe(name, "map")
 	s.Describe(name+sizeSuffix, "map")
-	return &Map[K, MK, MV]{sizes: sizes, entries: entries, hash: of, cur: cur}, nil
+	h := &Map[K, MK, MV]{sizes: sizes, entries: entries, hash: of, cur: cur}
+	entries.of.counted = true
+	entries.expired = func(_ uint64, k *MapKey[K, MK]) { h.less(hash(&k.Key), k.Key) }
+	return h, nil
+}
+
+// less counts an entry of some key that is there no more.
+func (h *Map[K, MK, MV]) less(hash uint64, key K) {
+	n, _ := h.sizes.Upsert(hash, key)
+	if *n--; *n == 0 {
+		h.sizes.Delete(hash, key)
+	}
 }
 
 func (h *Map[K, MK, MV]) at(k MK) (uint64, MapKey[K, MK]) {
@@ -55,7 +67,7 @@ func (h *Map[K, MK, MV]) at(k MK) (uint64, MapKey[K, MK]) {
 
 // Get returns the value of a key and whether there is one.
 func (h *Map[K, MK, MV]) Get(k MK) (MV, bool) {
-	v, ok := h.entries.Get(h.at(k))
+	v, ok := h.live(k)
 	if !ok {
 		var zero MV
 		return zero, false
@@ -65,15 +77,23 @@ func (h *Map[K, MK, MV]) Get(k MK) (MV, bool) {
 
 // Has says whether a key is there.
 func (h *Map[K, MK, MV]) Has(k MK) bool {
-	_, ok := h.entries.Get(h.at(k))
+	_, ok := h.live(k)
 	return ok
+}
+
+func (h *Map[K, MK, MV]) live(k MK) (*MV, bool) {
+	if h.entries.of.timed {
+		return h.entries.Live(h.at(k))
+	}
+	return h.entries.Get(h.at(k))
 }
 
 // Put sets the value of a key.
 func (h *Map[K, MK, MV]) Put(k MK, v MV) {
 	h.edits++
-	hash, key := h.at(k)
-	if h.entries.Put(hash, key, v) {
+	p, fresh := h.entries.Renew(h.at(k))
+	h.entries.Set(p, v)
+	if fresh {
 		n, _ := h.sizes.Upsert(h.cur.hash, h.cur.key)
 		*n++
 	}
@@ -81,15 +101,16 @@ func (h *Map[K, MK, MV]) Put(k MK, v MV) {
 
 // Delete removes a key and says whether it was there.
 func (h *Map[K, MK, MV]) Delete(k MK) bool {
+	was := true
+	if h.entries.of.timed {
+		was = h.entries.alive(h.at(k))
+	}
 	if !h.entries.Delete(h.at(k)) {
 		return false
 	}
 	h.edits++
-	n, _ := h.sizes.Upsert(h.cur.hash, h.cur.key)
-	if *n--; *n == 0 {
-		h.sizes.Delete(h.cur.hash, h.cur.key)
-	}
-	return true
+	h.less(h.cur.hash, h.cur.key)
+	return was
 }
 
 // All yields the entries, each once, in no order. They come from the state a
@@ -102,12 +123,13 @@ func (h *Map[K, MK, MV]) All() iter.Seq2[MK, MV] {
 	return func(yield func(MK, MV) bool) {
 		c, left, edits := h.begin()
 		defer h.end(c)
+		uses := h.entries.of.life.onRead
 		for left > 0 && c.read() {
 			for i := range c.keys {
 				v := c.values[i]
-				if left--; h.edits != edits {
+				if left--; uses || h.edits != edits {
 					left = 1 // not known any more
-					now, ok := h.entries.Get(c.hashes[i], c.keys[i])
+					now, ok := h.entries.Live(c.hashes[i], c.keys[i])
 					if !ok {
 						continue
 					}
@@ -143,16 +165,32 @@ func (h *Map[K, MK, MV]) begin() (c *cursor[MapKey[K, MK], MV], left int, edits 
 	c.key.Key = h.cur.key
 	// All entries of the key have the high half of its hash.
 	c.begin(h.entries, h.cur.hash&^0xffffffff, h.cur.hash|0xffffffff)
-	return c, h.Len(), h.edits
+	return c, h.stored(), h.edits
 }
 
 func (h *Map[K, MK, MV]) end(c *cursor[MapKey[K, MK], MV]) {
 	c.reset()
+	c.dead = false
 	h.spare = c
 }
 
 // Len is the number of entries.
 func (h *Map[K, MK, MV]) Len() int {
+	n := h.stored()
+	if n > 0 && h.entries.of.timed {
+		n = 0
+		c, _, _ := h.begin()
+		for c.read() {
+			n += len(c.keys)
+		}
+		h.end(c)
+	}
+	return n
+}
+
+// stored is the number of entries, with those that have expired and are still
+// there.
+func (h *Map[K, MK, MV]) stored() int {
 	n, ok := h.sizes.Get(h.cur.hash, h.cur.key)
 	if !ok {
 		return 0
@@ -168,6 +206,7 @@ func (h *Map[K, MK, MV]) Clear() {
 		return
 	}
 	h.edits++
+	c.dead = true
 	for left > 0 && c.read() {
 		for i := range c.keys {
 			h.entries.Delete(c.hashes[i], c.keys[i])

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"math"
 	"math/bits"
 	"reflect"
 	"unsafe"
@@ -13,6 +14,8 @@ import (
 //	page     the fields below, 64 bytes
 //	tags     a byte a slot: 0 empty, 1 deleted, else 0x80 | 7 bits of hash
 //	bitmaps  dirty, fresh, owned: only of pages with more than 64 slots
+//	ages     only where entries expire: a word a slot, in descending order of
+//	         slots, below them a lower bound of all
 //	hashes   a word a slot, in descending order of slots
 //	slots    key and value, side by side
 //
@@ -85,6 +88,15 @@ func (p *page) hash(i uint32) *uint64 {
 	return (*uint64)(unsafe.Add(unsafe.Pointer(p), p.slots-8*(i+1)))
 }
 
+// age is when an entry was last used, in a layout that is timed.
+func (p *page) age(i uint32) *int64 {
+	return (*int64)(unsafe.Add(unsafe.Pointer(p), p.slots-8*(uint32(p.capacity())+i+1)))
+}
+
+// oldest is a lower bound of the ages, in a layout that is timed. Unlike the rest
+// of a page only the task's goroutine reads it, and so writes it whenever it likes.
+func (p *page) oldest() *int64 { return p.age(uint32(p.capacity())) }
+
 // words is the number of words of each bitmap.
 func (p *page) words() uint32 { return (1<<p.class + 63) / 64 }
 
@@ -155,6 +167,7 @@ type layout[K comparable, V any] struct {
 	// others would keep alive what their entries refer to.
 	plain bool
 	text  bool             // keys are strings
+	timed bool             // entries have ages
 	disk  Disk             // nil without a tier
 	types [32]reflect.Type // by logarithm of the capacity
 
@@ -163,8 +176,8 @@ type layout[K comparable, V any] struct {
 	released []released
 }
 
-func newLayout[K comparable, V any](s *Store) *layout[K, V] {
-	l := &layout[K, V]{s: s, full: 64}
+func newLayout[K comparable, V any](s *Store, timed bool) *layout[K, V] {
+	l := &layout[K, V]{s: s, full: 64, timed: timed}
 	if s != nil && s.tier != nil {
 		l.disk = s.tier.disk
 	}
@@ -207,11 +220,16 @@ func (l *layout[K, V]) allocate(capacity, class int) *page {
 	if capacity > 64 {
 		bitmaps = 3 * capacity / 64
 	}
+	ages := 0
+	if l.timed {
+		ages = capacity + 1
+	}
 	if l.types[class] == nil {
 		l.types[class] = reflect.StructOf([]reflect.StructField{
 			{Name: "Head", Type: reflect.TypeFor[page]()},
 			{Name: "Tags", Type: reflect.ArrayOf(capacity, reflect.TypeFor[uint8]())},
 			{Name: "Bitmaps", Type: reflect.ArrayOf(bitmaps, reflect.TypeFor[uint64]())},
+			{Name: "Ages", Type: reflect.ArrayOf(ages, reflect.TypeFor[int64]())},
 			{Name: "Hashes", Type: reflect.ArrayOf(capacity, reflect.TypeFor[uint64]())},
 			{Name: "Slots", Type: reflect.ArrayOf(capacity, reflect.TypeFor[slot[K, V]]())},
 		})
@@ -222,7 +240,10 @@ func (l *layout[K, V]) allocate(capacity, class int) *page {
 	if bitmaps > 0 {
 		p.bitmaps = uint32(headSize + capacity)
 	}
-	p.slots = uint32(headSize + capacity + 8*bitmaps + 8*capacity)
+	p.slots = uint32(headSize + capacity + 8*bitmaps + 8*ages + 8*capacity)
+	if l.timed {
+		*p.oldest() = math.MaxInt64
+	}
 	return p
 }
 
@@ -234,6 +255,9 @@ func (l *layout[K, V]) copyOf(p *page) *page {
 	n := p.capacity()
 	copy(unsafe.Slice(q.tag(0), n), unsafe.Slice(p.tag(0), n))
 	copy(unsafe.Slice(q.hash(uint32(n-1)), n), unsafe.Slice(p.hash(uint32(n-1)), n))
+	if l.timed {
+		copy(unsafe.Slice(q.oldest(), n+1), unsafe.Slice(p.oldest(), n+1))
+	}
 	copy(l.run(q), l.run(p))
 	return q
 }
@@ -243,11 +267,22 @@ func (l *layout[K, V]) move(to, from *page, i uint32) {
 	h := *from.hash(i)
 	j := to.free(h)
 	*to.tag(j), *to.hash(j), *l.at(to, j) = *from.tag(i), h, *l.at(from, i)
+	if l.timed {
+		l.stamp(to, j, *from.age(i))
+	}
 	to.live++
 	to.used++
 	*to.dirtyWord(j) |= *from.dirtyWord(i) >> (i & 63) & 1 << (j & 63)
 	*to.freshWord(j) |= *from.freshWord(i) >> (i & 63) & 1 << (j & 63)
 	*to.ownedWord(j) |= *from.ownedWord(i) >> (i & 63) & 1 << (j & 63)
+}
+
+// stamp says when an entry was last used.
+func (l *layout[K, V]) stamp(p *page, i uint32, at int64) {
+	*p.age(i) = at
+	if o := p.oldest(); at < *o {
+		*o = at
+	}
 }
 
 // hasPointers says whether the memory of a type holds pointers.

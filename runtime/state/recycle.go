@@ -1,6 +1,7 @@
 package state
 
 import (
+	"math"
 	"math/bits"
 	"unsafe"
 )
@@ -79,6 +80,9 @@ func (l *layout[K, V]) recycled(class int) *page {
 	l.spare[class] = l.spare[class][:n-1]
 	p.live, p.used, p.retired, p.marks = 0, 0, false, 0
 	p.clearBits(true)
+	if l.timed {
+		*p.oldest() = math.MaxInt64
+	}
 	// Slots hold no pointers, so what is left in them is out of reach.
 	clear(unsafe.Slice(p.tag(0), p.capacity()))
 	return p

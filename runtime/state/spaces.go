@@ -26,7 +26,7 @@ func NewSpaces[K comparable, V any](s *Store, name string) (*Spaces[K, V], error
 
 // NewSpacesHashed is NewSpaces with a hash function, as of NewTableHashed.
 func NewSpacesHashed[K comparable, V any](s *Store, name string, hash func(*K) uint64) (*Spaces[K, V], error) {
-	k, err := newKind[K, V](s, name, hash)
+	k, err := newKind[K, V](s, name, hash, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"sort"
 	"sync/atomic"
+	"time"
 
 	"github.com/millrace/millrace/checkpoint/snapshot"
 	"github.com/millrace/millrace/runtime/keygroup"
@@ -40,6 +41,13 @@ type Store struct {
 	changed atomic.Int64
 
 	tier *tier // nil without a disk
+
+	// Of state that expires: whether there is some in each time, the time of the
+	// record in hand, and one that no later record is before.
+	aging       []*broom
+	aged        [domains]bool
+	now, passed [domains]int64
+	clock       func() time.Time
 }
 
 // place is a namespace of a state.
@@ -61,14 +69,14 @@ type registered interface {
 }
 
 // aheader is a Table of whatever types.
-type aheader interface{ Ahead(hashes []uint64, i int) }
+type aheader interface{ ahead(hashes []uint64, i int) }
 
 // loader takes one entry of a restored run.
 type loader func(e *snapshot.Entry, from *snapshot.Replay) error
 
 // NewStore returns an empty store for the key groups that a subtask owns.
 func NewStore(r keygroup.Range) *Store {
-	s := &Store{groups: r, states: map[string]registered{}, kinds: map[string]string{}, epoch: 1}
+	s := &Store{groups: r, states: map[string]registered{}, kinds: map[string]string{}, epoch: 1, now: unknownTimes, passed: unknownTimes}
 	s.base, _ = hashesOf(r.First, r.N)
 	_, s.top = hashesOf(r.Last, r.N)
 	s.common = uint8(bits.LeadingZeros64(s.base ^ s.top))

@@ -18,11 +18,13 @@ type stub struct {
 	_ [stubSize - headSize]byte
 }
 
-// newStub is a stub for the content of a page, which is on the disk under key.
-func newStub(p *page, key PageKey, size int) *page {
+// newStub is a stub for the content of a page, which is on the disk under key;
+// oldest is that of the page.
+func newStub(p *page, key PageKey, size int, oldest int64) *page {
 	q := &new(stub).page
 	q.epoch, q.pos, q.live, q.prefix, q.depth = p.epoch, p.pos, p.live, p.prefix, p.depth
 	q.fresh, q.dirty, q.used = key.Table, key.Version, uint32(size)
+	q.owned = uint64(oldest)
 	return q
 }
 
@@ -34,6 +36,7 @@ type packed[K comparable, V any] struct {
 	class  uint8
 	hashes []uint64
 	flags  []uint8 // of each entry
+	ages   []int64 // if timed
 	keys   []K
 	values []V
 }
@@ -46,11 +49,11 @@ const (
 func (c *packed[K, V]) reset() {
 	clear(c.keys) // what they refer to is not to live on here
 	clear(c.values)
-	c.hashes, c.flags, c.keys, c.values = c.hashes[:0], c.flags[:0], c.keys[:0], c.values[:0]
+	c.hashes, c.flags, c.ages, c.keys, c.values = c.hashes[:0], c.flags[:0], c.ages[:0], c.keys[:0], c.values[:0]
 }
 
 // pack appends the content of a page: its class, how many entries it has, then
-// their hashes, flags, keys and values, in the encoding of the state's codecs. It
+// their hashes, ages if they have some, flags, keys and values, in the encoding of the state's codecs. It
 // is read by the process that wrote it, only.
 func (k *kind[K, V]) pack(dst []byte, p *page, c *packed[K, V]) (_ []byte, err error) {
 	defer c.reset()
@@ -69,10 +72,14 @@ func (k *kind[K, V]) pack(dst []byte, p *page, c *packed[K, V]) (_ []byte, err e
 		c.hashes = append(c.hashes, *p.hash(i))
 		c.flags = append(c.flags, uint8(*p.dirtyWord(i)>>(i&63)&1)*packedDirty|uint8(*p.freshWord(i)>>(i&63)&1)*packedFresh)
 		c.keys, c.values = append(c.keys, s.key), append(c.values, s.val)
+		if k.timed {
+			c.ages = append(c.ages, *p.age(i))
+		}
 	}
 	dst = append(dst, p.class)
 	dst = binary.AppendUvarint(dst, uint64(len(c.hashes)))
 	dst = append(dst, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(c.hashes))), 8*len(c.hashes))...)
+	dst = append(dst, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(c.ages))), 8*len(c.ages))...)
 	dst = append(dst, c.flags...)
 	dst = k.keys.AppendAll(dst, c.keys)
 	return k.values.AppendAll(dst, c.values), nil
@@ -87,7 +94,11 @@ func (k *kind[K, V]) unpack(b []byte, live uint32, c *packed[K, V]) (err error) 
 	}
 	c.class = b[0]
 	n, size := binary.Uvarint(b[1:])
-	if size <= 0 || n != uint64(live) || n > 1<<c.class || uint64(len(b)-1-size) < 9*n {
+	each := uint64(9)
+	if k.timed {
+		each += 8
+	}
+	if size <= 0 || n != uint64(live) || n > 1<<c.class || uint64(len(b)-1-size) < each*n {
 		return errPacked
 	}
 	b = b[1+size:]
@@ -95,6 +106,12 @@ func (k *kind[K, V]) unpack(b []byte, live uint32, c *packed[K, V]) (err error) 
 		c.hashes = append(c.hashes, binary.NativeEndian.Uint64(b[8*i:]))
 	}
 	b = b[8*n:]
+	if k.timed {
+		for i := range n {
+			c.ages = append(c.ages, int64(binary.NativeEndian.Uint64(b[8*i:])))
+		}
+		b = b[8*n:]
+	}
 	c.flags, b = append(c.flags, b[:n]...), b[n:]
 	c.keys = extend(c.keys, int(n))
 	c.values = extend(c.values, int(n))
@@ -133,6 +150,9 @@ func (k *kind[K, V]) fill(p *page, c *packed[K, V], marked bool) *page {
 		*q.tag(i), *q.hash(i) = uint8(h)|tagFull, h
 		*k.at(q, i) = slot[K, V]{c.keys[j], c.values[j]}
 		*q.ownedWord(i) |= 1 << (i & 63)
+		if k.timed {
+			k.stamp(q, i, c.ages[j])
+		}
 		if marked {
 			*q.dirtyWord(i) |= uint64(c.flags[j]&packedDirty) / packedDirty << (i & 63)
 			*q.freshWord(i) |= uint64(c.flags[j]&packedFresh) / packedFresh << (i & 63)

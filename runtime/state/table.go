@@ -19,9 +19,11 @@ type Table[K comparable, V any] struct {
 	bytes  int
 	now    *changes[K, V] // those of the current epoch, or older ones
 	born   uint32
-	expect int // keys that it may come to have
-	ns     int64
-	of     *kind[K, V]
+	// expired is told of an entry that expired, once it is removed; it may be nil.
+	expired func(hash uint64, key *K)
+	expect  int // keys that it may come to have
+	ns      int64
+	of      *kind[K, V]
 
 	// With a tier:
 	id      uint64  // on the disk, 0 when nothing of it was there yet
@@ -40,17 +42,24 @@ type kind[K comparable, V any] struct {
 	keys   codec.Codec[K]
 	values codec.Codec[V]
 	packed packed[K, V] // for the task's goroutine
-	texts  bool         // values hold strings, see Put
-	names  bool         // and keys do
-	had    []string     // of Put, reused
-	heap   int          // see sample
-	looked uint32
-	sample []byte
+	life   lifetime     // of entries, see TTL
+	// counted says that another table counts the entries, so that a snapshot
+	// has those, too, that have expired and are still there.
+	counted bool
+	texts   bool     // values hold strings, see Put
+	names   bool     // and keys do
+	had     []string // of Put, reused
+	heap    int      // see sample
+	looked  uint32
+	sample  []byte
 }
 
-func newKind[K comparable, V any](s *Store, name string, hash func(*K) uint64) (*kind[K, V], error) {
+func newKind[K comparable, V any](s *Store, name string, hash func(*K) uint64, ttl []TTL) (*kind[K, V], error) {
 	k := &kind[K, V]{name: name, hash: hash}
 	var err error
+	if k.life, err = lifetimeOf(ttl); err != nil {
+		return nil, stateError(name, err)
+	}
 	if k.hash == nil {
 		if k.hash, err = keygroup.HasherOf[K](); err != nil {
 			return nil, stateError(name, err)
@@ -62,14 +71,18 @@ func newKind[K comparable, V any](s *Store, name string, hash func(*K) uint64) (
 	if k.values, err = codec.Derive[V](); err != nil {
 		return nil, stateError(name, err)
 	}
-	k.layout = newLayout[K, V](s)
+	k.layout = newLayout[K, V](s, k.life.span > 0)
 	k.texts, k.names = len(k.values.Texts(nil, new(V))) > 0, len(k.keys.Texts(nil, new(K))) > 0
 	return k, nil
 }
 
 func (k *kind[K, V]) table(s *Store, ns int64) *Table[K, V] {
+	ages := 0
+	if k.timed {
+		ages = k.full + 1
+	}
 	t := &Table[K, V]{
-		groups: uint32(k.full / groupSize), slots: uint32(headSize + k.full + 8*k.full),
+		groups: uint32(k.full / groupSize), slots: uint32(headSize + k.full + 8*ages + 8*k.full),
 		tree: tree{s: s, common: s.common}, owning: k.values.Mutable(),
 		born: s.epoch, ns: ns, of: k,
 	}
@@ -81,20 +94,25 @@ func (k *kind[K, V]) table(s *Store, ns int64) *Table[K, V] {
 
 // NewTable adds a table to a store. The hash of a key is that of
 // keygroup.HasherOf[K]. It refuses types that have no codec, and a name that
-// the store has already.
-func NewTable[K comparable, V any](s *Store, name string) (*Table[K, V], error) {
-	return NewTableHashed[K, V](s, name, nil)
+// the store has already. With a TTL, of which there is at most one, entries expire:
+// Live and Renew then take the place of Get and Upsert.
+func NewTable[K comparable, V any](s *Store, name string, ttl ...TTL) (*Table[K, V], error) {
+	return NewTableHashed[K, V](s, name, nil, ttl...)
 }
 
 // NewTableHashed adds a table whose keys are hashed by hash, for keys made of
 // the stream's key and more: the high 32 bits must be those of the stream key's
 // hash, for they choose the key group.
-func NewTableHashed[K comparable, V any](s *Store, name string, hash func(*K) uint64) (*Table[K, V], error) {
-	k, err := newKind[K, V](s, name, hash)
+func NewTableHashed[K comparable, V any](s *Store, name string, hash func(*K) uint64, ttl ...TTL) (*Table[K, V], error) {
+	k, err := newKind[K, V](s, name, hash, ttl)
 	if err != nil {
 		return nil, err
 	}
 	t := k.table(s, 0)
+	if k.timed {
+		s.aging = append(s.aging, &broom{of: t, life: k.life, due: math.MinInt64})
+		s.aged[k.life.domain] = true
+	}
 	if hash == nil {
 		s.byKey = append(s.byKey, t)
 	}
@@ -278,6 +296,9 @@ func (t *Table[K, V]) insert(p *page, hash uint64, key *K) *V {
 	*p.dirtyWord(i) |= bit
 	*p.freshWord(i) |= bit
 	*p.ownedWord(i) |= bit
+	if t.of.timed {
+		t.of.stamp(p, i, t.s.now[t.of.life.domain])
+	}
 	s := t.of.at(p, i)
 	var zero V
 	s.key, s.val = *key, zero
@@ -455,7 +476,7 @@ func (t *Table[K, V]) fitting(p *page, entries uint32) int {
 // Scan calls f for the keys whose hash is at least from, page by page in
 // ascending hash order (so in ascending key groups; within a page in no
 // order), until f returns false or a page ends after at least limit calls.
-// done says that it reached the end; else a Scan from next goes on there,
+// Entries that have expired do not come. done says that it reached the end; else a Scan from next goes on there,
 // also after a restore. When f returned false the rest of that page comes again.
 // v is for reading. f may change other tables, and Upsert the key that it was
 // called with, but nothing else of this table.
@@ -481,7 +502,7 @@ func (t *Table[K, V]) Scan(from uint64, limit int, f func(hash uint64, key *K, v
 		for g := range p.capacity() / groupSize {
 			for m := p.tags(uint32(g)) & highBits; m != 0; m &= m - 1 {
 				i := slotOf(uint32(g), m)
-				if *p.hash(i) < from {
+				if *p.hash(i) < from || t.of.timed && t.gone(p, i) {
 					continue
 				}
 				if t.owning && len(t.s.layers) > 0 && !peeked {

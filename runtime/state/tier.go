@@ -25,7 +25,8 @@ import (
 // Invariants, with those of a page:
 //
 //  5. A page of class 0 is a stub: fresh, prefix and dirty are the PageKey of
-//     its content on the disk, used is the size of that, live its entries. A page
+//     its content on the disk, used is the size of that, live its entries, owned
+//     a lower bound of their ages. A page
 //     with groups 0 and another class is cold. Only the task's goroutine reads
 //     groups and marks, and writes them; a page may be in a snapshot meanwhile.
 //  6. A page of epoch 0 is in no list and is what the disk has under fresh, prefix

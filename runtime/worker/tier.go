@@ -95,6 +95,7 @@ func (w *Worker) closeTier() {
 // store makes the store of an operator in a slot.
 func (a *attempt) store(groups keygroup.Range, slot int) *state.Store {
 	s := state.NewStore(groups)
+	s.UseClock(a.w.cfg.Clock.Now)
 	if a.w.disk != nil {
 		if a.budgets[slot] == nil {
 			a.budgets[slot] = state.NewBudget(a.slotState)

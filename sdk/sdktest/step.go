@@ -146,6 +146,7 @@ func (h *Harness[T, U]) start(from *Snapshot) {
 	h.steps, h.byNode = nil, map[*graph.Node]*step{}
 	for _, n := range h.nodes {
 		s := &step{node: n, op: n.New(), store: state.NewStore(keyGroups(n)), told: batch.NoTime, reached: batch.NoTime}
+		s.store.UseClock(h.clock.Now)
 		h.steps, h.byNode[n] = append(h.steps, s), s
 		for _, e := range n.Inputs {
 			h.check("wire", h.wire(e, exchange.In{Operator: s.op, Name: n.Name, Port: e.Port}))

@@ -500,8 +500,14 @@ type StateDecl struct {
 	KeySchema       string `protobuf:"bytes,3,opt,name=key_schema,json=keySchema,proto3" json:"key_schema,omitempty"`
 	NamespaceSchema string `protobuf:"bytes,4,opt,name=namespace_schema,json=namespaceSchema,proto3" json:"namespace_schema,omitempty"`
 	ValueSchema     string `protobuf:"bytes,5,opt,name=value_schema,json=valueSchema,proto3" json:"value_schema,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Of state whose entries expire: by which time, event or processing. Its
+	// values have the time at which they were last used before them
+	// (docs/formats/run.md), and the value schema says so. Empty: they live for ever.
+	Ttl string `protobuf:"bytes,6,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// How long entries live.
+	TtlMs         int64 `protobuf:"varint,7,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StateDecl) Reset() {
@@ -567,6 +573,20 @@ func (x *StateDecl) GetValueSchema() string {
 		return x.ValueSchema
 	}
 	return ""
+}
+
+func (x *StateDecl) GetTtl() string {
+	if x != nil {
+		return x.Ttl
+	}
+	return ""
+}
+
+func (x *StateDecl) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
 }
 
 type Input struct {
@@ -927,14 +947,16 @@ const file_millrace_v1_graph_proto_rawDesc = "" +
 	"\x06states\x18\x04 \x03(\v2\x16.millrace.v1.StateDeclR\x06states\x12\x16\n" +
 	"\x06source\x18\x05 \x01(\bR\x06source\x12-\n" +
 	"\x12transactional_sink\x18\x06 \x01(\bR\x11transactionalSink\x12\x18\n" +
-	"\abounded\x18\a \x01(\bR\abounded\"\xa0\x01\n" +
+	"\abounded\x18\a \x01(\bR\abounded\"\xc9\x01\n" +
 	"\tStateDecl\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1d\n" +
 	"\n" +
 	"key_schema\x18\x03 \x01(\tR\tkeySchema\x12)\n" +
 	"\x10namespace_schema\x18\x04 \x01(\tR\x0fnamespaceSchema\x12!\n" +
-	"\fvalue_schema\x18\x05 \x01(\tR\vvalueSchema\"\xd9\x01\n" +
+	"\fvalue_schema\x18\x05 \x01(\tR\vvalueSchema\x12\x10\n" +
+	"\x03ttl\x18\x06 \x01(\tR\x03ttl\x12\x15\n" +
+	"\x06ttl_ms\x18\a \x01(\x03R\x05ttlMs\"\xd9\x01\n" +
 	"\x05Input\x12\x1f\n" +
 	"\vfrom_vertex\x18\x01 \x01(\tR\n" +
 	"fromVertex\x12\x10\n" +
