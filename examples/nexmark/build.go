@@ -11,6 +11,7 @@ import (
 	"github.com/millrace/millrace/connector/files"
 	"github.com/millrace/millrace/examples/nexmark/event"
 	"github.com/millrace/millrace/examples/nexmark/generator"
+	"github.com/millrace/millrace/examples/nexmark/lateness"
 	"github.com/millrace/millrace/sdk"
 )
 
@@ -26,7 +27,10 @@ type job struct {
 	lines sdk.Sink[string]
 	// folder is for the files of q10, "" for none.
 	folder string
-	env    *sdk.Env
+	// keys are those of count, 0 for q5k's.
+	keys int
+	late lateness.Schedule
+	env  *sdk.Env
 }
 
 // queries adds each query to a job.
@@ -41,6 +45,12 @@ var queries = map[string]func(*job){
 	"q21": (*job).channelIDs, "q22": (*job).directories, "q23": (*job).sellersBids,
 }
 
+// probes are queries that are not Nexmark's: they measure the runtime.
+var probes = map[string]func(*job){"count": (*job).runningCounts}
+
+// Probes are the names of the queries that measure the runtime.
+func Probes() []string { return slices.Sorted(maps.Keys(probes)) }
+
 // Queries are the names of all queries, in order.
 func Queries() []string {
 	return slices.SortedFunc(maps.Keys(queries), func(a, b string) int {
@@ -50,7 +60,7 @@ func Queries() []string {
 
 // Build describes the job; its arguments choose the query and the events.
 func Build(env *sdk.Env) error {
-	query := env.String("query", "q0", "q0 to q23, or q5k: a keyed count in windows of 10 s by 10 ms")
+	query := env.String("query", "q0", "q0 to q23, q5k: a keyed count in windows of 10 s by 10 ms, or count: a running one")
 	c := generator.Config{
 		Events:   int64(env.Int("events", 1_000_000, "number of events")),
 		Seed:     uint64(env.Int("seed", 1, "seed of the events")),
@@ -65,13 +75,22 @@ func Build(env *sdk.Env) error {
 		slide:  env.Duration("slide", 2*time.Second, "how often a window of q5 begins"),
 		hash:   env.Bool("hash", false, "write count and sums of all rows, as one line at the end, to a file in the output folder"),
 		folder: env.String("output", "", "folder or bucket for the sums, and for the files of q10; the same on every machine"),
-		env:    env,
+		keys:   env.Int("keys", 0, "number of keys of count; 0 takes the ten thousand of q5k"),
+		late: lateness.Schedule{
+			Events: c,
+			Folder: env.String("latencies", "", "folder for how late rows of a throttled job are; none is measured without it"),
+			WarmUp: env.Duration("warm-up", 0, "how long after the first event rows do not count for latencies"),
+		},
+		env: env,
 	}
 	env.Name("nexmark-" + query)
 	env.Doc("A query of the Nexmark benchmark over generated events.")
 	add, ok := queries[query]
 	if !ok {
-		return &sdk.UsageError{Err: fmt.Errorf("flag --query: there is no %q, only %s", query, strings.Join(Queries(), ", "))}
+		add, ok = probes[query]
+	}
+	if !ok {
+		return &sdk.UsageError{Err: fmt.Errorf("flag --query: there is no %q, only %s", query, strings.Join(append(Queries(), Probes()...), ", "))}
 	}
 	if err := c.Check(); err != nil {
 		return &sdk.UsageError{Err: err}

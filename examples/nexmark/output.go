@@ -7,6 +7,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/millrace/millrace/examples/nexmark/lateness"
 	"github.com/millrace/millrace/sdk"
 )
 
@@ -17,9 +18,14 @@ type columns[R any] func(dst []byte, r R) []byte
 
 // rows ends a query whose rows stay.
 func rows[R any](j *job, s sdk.DataStream[R], text columns[R]) {
+	if j.late.On() {
+		s.To(lateness.Sink[R](j.late)).Named("nowhere")
+	}
 	if !j.hash {
-		// Rows are made, and counted by the metrics of the sink.
-		s.To(sdk.FuncBatch(func([]R) error { return nil })).Named("nowhere")
+		if !j.late.On() {
+			// Rows are made, and counted by the metrics of the sink.
+			s.To(sdk.FuncBatch(func([]R) error { return nil })).Named("nowhere")
+		}
 		return
 	}
 	j.sum(s.Process(func(*sdk.Op) sdk.Fn[R, digest] {
@@ -33,11 +39,17 @@ func rows[R any](j *job, s sdk.DataStream[R], text columns[R]) {
 
 // table ends a query whose rows also go: the sums are those of what is left.
 func table[R any](j *job, u sdk.Updates[R], text columns[R]) {
-	if !j.hash {
+	if !j.hash && !j.late.On() {
 		u.To(sdk.FuncUpdates(func(sdk.Change, R) error { return nil })).Named("nowhere")
 		return
 	}
 	rows := u.Changes(func(c sdk.Change, r R) changed[R] { return changed[R]{c == sdk.Delete, r} })
+	if j.late.On() {
+		rows.To(lateness.Sink[changed[R]](j.late)).Named("nowhere")
+	}
+	if !j.hash {
+		return
+	}
 	j.sum(rows.Process(func(*sdk.Op) sdk.Fn[changed[R], digest] {
 		h := newHasher()
 		return func(c *sdk.Context[digest], r changed[R]) error {
