@@ -81,6 +81,22 @@ bench: ## benchmarks, ready for benchstat (BENCH=regexp COUNT=6)
 bench-system: build ## the whole system: ready, memory, submit, recovery, sizes (ROUNDS=7)
 	$(GO) run ./bench/system -rounds $(ROUNDS) $(SYSTEMFLAGS)
 
+NEXMARKFLAGS ?= --query all
+
+.PHONY: bench-nexmark
+bench-nexmark: build ## the Nexmark queries on a cluster of their own (NEXMARKFLAGS='--query q5 --events 50M')
+	$(BIN)/millrace bench nexmark $(NEXMARKFLAGS)
+
+.PHONY: bench-aims
+bench-aims: build ## latency at half of the greatest rate, 20 M keys, one core against two (half an hour)
+	$(BIN)/millrace bench nexmark --query count --rate 1M --throttle 50%
+	$(BIN)/millrace bench nexmark --query count --rate 1M --throttle 50% --workers 2
+	$(BIN)/millrace bench nexmark --query q5k --rate 1M --throttle 1M --events 60M
+	$(BIN)/millrace bench nexmark --query q5,q5k --slide 10ms --events 20M
+	$(BIN)/millrace bench nexmark --query count --job=--keys=20000000 --slot-memory 8GiB -o json
+	taskset -c 0 $(BIN)/millrace bench nexmark --query q0,q5,count --parallelism 1
+	taskset -c 0,1 $(BIN)/millrace bench nexmark --query q0,q5,count --parallelism 2
+
 .PHONY: bench-reliability
 bench-reliability: build ## checkpoints, backpressure, recovery and rescaling of much state (RELIABILITYFLAGS=-kills 10)
 	$(GO) build -trimpath -o $(BIN)/accounts ./bench/reliability/accounts

@@ -39,6 +39,25 @@ func (s *size) UnmarshalText(text []byte) error {
 	return fmt.Errorf("%q is no number of bytes, such as 512MiB or 2GiB", text)
 }
 
+// amount is a number of things: 5000, 10k, 50M, 2G.
+type amount int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (a *amount) UnmarshalText(text []byte) error {
+	factor, digits := int64(1), string(text)
+	for suffix, f := range map[string]int64{"k": 1e3, "M": 1e6, "G": 1e9} {
+		if d, ok := strings.CutSuffix(digits, suffix); ok {
+			factor, digits = f, d
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n > math.MaxInt64/factor || n < math.MinInt64/factor {
+		return fmt.Errorf("%q is no number, such as 5000, 10k or 50M", text)
+	}
+	*a = amount(n * factor)
+	return nil
+}
+
 // dataFlags say where a process keeps what is its own.
 type dataFlags struct {
 	Data     string `env:"MILLRACE_DATA" default:"./millrace-data" type:"path" placeholder:"FOLDER" help:"Folder for everything on disk (${default})."`

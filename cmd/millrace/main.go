@@ -17,6 +17,9 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/millrace/millrace/api"
+	"github.com/millrace/millrace/examples/nexmark"
+	"github.com/millrace/millrace/runtime/launch"
+	"github.com/millrace/millrace/sdk"
 )
 
 // version is set when the program is linked (Makefile).
@@ -52,12 +55,19 @@ type cli struct {
 	Upgrade   upgradeCmd   `cmd:"" help:"Replace a running job by a new version of its binary."`
 	Logs      logsCmd      `cmd:"" help:"Print the logs of a job's workers."`
 
+	Bench benchCmd `cmd:"" help:"Measure what this machine does with Millrace."`
+
 	Stream streamCmd `cmd:"" help:"Create, fill, read and delete streams."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
 func main() {
+	// A task manager has started this executable as a job: the one that bench
+	// submits it as.
+	if launch.Mode() != "" {
+		sdk.Main(nexmark.Build)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
