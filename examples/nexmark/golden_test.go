@@ -93,6 +93,9 @@ func TestQueriesGiveWhatTheOracleSays(t *testing.T) {
 		{17, 500, 20000, setting{parallelism: 4, args: []string{"--out-of-order=100"}}},
 		{99, 1_000_000, 20000, setting{parallelism: 1, tiered: true}},
 	} {
+		if testing.Short() {
+			c.events = 2000
+		}
 		in := oracle.New(uint64(c.seed), c.rate, c.events)
 		args := []string{fmt.Sprintf("--seed=%d", c.seed), fmt.Sprintf("--rate=%d", c.rate), fmt.Sprintf("--events=%d", c.events)}
 		for _, query := range nexmark.Queries() {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -75,7 +76,8 @@ func TestSumsOfLinesAreThoseOfTheVectors(t *testing.T) {
 func BenchmarkGenerator(b *testing.B) {
 	g := New(1, 10000, NewChannels(1))
 	events := make([]event.Event, 512)
-	b.ReportAllocs()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
 	n := uint64(0)
 	for b.Loop() {
 		for i := range events {
@@ -83,5 +85,9 @@ func BenchmarkGenerator(b *testing.B) {
 			n += 64
 		}
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(events)), "ns/event")
+	runtime.ReadMemStats(&after)
+	made := float64(b.N * len(events))
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/made, "ns/event")
+	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/made, "B/event")
+	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/made, "allocs/event")
 }

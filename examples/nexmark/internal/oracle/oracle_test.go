@@ -17,13 +17,14 @@ func TestTheOracleGivesTheVectors(t *testing.T) {
 	}
 	defer f.Close()
 	var in *Input
-	lines := 0
+	lines, inputs := 0, 0
 	for s := bufio.NewScanner(f); s.Scan(); {
 		if title, ok := strings.CutPrefix(s.Text(), "## "); ok {
 			var seed uint64
 			var rate, events int
 			in = nil
-			if n, _ := fmt.Sscanf(title, "results: seed %d, rate %d, N = %d", &seed, &rate, &events); n == 3 {
+			if n, _ := fmt.Sscanf(title, "results: seed %d, rate %d, N = %d", &seed, &rate, &events); n == 3 && (inputs == 0 || !testing.Short()) {
+				inputs++
 				in = New(seed, rate, events)
 			}
 			continue
@@ -37,7 +38,7 @@ func TestTheOracleGivesTheVectors(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, s.Text())
 		}
 	}
-	if lines != 4*24 {
+	if lines != inputs*24 || lines == 0 {
 		t.Errorf("%d results were compared", lines)
 	}
 }
