@@ -1,12 +1,21 @@
 package org.millrace.peers.flink.stream;
 
+import java.io.IOException;
+import java.io.OutputStream;
 import java.io.Serializable;
 import java.util.HashMap;
 import java.util.Map;
+import org.apache.flink.api.common.serialization.Encoder;
 import org.apache.flink.api.java.tuple.Tuple;
 import org.apache.flink.api.java.tuple.Tuple2;
+import org.apache.flink.connector.file.sink.FileSink;
+import org.apache.flink.core.fs.Path;
+import org.apache.flink.core.io.SimpleVersionedSerializer;
 import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.functions.sink.filesystem.BucketAssigner;
+import org.apache.flink.streaming.api.functions.sink.filesystem.bucketassigners.SimpleVersionedStringSerializer;
 import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
+import org.apache.flink.util.function.SerializableFunction;
 import org.millrace.peers.flink.TallySink;
 import org.millrace.peers.rows.RowText;
 import org.millrace.peers.rows.Tally;
@@ -14,9 +23,12 @@ import org.millrace.peers.rows.Tally;
 /** Where a query's result goes: into a tally, or nowhere. */
 final class Output {
     private final boolean tallied;
+    private final String folder;
 
-    Output(boolean tallied) {
+    /** folder is for files, where a query's result is such. */
+    Output(boolean tallied, String folder) {
         this.tallied = tallied;
+        this.folder = folder;
     }
 
     /** Writes a record's columns. */
@@ -52,6 +64,48 @@ final class Output {
 
     <T extends Tuple> void updates(DataStream<T> result, Key<T> key) {
         updates(result, key, Output::tuple);
+    }
+
+    /** Each record is a row, and a line of a file of its folder where rows are not tallied. */
+    <T> void files(DataStream<T> result, SerializableFunction<T, String> folderOf, Columns<T> columns) {
+        if (tallied) {
+            rows(result, columns);
+            return;
+        }
+        result.sinkTo(FileSink.forRowFormat(new Path(folder), new Lines<>(columns))
+                .withBucketAssigner(new Folders<>(folderOf))
+                .build());
+    }
+
+    private static final class Lines<T> implements Encoder<T> {
+        private final Columns<T> columns;
+        private transient RowText row;
+
+        Lines(Columns<T> columns) {
+            this.columns = columns;
+        }
+
+        @Override
+        public void encode(T record, OutputStream to) throws IOException {
+            if (row == null) {
+                row = new RowText();
+            }
+            columns.write(record, row.clear());
+            row.newline();
+            to.write(row.bytes(), 0, row.length());
+        }
+    }
+
+    private record Folders<T>(SerializableFunction<T, String> of) implements BucketAssigner<T, String> {
+        @Override
+        public String getBucketId(T record, Context context) {
+            return of.apply(record);
+        }
+
+        @Override
+        public SimpleVersionedSerializer<String> getSerializer() {
+            return SimpleVersionedStringSerializer.INSTANCE;
+        }
     }
 
     /** The second fields' sums by the first are the rows. */

@@ -20,6 +20,6 @@ public final class StreamQueries {
 
     public static void build(StreamExecutionEnvironment env, Request request) {
         Query query = QUERIES.get(Integer.parseInt(request.query().substring(1)));
-        query.build(new Events(env, request), new Output(request.tallied()));
+        query.build(new Events(env, request), new Output(request.tallied(), request.folder() + "/q10-" + System.nanoTime()));
     }
 }
