@@ -42,7 +42,6 @@ func (t table) add(op batch.Op, row string) error {
 type results[R any] struct {
 	table   table
 	changes int
-	split   bool // a delete was the last row of a batch
 }
 
 func (r *results[R]) Push(b *batch.Batch[R]) error {
@@ -83,6 +82,17 @@ func (r *rig[R]) push(t testing.TB, b *batch.Batch[bid]) {
 	}
 	if err := r.op.Input(0).(operator.Stage[bid]).Push(b); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// step is the first step of a batch run's end.
+func (r *rig[R]) step(t testing.TB) {
+	t.Helper()
+	if _, err := r.op.Watermark(batch.EndOfTime); err != nil {
+		t.Fatal(err)
+	}
+	if more, _, err := r.op.(operator.Worker).Work(); err != nil || !more {
+		t.Fatalf("the end is one step: %v, %v", more, err)
 	}
 }
 
