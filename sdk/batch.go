@@ -13,7 +13,7 @@ const batchFlag = "batch"
 //   - Operators of update streams (KeyedUpdates, and Last and Best of a
 //     KeyedStream) emit each row of their result once, at the end of their input,
 //     as an Insert without an event time. Those rows are what the changes of the
-//     streaming run add up to.
+//     streaming run add up to. So any sink takes them.
 //   - Timers in processing time that are still set at the end of the input are
 //     called then, once each; one that is set in such a call is not. Windows in
 //     processing time that are open then end, as they do at the end of any run.

@@ -290,6 +290,25 @@ func ExampleTriggeredStream_Evict() {
 	// eve /
 }
 
+// How many visits each page has had when all is read. With the same job as a
+// stream, each count would be taken back when the next visit comes, and the sink
+// would have to take updates.
+func ExampleEnv_Batch() {
+	run(func(env *sdk.Env) error {
+		env.Name("totals")
+		env.Batch()
+		sdk.From(env, sdk.Slice(visits...)).
+			KeyBy(func(v Visit) string { return v.Page }).
+			AsUpdates().
+			Aggregate("visits", sdk.Count[Visit](), func(page string, n int64) string { return fmt.Sprint(page, " ", n) }).
+			To(printed[string]())
+		return nil
+	})
+	// Unordered output:
+	// / 4
+	// /cart 2
+}
+
 // The hour that a visit belongs to is that in which it happened, whenever it
 // comes; what comes after its hour was counted is late.
 func ExampleKeyedStream_Window() {

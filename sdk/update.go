@@ -118,7 +118,8 @@ type (
 	KeyedSink[T any] = sink.Keyed[T]
 )
 
-// To ends the stream in a sink that takes updates (UpdatingSink).
+// To ends the stream in a sink that takes updates (UpdatingSink). In a batch run
+// (Env.Batch) rows only come, and any sink will do.
 func (u Updates[T]) To(sink Sink[T]) StreamSink {
 	out := u.s.To(sink)
 	u.mark(out.n)
@@ -127,8 +128,11 @@ func (u Updates[T]) To(sink Sink[T]) StreamSink {
 	}
 	if updating, ok := sink.(UpdatingSink); !ok || !updating.TakesUpdates() {
 		out.n.plan = append(out.n.plan, func() error {
+			if out.n.env.g.Config.Batch {
+				return nil // rows only come
+			}
 			return fmt.Errorf("a retraction into an append-only sink: rows of its input also go, and %T only appends: "+
-				"use a sink that takes updates (sdk.UpdatingSink), or make a record of each change with Changes", sink)
+				"use a sink that takes updates (sdk.UpdatingSink), make a record of each change with Changes, or show final results only with --batch", sink)
 		})
 		return out
 	}
