@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"context"
 	"iter"
 	"time"
 )
@@ -49,6 +50,7 @@ func streamMethods[T any](s DataStream[T]) {
 	s.To(Func(func(T) error { return nil })).Named("s").Parallel(1)
 	s.To(Print(JSON[T]()))
 	_ = s.KeyBy(func(T) string { return "" })
+	_ = s.AsyncMap("async", func(context.Context, T) ([]T, error) { return nil, nil }, AsyncUnordered(), AsyncFailed(tag, func(v T, _ error) T { return v })).Side(tag)
 	updateMethods(s.AsUpdates())
 	late := NewTag[T]("late")
 	all := s.WindowAll(Sliding(time.Hour, time.Minute)).AllowedLateness(0).Late(late)

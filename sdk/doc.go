@@ -34,6 +34,8 @@
 // of time: Tumbling, Sliding or Session. Connect puts two streams before one
 // operator, ConnectBroadcast one before all subtasks of another.
 //
+// AsyncMap makes many calls at a time to what is outside of the job.
+//
 // Streams are joined by key: Join brings together the records of a key, within
 // bounds of event time (Join.Between), windows (Join.Window) or a time to live,
 // inner and outer; JoinVersions each record with the version of a table that was
@@ -79,6 +81,9 @@
 // timers are as they were, and sinks that are Transactional show each result
 // exactly once: those of the packages below connector do. Sinks that are not, such
 // as WriteFiles and Func, see the records since the checkpoint again.
+//
+// State of a KeyedStream.Process is a Value, List, Map, Reducing or Aggregating for
+// each key, and expires if it is declared with a TTL.
 //
 // What keeps state has a name, by which a restore finds it: operators on keyed
 // streams take theirs as an argument, sources and sinks have one from what they

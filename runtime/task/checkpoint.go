@@ -291,10 +291,28 @@ func (t *Task) finishWork() error {
 		if t.box.signals.get()&cancelled != 0 {
 			return errCancelled
 		}
-		if more, err := t.work(); err != nil || !more {
+		more, err := t.work()
+		if err != nil {
 			return err
 		}
+		if !more {
+			if more, err = t.awaitResult(); err != nil || !more {
+				return err
+			}
+		}
 	}
+}
+
+// awaitResult waits for a result of an operator's calls, and says whether there
+// was one to wait for.
+func (t *Task) awaitResult() (bool, error) {
+	for _, i := range t.awaiters {
+		if come := t.ops[i].Operator.Operator.(operator.Awaiter).Awaits(); come != nil {
+			t.ops[i].more = true
+			return true, t.Wait(come)
+		}
+	}
+	return false, nil
 }
 
 func (t *Task) encodeRun(op *chained, f *state.Frozen) (snapshot.Run, error) {

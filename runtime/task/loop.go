@@ -6,6 +6,7 @@ import (
 
 	"github.com/millrace/millrace/runtime/batch"
 	"github.com/millrace/millrace/runtime/exchange"
+	"github.com/millrace/millrace/runtime/operator"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
@@ -34,7 +35,8 @@ func (t *Task) loop() error {
 		if err != nil {
 			return err
 		}
-		if busy {
+		full := !busy && t.full()
+		if busy || full {
 			err = t.takeBarriers(false)
 		} else {
 			busy, err = t.takeInput()
@@ -46,6 +48,8 @@ func (t *Task) loop() error {
 			continue // nothing may leave after the barrier
 		case busy:
 			err = t.flushIfDue()
+		case full:
+			err = t.parkFull()
 		default:
 			err = t.park()
 		}
@@ -53,6 +57,25 @@ func (t *Task) loop() error {
 			return err
 		}
 	}
+}
+
+// full says that an operator takes no input until a result of its has come.
+func (t *Task) full() bool {
+	for _, i := range t.awaiters {
+		if t.ops[i].Operator.Operator.(operator.Awaiter).Full() {
+			return true
+		}
+	}
+	return false
+}
+
+// parkFull is park while input waits. A barrier behind it waits no longer than it
+// would behind a batch, unless it is one that does not overtake.
+func (t *Task) parkFull() error {
+	if left := t.patience(); left > 0 && !t.pressed.IsZero() {
+		defer t.cfg.Clock.AfterFunc(left, func() { t.box.signals.set(pressing) })()
+	}
+	return t.park()
 }
 
 // ease is the moment at which no operator works, so state may leave memory.

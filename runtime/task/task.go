@@ -153,10 +153,12 @@ type Task struct {
 	start chan Beginning
 	done  <-chan struct{}
 
-	ops     []chained
-	source  operator.Source
-	current atomic.Pointer[operator.Context]
-	pulse   pulse
+	ops []chained
+	// awaiters are the operators that wait for results of calls.
+	awaiters []int
+	source   operator.Source
+	current  atomic.Pointer[operator.Context]
+	pulse    pulse
 
 	gates    []exchange.Gate
 	offsets  []int
@@ -220,6 +222,9 @@ func New(cfg Config) (*Task, error) {
 		c.worker, _ = op.Operator.(operator.Worker)
 		c.flusher, _ = op.Operator.(operator.Flusher)
 		c.watermarked, _ = op.Operator.(operator.Watermarked)
+		if _, ok := op.Operator.(operator.Awaiter); ok {
+			t.awaiters = append(t.awaiters, i)
+		}
 		if op.Parent >= 0 {
 			t.ops[op.Parent].children = append(t.ops[op.Parent].children, i)
 		}
