@@ -81,7 +81,7 @@ func cell(l *lane) string {
 }
 
 // means compare Millrace with each of the others where it has the same kind of
-// state, over the queries that both have a figure for.
+// state, over the queries for which both have a figure that counts.
 func (b *board) means() (texts []string) {
 	for _, c := range b.contestants() {
 		us := "millrace"
@@ -94,7 +94,7 @@ func (b *board) means() (texts []string) {
 		sum, n, least, worst := 0.0, 0, math.Inf(1), ""
 		for _, q := range b.cfg.queries {
 			ours, theirs := b.lane(q, us), b.lane(q, c.name)
-			if ours == nil || theirs == nil || ours.speed() == 0 || theirs.speed() == 0 {
+			if ours == nil || theirs == nil || ours.speed() == 0 || theirs.speed() == 0 || ours.short() || theirs.short() {
 				continue
 			}
 			times := ours.speed() / theirs.speed()

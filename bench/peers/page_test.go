@@ -37,13 +37,16 @@ func TestTableHasMediansAndMarksShortRuns(t *testing.T) {
 		&lane{Query: "q0", Contestant: "flink-sql", Sums: "1 a b", Runs: runs(19, 1, 2, 4)},
 		&lane{Query: "q4", Contestant: "millrace", Sums: "5 a b", Runs: runs(25, 1)},
 		&lane{Query: "q4", Contestant: "flink-sql", Failed: "out of memory"},
+		&lane{Query: "q5", Contestant: "millrace", Sums: "2 a b", Runs: runs(25, 0.25)},
+		&lane{Query: "q5", Contestant: "flink-sql", Sums: "2 a b", Runs: runs(25, 2)},
 	)
-	want := []string{"| q0 | 4000 | 500* |", "| q4 | 1000 | failed |"}
+	b.cfg.queries = append(b.cfg.queries, "q5")
+	want := []string{"| q0 | 4000 | 500* |", "| q4 | 1000 | failed |", "| q5 | 4000 | 500 |"}
 	if diff := cmp.Diff(want, rows(b.table())); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
 	b.generator = figures{Events: 1000, Seconds: 1e-4, CPU: 1e-4}
-	for _, text := range []string{"takes 100 ns an event", "geometric mean 8.0× over 1 queries, least 8.0× (q0)", "q4 of Flink SQL failed: out of memory"} {
+	for _, text := range []string{"takes 100 ns an event", "geometric mean 8.0× over 1 queries, least 8.0× (q5)", "q4 of Flink SQL failed: out of memory"} {
 		if !strings.Contains(b.table(), text) {
 			t.Errorf("the table lacks %q:\n%s", text, b.table())
 		}
