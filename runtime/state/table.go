@@ -199,6 +199,11 @@ func (t *Table[K, V]) slot(p *page, i uint32) *slot[K, V] {
 func (t *Table[K, V]) search(p *page, hash uint64, key K) (v *V, fresh bool) {
 	if p == nil {
 		p = t.plant()
+		if t.expect > t.of.full {
+			// Else all keys of it would move at each of many splits.
+			t.spread(t.s.base, t.s.top, min(t.expect, mostSpread))
+			p = t.leaf(hash)
+		}
 	}
 	if p.groups == 0 {
 		p = t.awake(p)
@@ -386,6 +391,10 @@ func (t *Table[K, V]) makeRoom(p *page) {
 		t.split(p)
 	}
 }
+
+// mostSpread bounds the keys for which a new table gets its pages at once, which
+// is a pause: some hundred pages.
+const mostSpread = 1 << 14
 
 const (
 	// easySplit is how many levels of the tree a split may always add.
