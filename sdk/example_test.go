@@ -491,7 +491,7 @@ func ExamplePlan() {
 		return nil
 	}, nil, false)
 	fmt.Println(err)
-	// Output: operator "hourly": its windows and timers are in event time, and its input has no timestamps: call WithTimestamps on the stream before it, or use processing time
+	// Output: operator "hourly": its windows, timers or times to live are in event time, and its input has no timestamps: call WithTimestamps on the stream before it, or use processing time
 }
 
 // The error of a function fails the job, which then restarts as it was told.
