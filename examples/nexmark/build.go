@@ -95,6 +95,9 @@ func Build(env *sdk.Env) error {
 	if err := c.Check(); err != nil {
 		return &sdk.UsageError{Err: err}
 	}
+	if j.keys < 0 {
+		return &sdk.UsageError{Err: fmt.Errorf("--keys %d: a number of keys, or 0 for the ten thousand of q5k", j.keys)}
+	}
 	if j.hash {
 		if j.folder == "" {
 			return &sdk.UsageError{Err: fmt.Errorf("--hash writes a file: name its folder with --output")}

@@ -1,13 +1,17 @@
 package nexmark_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/millrace/millrace/examples/nexmark"
 	"github.com/millrace/millrace/examples/nexmark/event"
 	"github.com/millrace/millrace/examples/nexmark/generator"
+	"github.com/millrace/millrace/sdk"
 )
 
 // Running counts are those of a plain count of the same bids.
@@ -40,5 +44,13 @@ func TestRunningCounts(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		})
+	}
+}
+
+func TestNegativeKeysAreRefused(t *testing.T) {
+	_, err := sdk.Plan(nexmark.Build, []string{"--query=count", "--keys=-3"}, true)
+	var usage *sdk.UsageError
+	if !errors.As(err, &usage) || !strings.Contains(err.Error(), "--keys -3") {
+		t.Errorf("%v, want a usage error that names --keys -3", err)
 	}
 }
