@@ -106,7 +106,7 @@ func (s *step) ownBinary(q unsafe.Pointer) {
 	}
 	b := s.appendOwn(nil, q)
 	copied := reflect.New(s.typ)
-	if _, err := s.decodeRare(&decoder{}, b, copied.UnsafePointer()); err != nil {
+	if _, err := s.decodeRare(&Decoder{}, b, copied.UnsafePointer()); err != nil {
 		panic(&MarshalError{s.typ.String(), err})
 	}
 	reflect.NewAt(s.typ, q).Elem().Set(copied.Elem())

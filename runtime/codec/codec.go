@@ -3,7 +3,6 @@ package codec
 import (
 	"fmt"
 	"reflect"
-	"sync"
 )
 
 // Codec encodes values of one type.
@@ -37,21 +36,14 @@ type Codec[T any] interface {
 	Detach(v *T, had []string)
 }
 
-var derived sync.Map // reflect.Type of *T → Codec[T]
-
-// Derive returns the codec of T, made at the first call. The error of a type
+// Derive returns the codec of T, made at the first call: equal to any other of T. The error of a type
 // that has none is an *UnsupportedError.
 func Derive[T any]() (Codec[T], error) {
-	t := reflect.TypeFor[T]()
-	if c, ok := derived.Load(t); ok {
-		return c.(Codec[T]), nil
-	}
-	p, err := compile(t)
+	c, err := For(reflect.TypeFor[T]())
 	if err != nil {
 		return nil, err
 	}
-	c, _ := derived.LoadOrStore(t, Codec[T](&typed[T]{program: p, schema: p.node.String()}))
-	return c.(Codec[T]), nil
+	return typed[T]{c}, nil
 }
 
 // UnsupportedError is a type that cannot be encoded.

@@ -452,3 +452,17 @@ func FuzzDecode(f *testing.F) {
 		_, _ = d(b, &v)
 	})
 }
+
+// TestCodecsOfATypeAreEqual is what those build on who compare two ends of an
+// edge by their codecs.
+func TestCodecsOfATypeAreEqual(t *testing.T) {
+	type row struct{ A, B string }
+	a, err := Derive[row]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Derive[row]()
+	if err != nil || a != b {
+		t.Errorf("two codecs of one type differ (%v)", err)
+	}
+}

@@ -22,18 +22,11 @@ func corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
 }
 
-// decoder is what one call of Decode or DecodeAll carries along.
-type decoder struct {
-	// chunk gives memory to short strings when many values are decoded.
-	chunk []byte
-	many  bool
-}
-
 // chunkSize bounds what a string that outlives its batch keeps alive.
 const chunkSize = 1024
 
-func (d *decoder) string(b []byte) string {
-	if !d.many || len(b) > chunkSize/4 {
+func (d *Decoder) string(b []byte) string {
+	if !d.Together || len(b) > chunkSize/4 {
 		return string(b)
 	}
 	if len(b) == 0 {
@@ -48,7 +41,7 @@ func (d *decoder) string(b []byte) string {
 }
 
 // decode fills the memory at from src. The memory was zero.
-func (p *program) decode(d *decoder, src []byte, at unsafe.Pointer) ([]byte, error) {
+func (p *program) decode(d *Decoder, src []byte, at unsafe.Pointer) ([]byte, error) {
 	var err error
 	for i := range p.steps {
 		s := &p.steps[i]
@@ -98,7 +91,7 @@ func (p *program) decode(d *decoder, src []byte, at unsafe.Pointer) ([]byte, err
 	return src, nil
 }
 
-func (s *step) decodeRare(d *decoder, src []byte, q unsafe.Pointer) ([]byte, error) {
+func (s *step) decodeRare(d *Decoder, src []byte, q unsafe.Pointer) ([]byte, error) {
 	switch s.op {
 	case opSlice:
 		return s.decodeSlice(d, src, q)
@@ -178,7 +171,7 @@ func decodeBytes(src []byte, v *[]byte) ([]byte, error) {
 }
 
 // decodeRun fills n values that lie one after the other in memory.
-func (p *program) decodeRun(d *decoder, src []byte, at unsafe.Pointer, n int) ([]byte, error) {
+func (p *program) decodeRun(d *Decoder, src []byte, at unsafe.Pointer, n int) ([]byte, error) {
 	if n == 0 {
 		return src, nil
 	}
@@ -199,7 +192,7 @@ func (p *program) decodeRun(d *decoder, src []byte, at unsafe.Pointer, n int) ([
 	return src, nil
 }
 
-func (s *step) decodeSlice(d *decoder, src []byte, q unsafe.Pointer) ([]byte, error) {
+func (s *step) decodeSlice(d *Decoder, src []byte, q unsafe.Pointer) ([]byte, error) {
 	n, none, src, err := counted(src, s.min)
 	if err != nil || none {
 		return src, err
@@ -222,7 +215,7 @@ func (s *step) makeSlice(q unsafe.Pointer, n int) unsafe.Pointer {
 	return v.UnsafePointer()
 }
 
-func (s *step) decodeMap(d *decoder, src []byte, q unsafe.Pointer) ([]byte, error) {
+func (s *step) decodeMap(d *Decoder, src []byte, q unsafe.Pointer) ([]byte, error) {
 	n, none, src, err := counted(src, s.min)
 	if err != nil || none {
 		return src, err

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"reflect"
 	"unsafe"
 
 	"github.com/millrace/millrace/checkpoint/schema"
@@ -12,25 +13,18 @@ type IncompatibleError = schema.IncompatibleError
 // DecoderFor returns a decoder to T for bytes that a type of schema old wrote.
 // What it refuses, with an *IncompatibleError, is what schema.Compatible does.
 func DecoderFor[T any](old string) (func(src []byte, v *T) (rest []byte, err error), error) {
-	c, err := Derive[T]()
+	c, err := For(reflect.TypeFor[T]())
 	if err != nil {
 		return nil, err
 	}
-	if old == c.Schema() {
-		return c.Decode, nil
-	}
-	if err := schema.Compatible(old, c.Schema()); err != nil {
-		return nil, err
-	}
-	from, err := schema.Parse(old)
+	decode, err := c.From(old)
 	if err != nil {
 		return nil, err
 	}
-	p := link(from, c.(*typed[T]).node)
 	return func(src []byte, v *T) ([]byte, error) {
 		var zero T
 		*v = zero
-		var d decoder
-		return p.decode(&d, src, unsafe.Pointer(v))
+		var d Decoder
+		return decode(&d, src, unsafe.Pointer(v))
 	}, nil
 }

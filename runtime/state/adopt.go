@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/millrace/millrace/internal/planted"
 )
@@ -91,15 +92,15 @@ func (s *Store) Adopt(old []*Store, how Restore) (err error) {
 }
 
 // adopt implements registered.
-func (r *single[K, V]) adopt(old []*Store) error {
-	a := adoption[K, V]{to: r.t}
+func (r *single) adopt(old []*Store) error {
+	a := adoption{to: r.t}
 	for _, s := range old {
-		o, err := sameState[*single[K, V]](s, r.t.of.name)
+		o, err := sameState[*single](s, r, r.t.of)
 		if err != nil {
 			return err
 		}
 		if o != nil {
-			if err := a.look((*o).t); err != nil {
+			if err := a.look(o.t); err != nil {
 				return err
 			}
 		}
@@ -110,19 +111,19 @@ func (r *single[K, V]) adopt(old []*Store) error {
 
 // adopt implements registered. A namespace without keys of this store does not
 // come to be.
-func (p *Spaces[K, V]) adopt(old []*Store) error {
-	by := map[int64]*adoption[K, V]{}
+func (p *spaces) adopt(old []*Store) error {
+	by := map[int64]*adoption{}
 	for _, s := range old {
-		o, err := sameState[*Spaces[K, V]](s, p.of.name)
+		o, err := sameState[*spaces](s, p, p.of)
 		if err != nil {
 			return err
 		}
 		if o == nil {
 			continue
 		}
-		for ns, t := range (*o).tables {
+		for ns, t := range o.tables {
 			if by[ns] == nil {
-				by[ns] = &adoption[K, V]{to: &Table[K, V]{tree: tree{s: p.s}, of: p.of}} // not one of the store's yet
+				by[ns] = &adoption{to: &table{tree: tree{s: p.s}, of: p.of}} // not one of the store's yet
 			}
 			if err := by[ns].look(t); err != nil {
 				return err
@@ -131,65 +132,58 @@ func (p *Spaces[K, V]) adopt(old []*Store) error {
 	}
 	for ns, a := range by {
 		if a.live > 0 {
-			a.to = p.Space(ns)
+			a.to = p.space(ns)
 			a.take()
 		}
 	}
 	return nil
 }
 
-// sameState is a state of an old store, nil if that does not have it.
-func sameState[R registered](s *Store, name string) (*R, error) {
-	o, ok := s.states[name]
+// sameState is a state of an old store, nil if that does not have it; it is to be
+// like one of now.
+func sameState[R registered](s *Store, now R, of *kind) (R, error) {
+	var none R
+	o, ok := s.states[of.name]
 	if !ok {
-		return nil, nil
+		return none, nil
 	}
 	r, ok := o.(R)
-	if !ok {
-		return nil, fmt.Errorf("it is kept as %T, and now declared as %T", o, r)
+	if !ok || o.types().entry != of.entry {
+		return none, fmt.Errorf("it is kept as %s, and now declared as %s", shown(o), shown(now))
 	}
-	return &r, nil
+	return r, nil
+}
+
+// shown is a state for an error message.
+func shown(r registered) string {
+	t := r.types()
+	return fmt.Sprintf("%s of %v to %v", strings.TrimPrefix(fmt.Sprintf("%T", r), "*state."), t.key, t.value)
 }
 
 // adoption is that of one table.
-type adoption[K comparable, V any] struct {
-	to *Table[K, V]
+type adoption struct {
+	to *table
 	// whole are pages that go as they are, in ascending order and apart from
 	// each other.
 	whole []graft
 	// across are pages with keys of several stores, or what the disk has in
 	// place of them.
-	across []pageAcross[K, V]
+	across []*page
 	// live counts the keys that are taken.
 	live int
 	// pieces are where whole stubs are on the disk.
 	pieces []piece
 }
 
-type pageAcross[K comparable, V any] struct {
-	p       *page
-	content *packed[K, V]
-}
-
-// each calls f for the entries; those that do not expire have no age.
-func (c *pageAcross[K, V]) each(of *kind[K, V], f func(hash uint64, age int64, key *K, v *V)) {
+// eachEntry calls f for the entries of a page; those that do not expire have no age.
+func (k *kind) eachEntry(p *page, f func(hash uint64, age int64, key unsafe.Pointer)) {
 	age := unknownTime
-	if c.content == nil {
-		eachHash(c.p, func(i uint32, h uint64) {
-			if of.timed {
-				age = *c.p.age(i)
-			}
-			s := of.at(c.p, i)
-			f(h, age, &s.key, &s.val)
-		})
-		return
-	}
-	for i, h := range c.content.hashes {
-		if of.timed {
-			age = c.content.ages[i]
+	eachHash(p, func(i uint32, h uint64) {
+		if k.timed {
+			age = *p.age(i)
 		}
-		f(h, age, &c.content.keys[i], &c.content.values[i])
-	}
+		f(h, age, k.at(p, i))
+	})
 }
 
 // graft is a page with the hashes that it stands for. They are known from its
@@ -204,7 +198,7 @@ func (g graft) last() uint64 { return lastOf(g.prefix, g.depth) }
 
 // look finds what an old table has for this one. Tables come in the order of
 // their stores.
-func (a *adoption[K, V]) look(o *Table[K, V]) (err error) {
+func (a *adoption) look(o *table) (err error) {
 	if o.of.life.span > 0 != a.to.of.timed || o.of.life.domain != a.to.of.life.domain {
 		return errors.New("its time to live was declared in another way")
 	}
@@ -227,16 +221,16 @@ func (a *adoption[K, V]) look(o *Table[K, V]) (err error) {
 			a.live += int(g.p.live)
 			return
 		}
-		c := pageAcross[K, V]{p: g.p}
-		if g.p.class == 0 {
-			c.content = &packed[K, V]{}
-			if e := a.to.of.open(g.p, c.content); e != nil {
+		p := g.p
+		if p.class == 0 {
+			var e error
+			if p, e = a.to.of.open(p, a.to.of.room); e != nil {
 				err = cmp.Or(err, error(&DiskError{o.of.name, e}))
 				return
 			}
 		}
-		a.across = append(a.across, c)
-		c.each(o.of, func(h uint64, _ int64, _ *K, _ *V) {
+		a.across = append(a.across, p)
+		eachHash(p, func(_ uint32, h uint64) {
 			if h >= first && h <= last {
 				a.live++
 			}
@@ -252,7 +246,7 @@ func (a *adoption[K, V]) look(o *Table[K, V]) (err error) {
 }
 
 // take makes the table out of what was found.
-func (a *adoption[K, V]) take() {
+func (a *adoption) take() {
 	t := a.to
 	if len(a.whole) > 0 {
 		t.root = t.graft(a.whole, t.s.base&^lastOf(0, t.common), t.common)
@@ -262,13 +256,13 @@ func (a *adoption[K, V]) take() {
 		t.takeOver(g.p)
 	}
 	t.adopted = a.pieces
-	for i := range a.across {
-		a.across[i].each(t.of, func(h uint64, age int64, key *K, from *V) {
+	for _, p := range a.across {
+		t.of.eachEntry(p, func(h uint64, age int64, key unsafe.Pointer) {
 			// The old store holds no keys but its own.
 			if h >= t.s.base && h <= t.s.top {
 				t.s.now[t.of.life.domain] = age // the old store has each key once
-				v, _ := t.Upsert(h, *key)
-				*v = *from
+				v, _ := t.upsert(h, key)
+				t.of.copyEntries(unsafe.Add(v, -int(t.of.valueAt)), key, 1)
 			}
 		})
 	}
@@ -279,11 +273,11 @@ func (a *adoption[K, V]) take() {
 
 // graft makes the tree of the pages for the hashes below a prefix. Where there
 // are none an empty page stands.
-func (t *Table[K, V]) graft(pages []graft, prefix uint64, depth uint8) ref {
+func (t *table) graft(pages []graft, prefix uint64, depth uint8) ref {
 	switch {
 	case len(pages) == 0:
 		p := t.of.make(groupSize, prefix, depth)
-		t.add(t.of.size(p))
+		t.grow(t.of.size(p))
 		t.list(p)
 		return ref(p)
 	case pages[0].depth == depth:

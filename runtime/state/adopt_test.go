@@ -298,7 +298,7 @@ func rescaleAtRandom(t *testing.T, seeds int) {
 // of it went without a look at an entry.
 func TestAdoptedPagesAreNeitherCopiedNorWritten(t *testing.T) {
 	s := NewStore(everything)
-	tab := table[uint64, counter](t, s, "t")
+	tab := newTable[uint64, counter](t, s, "t")
 	const keys = 100_000
 	for k := range uint64(keys) {
 		tab.Upsert(hashOf(k), k)
@@ -318,7 +318,7 @@ func TestAdoptedPagesAreNeitherCopiedNorWritten(t *testing.T) {
 	total := 0
 	for i := range 3 {
 		next := NewStore(keygroup.RangeOf(i, 3, everything.N))
-		mine := table[uint64, counter](t, next, "t")
+		mine := newTable[uint64, counter](t, next, "t")
 		if err := next.Adopt([]*Store{s}, Restore{}); err != nil {
 			t.Fatal(err)
 		}
@@ -350,7 +350,7 @@ func TestAdoptedPagesAreNeitherCopiedNorWritten(t *testing.T) {
 // middle does: its root lies deeper than a page that holds all its keys.
 func TestAPageAboveTheRootOfItsNewStoreIsTakenApart(t *testing.T) {
 	s := NewStore(keygroup.RangeOf(1, 3, 1024))
-	tab := table[uint64, int64](t, s, "t")
+	tab := newTable[uint64, int64](t, s, "t")
 	rng := rand.New(rand.NewPCG(1, 2))
 	r := keygroup.RangeOf(3, 6, 1024)
 	next := NewStore(r)
@@ -366,7 +366,7 @@ func TestAPageAboveTheRootOfItsNewStoreIsTakenApart(t *testing.T) {
 	if err := s.Detach(); err != nil {
 		t.Fatal(err)
 	}
-	mine := table[uint64, int64](t, next, "t")
+	mine := newTable[uint64, int64](t, next, "t")
 	if err := next.Adopt([]*Store{s}, Restore{}); err != nil {
 		t.Fatal(err)
 	}
@@ -383,7 +383,7 @@ func TestAPageAboveTheRootOfItsNewStoreIsTakenApart(t *testing.T) {
 
 func TestDetachRefusesStateInUse(t *testing.T) {
 	s := NewStore(small)
-	tab := table[uint64, int64](t, s, "t")
+	tab := newTable[uint64, int64](t, s, "t")
 	tab.Upsert(hashOf(1), 1)
 	if err := s.Detach(); !errors.Is(err, ErrInUse) {
 		t.Errorf("changes after the barrier: %v", err)
@@ -402,7 +402,7 @@ func TestDetachRefusesStateInUse(t *testing.T) {
 		t.Error(err)
 	}
 	other := NewStore(small)
-	table[uint64, int32](t, other, "t")
+	newTable[uint64, int32](t, other, "t")
 	if err := other.Adopt([]*Store{s}, Restore{}); err == nil {
 		t.Error("a table became one of another type")
 	}

@@ -28,12 +28,12 @@ const farBytes = 1 << 20
 //
 //	records    i..       i+16..   i+32..            i+48..
 //	stage      (Upsert)  text     slots, from tags  heads and tags
-func (t *Table[K, V]) Ahead(hashes []uint64, i int) {
+func (t *table) Ahead(hashes []uint64, i int) {
 	t.s.between()
 	t.ahead(hashes, i)
 }
 
-func (t *Table[K, V]) ahead(hashes []uint64, i int) {
+func (t *table) ahead(hashes []uint64, i int) {
 	if t.bytes < farBytes {
 		return
 	}
@@ -65,7 +65,7 @@ func (s *Store) Ahead(hashes []uint64, i int) {
 }
 
 // aheadHeads asks for the pages' heads and for the tags that follow them.
-func (t *Table[K, V]) aheadHeads(hashes []uint64) {
+func (t *table) aheadHeads(hashes []uint64) {
 	var at [2 * Stride]unsafe.Pointer
 	for i, h := range hashes {
 		p := unsafe.Pointer(t.leaf(h))
@@ -75,17 +75,17 @@ func (t *Table[K, V]) aheadHeads(hashes []uint64) {
 }
 
 // aheadSlots asks for the slots.
-func (t *Table[K, V]) aheadSlots(hashes []uint64) {
+func (t *table) aheadSlots(hashes []uint64) {
 	var at [Stride]unsafe.Pointer
 	for i, h := range hashes {
-		at[i&(Stride-1)] = unsafe.Pointer(t.likely(h))
+		at[i&(Stride-1)] = t.likely(h)
 	}
 	prefetch(&at[0], len(hashes))
 }
 
 // likely is the slot of a hash, if it has one and tags do not mislead; it is
 // one of the same page always, nil for a page that a search must ask for.
-func (t *Table[K, V]) likely(hash uint64) *slot[K, V] {
+func (t *table) likely(hash uint64) unsafe.Pointer {
 	p := t.leaf(hash)
 	if p.groups == 0 { // not in memory, or not for long
 		return nil
@@ -96,11 +96,11 @@ func (t *Table[K, V]) likely(hash uint64) *slot[K, V] {
 }
 
 // aheadText asks for the text of keys that are strings.
-func (t *Table[K, V]) aheadText(hashes []uint64) {
+func (t *table) aheadText(hashes []uint64) {
 	var at [Stride]unsafe.Pointer
 	for i, h := range hashes {
 		if s := t.likely(h); s != nil {
-			at[i&(Stride-1)] = unsafe.Pointer(unsafe.StringData(*(*string)(unsafe.Pointer(s))))
+			at[i&(Stride-1)] = unsafe.Pointer(unsafe.StringData(*(*string)(s)))
 		}
 	}
 	prefetch(&at[0], len(hashes))

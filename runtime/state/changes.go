@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"reflect"
 	"sync/atomic"
 	"unsafe"
 
@@ -12,8 +13,8 @@ import (
 )
 
 // changes are those of one table in one epoch.
-type changes[K comparable, V any] struct {
-	of    *kind[K, V]
+type changes struct {
+	of    *kind
 	ns    int64
 	epoch uint32
 	// pages have been written to. Those of an older list may meanwhile have
@@ -21,19 +22,35 @@ type changes[K comparable, V any] struct {
 	// took their places.
 	pages []*page
 	// deleted are keys that older snapshots have. Some may be back.
-	deleted []deletedKey[K]
+	deleted tombs
 	// before are the table's changes before these, as long as a layer has
 	// them; only with a tier.
-	before *changes[K, V]
+	before *changes
 }
 
-type deletedKey[K comparable] struct {
-	hash uint64
-	key  K
+// tombs are keys that were removed, with their hashes.
+type tombs struct {
+	hashes []uint64
+	keys   unsafe.Pointer // room for
+	room   int
 }
 
-func (t *Table[K, V]) newChanges() *changes[K, V] {
-	c := &changes[K, V]{of: t.of, ns: t.ns, epoch: t.s.epoch}
+func (d *tombs) add(k *kind, hash uint64, key unsafe.Pointer) {
+	n := len(d.hashes)
+	if n == d.room {
+		d.room = max(8, 2*n)
+		keys := reflect.MakeSlice(reflect.SliceOf(k.key), d.room, d.room).UnsafePointer()
+		k.moveKeys(keys, d.keys, n)
+		d.keys = keys
+	}
+	d.hashes = append(d.hashes, hash)
+	k.moveKeys(d.at(k, n), key, 1)
+}
+
+func (d *tombs) at(k *kind, i int) unsafe.Pointer { return unsafe.Add(d.keys, uintptr(i)*k.keySize) }
+
+func (t *table) newChanges() *changes {
+	c := &changes{of: t.of, ns: t.ns, epoch: t.s.epoch}
 	if t.now != nil {
 		// About as many as last time.
 		c.pages = make([]*page, 0, len(t.now.pages))
@@ -51,28 +68,28 @@ func (t *Table[K, V]) newChanges() *changes[K, V] {
 	return c
 }
 
-func (c *changes[K, V]) place() place { return place{c.of.name, c.ns} }
+func (c *changes) place() place { return place{c.of.name, c.ns} }
 
-func (c *changes[K, V]) release() {
+func (c *changes) release() {
 	c.of.release(c.pages, c.epoch)
-	c.pages, c.deleted = nil, nil
+	c.pages, c.deleted = nil, tombs{}
 }
 
 // discard empties the changes of a table that is gone.
-func (c *changes[K, V]) discard() { c.pages, c.deleted = nil, nil }
+func (c *changes) discard() { c.pages, c.deleted = nil, tombs{} }
 
-func (c *changes[K, V]) write(w *snapshot.Writer, f *Frozen) (changed int, err error) {
-	e := encoder[K, V]{kind: c.of, w: w, groups: f.groups, ns: c.ns, asOf: f.passed[c.of.life.domain], tombs: true}
+func (c *changes) write(w *snapshot.Writer, f *Frozen) (changed int, err error) {
+	e := encoder{kind: c.of, w: w, groups: f.groups, ns: c.ns, asOf: f.passed[c.of.life.domain], tombs: true}
 	// Deletes first: of several changes of a key the writer takes the last.
-	for i := range c.deleted {
-		if err := e.delete(&c.deleted[i]); err != nil {
+	for i, hash := range c.deleted.hashes {
+		if err := e.delete(hash, c.deleted.at(c.of, i)); err != nil {
 			return 0, err
 		}
 	}
 	for i := range c.pages {
 		p := (*page)(atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&c.pages[i]))))
 		if p.class == 0 {
-			if err := e.putStub(p, packedDirty); err != nil {
+			if err := e.putStub(p, true); err != nil {
 				return 0, err
 			}
 			continue
@@ -92,18 +109,18 @@ func (c *changes[K, V]) write(w *snapshot.Writer, f *Frozen) (changed int, err e
 }
 
 // image is all of one table as of a barrier.
-type image[K comparable, V any] struct {
-	of   *kind[K, V]
+type image struct {
+	of   *kind
 	ns   int64
 	root ref
 }
 
-func (m *image[K, V]) place() place { return place{m.of.name, m.ns} }
+func (m *image) place() place { return place{m.of.name, m.ns} }
 
-func (m *image[K, V]) release() {}
+func (m *image) release() {}
 
-func (m *image[K, V]) write(w *snapshot.Writer, f *Frozen) (changed int, err error) {
-	e := encoder[K, V]{kind: m.of, w: w, groups: f.groups, ns: m.ns, asOf: f.passed[m.of.life.domain]}
+func (m *image) write(w *snapshot.Writer, f *Frozen) (changed int, err error) {
+	e := encoder{kind: m.of, w: w, groups: f.groups, ns: m.ns, asOf: f.passed[m.of.life.domain]}
 	if m.root == nil {
 		return 0, nil
 	}
@@ -113,7 +130,7 @@ func (m *image[K, V]) write(w *snapshot.Writer, f *Frozen) (changed int, err err
 			return changed, nil
 		}
 		if p.class == 0 {
-			if err := e.putStub(p, 0); err != nil {
+			if err := e.putStub(p, false); err != nil {
 				return 0, err
 			}
 			continue
@@ -135,88 +152,90 @@ func (m *image[K, V]) write(w *snapshot.Writer, f *Frozen) (changed int, err err
 }
 
 // encoder writes entries of one table.
-type encoder[K comparable, V any] struct {
-	*kind[K, V]
-	w        *snapshot.Writer
-	groups   keygroup.Range
-	ns       int64
-	key, val []byte
-	content  packed[K, V] // of a stub
-	puts     int
-	asOf     int64 // the time as of the barrier
-	tombs    bool  // older runs may have what expired meanwhile
+type encoder struct {
+	*kind
+	w          *snapshot.Writer
+	groups     keygroup.Range
+	ns         int64
+	key, value []byte
+	content    *page // of the last stub
+	puts       int
+	asOf       int64 // the time as of the barrier
+	tombs      bool  // older runs may have what expired meanwhile
 }
 
-func (e *encoder[K, V]) put(p *page, i uint32) error {
-	s := e.at(p, i)
+// put writes an entry unless it has expired.
+func (e *encoder) put(p *page, i uint32) error {
+	hash, key := *p.hash(i), e.at(p, i)
 	age := int64(0)
 	if e.timed {
 		age = *p.age(i)
-	}
-	return e.putEntry(*p.hash(i), age, &s.key, &s.val)
-}
-
-// putStub puts those entries of a stub that have all of the flags.
-func (e *encoder[K, V]) putStub(p *page, flags uint8) error {
-	defer e.content.reset()
-	if err := e.open(p, &e.content); err != nil {
-		return &DiskError{e.name, err}
-	}
-	for i, h := range e.content.hashes {
-		if e.content.flags[i]&flags != flags {
-			continue
+		if !e.counted && e.life.over(age, e.asOf) {
+			if !e.tombs {
+				return nil
+			}
+			return e.delete(hash, key)
 		}
-		age := int64(0)
-		if e.timed {
-			age = e.content.ages[i]
-		}
-		if err := e.putEntry(h, age, &e.content.keys[i], &e.content.values[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// putEntry writes an entry unless it has expired.
-func (e *encoder[K, V]) putEntry(hash uint64, age int64, key *K, val *V) error {
-	if e.timed && !e.counted && e.life.over(age, e.asOf) {
-		if !e.tombs {
-			return nil
-		}
-		return e.delete(&deletedKey[K]{hash, *key})
 	}
 	group, err := e.group(hash, key)
 	if err != nil {
 		return err
 	}
 	e.key = e.keys.Append(e.key[:0], key)
-	e.val = e.val[:0]
+	e.value = e.value[:0]
 	if e.timed {
-		e.val = binary.LittleEndian.AppendUint64(e.val, uint64(age))
+		e.value = binary.LittleEndian.AppendUint64(e.value, uint64(age))
 	}
-	e.val = e.values.Append(e.val, val)
-	e.w.Put(group, e.name, e.ns, e.key, e.val)
+	e.value = e.values.Append(e.value, unsafe.Add(key, e.valueAt))
+	e.w.Put(group, e.name, e.ns, e.key, e.value)
 	e.puts++
 	return nil
 }
 
-func (e *encoder[K, V]) delete(d *deletedKey[K]) error {
-	group, err := e.group(d.hash, &d.key)
+// putStub puts the entries of a stub, or those of them that are dirty.
+func (e *encoder) putStub(stub *page, dirty bool) error {
+	p, err := e.open(stub, e.room)
+	if err != nil {
+		return &DiskError{e.name, err}
+	}
+	e.content = p
+	for i := range uint32(p.capacity()) {
+		if *p.tag(i) < tagFull || dirty && *p.dirtyWord(i)>>(i&63)&1 == 0 {
+			continue
+		}
+		if err := e.put(p, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// room returns an empty page, the last one again if it has the class.
+func (e *encoder) room(class int) *page {
+	if p := e.content; p != nil && int(p.class) == class {
+		e.empty(p)
+		return p
+	}
+	return e.allocate(class)
+}
+
+func (e *encoder) delete(hash uint64, key unsafe.Pointer) error {
+	group, err := e.group(hash, key)
 	if err != nil {
 		return err
 	}
-	e.key = e.keys.Append(e.key[:0], &d.key)
+	e.key = e.keys.Append(e.key[:0], key)
 	e.w.Delete(group, e.name, e.ns, e.key)
 	return nil
 }
 
-func (e *encoder[K, V]) group(hash uint64, key *K) (int, error) {
+func (e *encoder) group(hash uint64, key unsafe.Pointer) (int, error) {
 	group := keygroup.Of(hash, e.groups.N)
 	if !e.groups.Contains(group) {
 		return 0, fmt.Errorf("write state %q: key %v is of key group %d, this subtask owns %v: the record did not come by its key's hash",
-			e.name, *key, group, e.groups)
+			e.name, e.show(key), group, e.groups)
 	}
 	return group, nil
 }
 
-var _, _ changeSet = (*changes[int, int])(nil), (*image[int, int])(nil)
+var _, _ changeSet = (*changes)(nil), (*image)(nil)

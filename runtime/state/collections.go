@@ -24,79 +24,92 @@ func within(hash, sub uint64) uint64 {
 // copies of one page's, so the table may change and its pages may leave memory
 // meanwhile.
 type cursor[K comparable, V any] struct {
-	packed[K, V]
-	of         *Table[K, V]
-	key        K             // what wanted
-	wanted     func(*K) bool // compares with
-	next, last uint64
-	done       bool
-	dead       bool // those that have expired come, too
-	pages      int
+	stretches
+	of     *Table[K, V]
+	key    K             // what wanted
+	wanted func(*K) bool // compares with
+	hashes []uint64
+	keys   []K
+	values []V
 }
 
 // begin makes the cursor one of the hashes from first to last.
 func (c *cursor[K, V]) begin(t *Table[K, V], first, last uint64) {
-	c.of, c.next, c.last = t, max(first, t.s.base), min(last, t.s.top)
-	c.done, c.pages = t.root == nil || c.next > c.last, 0
+	c.of = t
+	c.stretches.begin(&t.table, first, last)
 }
 
 // read replaces what the cursor holds by the entries of the next page whose key
-// is one of those wanted, and says whether there was a page. The first page
-// comes into memory, the next ones only while there is room.
+// is one of those wanted, and says whether there was a page.
 func (c *cursor[K, V]) read() bool {
 	c.reset()
-	if c.done {
+	p, inTree := c.page()
+	if p == nil {
 		return false
-	}
-	t := c.of
-	if c.pages++; c.pages > 1 {
-		t.s.Ease()
-	}
-	p := t.leaf(c.next)
-	from := c.next
-	if c.done = p.last() >= c.last; !c.done {
-		c.next = p.last() + 1
-	}
-	if p.class == 0 && c.pages > 1 && t.s.tier.over() {
-		if err := t.of.open(p, &c.packed); err != nil {
-			t.s.tier.raise(t.of.name, err)
-		}
-		c.sift(from)
-		return true
-	}
-	if p.groups == 0 {
-		p = t.awake(p)
 	}
 	for g := range p.groups {
 		for m := p.tags(g) & highBits; m != 0; m &= m - 1 {
 			i := slotOf(g, m)
-			if h := *p.hash(i); h < from || h > c.last || !c.wanted(&t.of.at(p, i).key) {
+			if !c.within(p, i) || !c.wanted(&c.of.at(p, i).key) {
 				continue
 			}
-			if t.of.timed && !c.dead && t.gone(p, i) {
-				continue
+			if inTree {
+				p = c.of.found(p, i)
 			}
-			if t.owning && len(t.s.layers) > 0 {
-				p = t.own(p, i)
-			}
-			s := t.of.at(p, i)
+			s := c.of.at(p, i)
 			c.hashes, c.keys, c.values = append(c.hashes, *p.hash(i)), append(c.keys, s.key), append(c.values, s.val)
 		}
 	}
 	return true
 }
 
-// sift keeps what was asked for of a page that was read from the disk.
-func (c *cursor[K, V]) sift(from uint64) {
-	n := 0
-	for i, h := range c.hashes {
-		if h < from || h > c.last || !c.wanted(&c.keys[i]) || c.of.of.timed && !c.dead && c.of.of.life.over(c.ages[i], c.of.time()) {
-			continue
-		}
-		c.hashes[n], c.keys[n], c.values[n] = h, c.keys[i], c.values[i]
-		n++
+func (c *cursor[K, V]) reset() {
+	clear(c.keys) // what they refer to is not to live on here
+	clear(c.values)
+	c.hashes, c.keys, c.values = c.hashes[:0], c.keys[:0], c.values[:0]
+}
+
+// stretches are the pages of a stretch of hashes.
+type stretches struct {
+	table      *table
+	from       uint64 // of the page that was read
+	next, last uint64
+	done       bool
+	dead       bool // those that have expired come, too
+	pages      int
+}
+
+func (c *stretches) begin(t *table, first, last uint64) {
+	c.table, c.next, c.last = t, max(first, t.s.base), min(last, t.s.top)
+	c.done, c.pages = t.root == nil || c.next > c.last, 0
+}
+
+// page returns the next page, nil at the end. The first page comes into memory,
+// the next ones only while there is room; inTree says that it did.
+func (c *stretches) page() (p *page, inTree bool) {
+	if c.done {
+		return nil, false
 	}
-	clear(c.keys[n:])
-	clear(c.values[n:])
-	c.hashes, c.keys, c.values = c.hashes[:n], c.keys[:n], c.values[:n]
+	t := c.table
+	if c.pages++; c.pages > 1 {
+		t.s.Ease()
+	}
+	p = t.leaf(c.next)
+	c.from = c.next
+	if c.done = p.last() >= c.last; !c.done {
+		c.next = p.last() + 1
+	}
+	if p.class == 0 && c.pages > 1 && t.s.tier.over() {
+		return t.peek(p), false
+	}
+	if p.groups == 0 {
+		p = t.awake(p)
+	}
+	return p, true
+}
+
+// within says whether an entry of the page is one of the stretch.
+func (c *stretches) within(p *page, i uint32) bool {
+	h := *p.hash(i)
+	return h >= c.from && h <= c.last && (c.dead || !c.table.of.timed || !c.table.gone(p, i))
 }

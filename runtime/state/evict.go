@@ -5,35 +5,16 @@ import (
 	"unsafe"
 )
 
-// sweeper is a table of whatever types, as the tier sees it.
-type sweeper interface {
-	// cool makes the pages from a hash on cold, but for those that are warm,
-	// until one has become so or steps are over.
-	cool(from uint64, steps int) (next uint64, used int, done bool)
-	// take says whether the page at a hash is cold still, and packs it.
-	take(hash uint64, b DiskBatch) (leaving, bool, error)
-	// put puts a stub in the place of a page.
-	put(p, stub *page)
-	// spill packs a retired page that a list of changes has.
-	spill(p *page, b DiskBatch) (*page, error)
-	// unlist puts a stub in the place of a page in the list of an epoch.
-	unlist(p, stub *page)
-	number(place int)
-	state() string
-	// where adds the pieces that the table has on the disk.
-	where(into []piece) []piece
-}
-
 // coldPage is where a page became cold.
 type coldPage struct {
-	of   sweeper
+	of   *table
 	hash uint64
 	size int
 }
 
 // leaving is a page whose content is part of a batch that is not committed.
 type leaving struct {
-	of      sweeper
+	of      *table
 	p, stub *page
 	retired bool
 }
@@ -48,7 +29,7 @@ type garbage struct {
 
 // retiredPage is a page that a copy replaced while a layer may read it.
 type retiredPage struct {
-	of        sweeper
+	of        *table
 	p         *page
 	pageEpoch uint32
 	epoch     uint32 // of the copy
@@ -67,7 +48,7 @@ func (t *tier) forget(key PageKey) {
 }
 
 // retire counts a page that was replaced by a copy.
-func (t *tier) retire(of sweeper, p *page, size int) {
+func (t *tier) retire(of *table, p *page, size int) {
 	for _, l := range t.s.layers {
 		if l.full && p.epoch <= l.epoch {
 			return // a full snapshot's: it holds its pages until it is written
@@ -137,7 +118,7 @@ func (t *tier) spillOne(b DiskBatch) bool {
 		}
 		stub, err := r.of.spill(r.p, b)
 		if err != nil {
-			t.raise(r.of.state(), err)
+			t.raise(r.of.of.name, err)
 		}
 		t.leaving = append(t.leaving, leaving{r.of, r.p, stub, true})
 		return true
@@ -167,7 +148,7 @@ func (t *tier) takeOne(b DiskBatch) {
 		t.chill -= int64(c.size)
 		l, ok, err := c.of.take(c.hash, b)
 		if err != nil {
-			t.raise(c.of.state(), err)
+			t.raise(c.of.of.name, err)
 		}
 		if ok {
 			t.leaving = append(t.leaving, l)
@@ -177,12 +158,12 @@ func (t *tier) takeOne(b DiskBatch) {
 }
 
 // enter counts a new table in.
-func (t *tier) enter(of sweeper) {
+func (t *tier) enter(of *table) {
 	if len(t.tables) == 0 && !t.counted {
 		t.budget.stores.Add(1)
 		t.counted = true
 	}
-	of.number(len(t.tables))
+	of.place = len(t.tables)
 	t.tables = append(t.tables, of)
 }
 
@@ -190,7 +171,7 @@ func (t *tier) enter(of sweeper) {
 func (t *tier) leave(place int) {
 	last := len(t.tables) - 1
 	t.tables[place] = t.tables[last]
-	t.tables[place].number(place)
+	t.tables[place].place = place
 	t.tables[last] = nil
 	t.tables = t.tables[:last]
 	if t.hand == place {
@@ -198,11 +179,9 @@ func (t *tier) leave(place int) {
 	}
 }
 
-func (t *Table[K, V]) state() string { return t.of.name }
-
-func (t *Table[K, V]) number(place int) { t.place = place }
-
-func (t *Table[K, V]) cool(from uint64, steps int) (next uint64, used int, done bool) {
+// cool makes the pages from a hash on cold, but for those that are warm, until
+// one has become so or steps are over.
+func (t *table) cool(from uint64, steps int) (next uint64, used int, done bool) {
 	if t.root == nil {
 		return 0, 0, true
 	}
@@ -229,7 +208,8 @@ func (t *Table[K, V]) cool(from uint64, steps int) (next uint64, used int, done 
 	return from, used, false
 }
 
-func (t *Table[K, V]) take(hash uint64, b DiskBatch) (leaving, bool, error) {
+// take says whether the page at a hash is cold still, and packs it.
+func (t *table) take(hash uint64, b DiskBatch) (leaving, bool, error) {
 	if t.root == nil {
 		return leaving{}, false, nil
 	}
@@ -246,7 +226,7 @@ func (t *Table[K, V]) take(hash uint64, b DiskBatch) (leaving, bool, error) {
 		return leaving{}, false, err
 	}
 	p.marks |= markLeaving
-	t.add(stubSize - t.of.size(p))
+	t.grow(stubSize - t.of.size(p))
 	t.stored += int(stub.live)
 	t.disk += int(stub.used)
 	t.weigh()
@@ -254,7 +234,7 @@ func (t *Table[K, V]) take(hash uint64, b DiskBatch) (leaving, bool, error) {
 }
 
 // pack puts the content of a page on the disk and returns a stub for it.
-func (t *Table[K, V]) pack(p *page, b DiskBatch) (*page, error) {
+func (t *table) pack(p *page, b DiskBatch) (*page, error) {
 	oldest := int64(0)
 	if t.of.timed {
 		oldest = *p.oldest()
@@ -264,7 +244,7 @@ func (t *Table[K, V]) pack(p *page, b DiskBatch) (*page, error) {
 	}
 	tier := t.s.tier
 	var err error
-	if tier.buf, err = t.of.pack(tier.buf[:0], p, &t.of.packed); err != nil {
+	if tier.buf, err = t.of.pack(tier.buf[:0], p); err != nil {
 		return nil, err
 	}
 	if t.id == 0 {
@@ -276,7 +256,7 @@ func (t *Table[K, V]) pack(p *page, b DiskBatch) (*page, error) {
 }
 
 // put puts a stub in the place of a page that leaves memory.
-func (t *Table[K, V]) put(p, stub *page) {
+func (t *table) put(p, stub *page) {
 	t.replace(p, stub)
 	if p.epoch > 0 {
 		t.unlist(p, stub)
@@ -286,7 +266,8 @@ func (t *Table[K, V]) put(p, stub *page) {
 	}
 }
 
-func (t *Table[K, V]) spill(p *page, b DiskBatch) (*page, error) {
+// spill packs a retired page that a list of changes has.
+func (t *table) spill(p *page, b DiskBatch) (*page, error) {
 	stub, err := t.pack(p, b)
 	if err == nil {
 		t.s.tier.forget(stub.key())
@@ -296,7 +277,7 @@ func (t *Table[K, V]) spill(p *page, b DiskBatch) (*page, error) {
 
 // unlist puts a stub in the place of a page in the list of its epoch, if there
 // still is one: invariant 7.
-func (t *Table[K, V]) unlist(p, stub *page) {
+func (t *table) unlist(p, stub *page) {
 	for c := t.now; c != nil && c.epoch >= p.epoch; c = c.before {
 		if c.epoch != p.epoch {
 			continue
@@ -308,8 +289,8 @@ func (t *Table[K, V]) unlist(p, stub *page) {
 	}
 }
 
-// add counts memory of the table.
-func (t *Table[K, V]) add(n int) {
+// grow counts memory of the table.
+func (t *table) grow(n int) {
 	t.bytes += n
 	if t.s.tier != nil {
 		t.s.tier.grow(n)
@@ -317,45 +298,38 @@ func (t *Table[K, V]) add(n int) {
 }
 
 // awake returns the page for a hash in memory, where p is the one in the tree.
-func (t *Table[K, V]) awake(p *page) *page {
+func (t *table) awake(p *page) *page {
 	if p.class > 0 {
 		p.groups = uint32(p.capacity() / groupSize)
 		p.marks |= markWarm
 		return p
 	}
-	c := &t.of.packed
-	if err := t.of.open(p, c); err != nil {
-		t.s.tier.raise(t.of.name, err)
-	}
-	now := p.epoch == t.s.epoch
-	q := t.of.fill(p, c, now)
-	c.reset()
+	q := t.peek(p)
 	t.replace(p, q)
-	if now {
+	if p.epoch == t.s.epoch {
 		// No layer knows this epoch's content, and the page may change unseen.
 		q.pos = p.pos
 		t.now.pages[q.pos] = q
 		t.s.tier.unknown.push(p.key())
 	} else {
+		q.clearBits(false)
 		q.epoch, q.fresh, q.dirty, q.pos = 0, p.fresh, p.dirty, p.used
 	}
 	q.marks = markWarm
 	t.s.tier.came++
 	t.stored -= int(p.live)
 	t.disk -= int(p.used)
-	t.add(t.of.size(q) - stubSize)
+	t.grow(t.of.size(q) - stubSize)
 	t.weigh()
 	return q
 }
 
 // peek returns a page with the content of a stub, outside of the tree.
-func (t *Table[K, V]) peek(p *page) *page {
-	c := &t.of.packed
-	if err := t.of.open(p, c); err != nil {
+func (t *table) peek(p *page) *page {
+	q, err := t.of.open(p, t.of.room)
+	if err != nil {
 		t.s.tier.raise(t.of.name, err)
 	}
-	q := t.of.fill(p, c, false)
-	c.reset()
 	return q
 }
 

@@ -154,12 +154,29 @@ func TestCheckAndRestoreAgree(t *testing.T) {
 				if got := into.Stats().Entries; got != old.entries {
 					t.Errorf("%s to %s: %d entries were restored, want %d", old.name, now.name, got, old.entries)
 				}
+				// What was written has the form of before: it can be no base of
+				// changes in another.
+				f := into.Freeze(false)
+				if same := sameForm(from.Declared(), into.Declared()); f.Full() == same && old.entries > 0 {
+					t.Errorf("%s to %s: the next snapshot is full: %v", old.name, now.name, f.Full())
+				}
+				f.Abort()
 			}
 		}
 	}
 	if accepted <= len(versions) || accepted == len(versions)*len(versions) {
 		t.Errorf("%d of %d pairs were accepted: the table tests nothing", accepted, len(versions)*len(versions))
 	}
+}
+
+// sameForm says whether entries have the same bytes.
+func sameForm(old, now []*pb.StateDecl) bool {
+	for i, d := range old {
+		if d.GetKeySchema() != now[i].GetKeySchema() || d.GetValueSchema() != now[i].GetValueSchema() {
+			return false
+		}
+	}
+	return true
 }
 
 func graphOf(states []*pb.StateDecl) *pb.JobGraph {

@@ -2,6 +2,7 @@ package state
 
 import (
 	"iter"
+	"unsafe"
 
 	"github.com/millrace/millrace/runtime/keygroup"
 )
@@ -57,7 +58,10 @@ func NewList[K comparable, E any](s *Store, cur *Current[K], name string, ttl ..
 	s.Describe(name+gapsSuffix, "list")
 	h := &List[K, E]{sizes: sizes, gaps: gaps, elements: elements, cur: cur}
 	elements.of.counted = true
-	elements.expired = func(_ uint64, k *ListKey[K]) { h.expired(hash(&k.Key), k.Key) }
+	elements.expired = func(_ uint64, at unsafe.Pointer) {
+		k := (*ListKey[K])(at)
+		h.expired(hash(&k.Key), k.Key)
+	}
 	return h, nil
 }
 

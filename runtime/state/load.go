@@ -3,7 +3,9 @@ package state
 import (
 	"encoding/binary"
 	"fmt"
+	"reflect"
 	"strings"
+	"unsafe"
 
 	"github.com/millrace/millrace/checkpoint/schema"
 	"github.com/millrace/millrace/checkpoint/snapshot"
@@ -104,9 +106,9 @@ func (s *Store) loaderOf(name string, how Restore) (loader, error) {
 	if err := CompatibleState(old, now); err != nil {
 		return nil, err
 	}
-	if old.GetKeySchema() != now.GetKeySchema() || old.GetTtl() != now.GetTtl() {
+	if old.GetKeySchema() != now.GetKeySchema() || old.GetValueSchema() != now.GetValueSchema() || old.GetTtl() != now.GetTtl() {
 		// A key has other bytes now, which would not hide its old ones; or values
-		// have, and one chain of runs has values of one form.
+		// have, and one chain of runs has values of one form, the newest.
 		s.lost = s.epoch
 	}
 	return r.loader(old)
@@ -119,8 +121,8 @@ func CompatibleState(old, new *pb.StateDecl) error {
 
 // loader makes the decoders of a state once; into finds the table of a namespace,
 // and lookup does so without making one.
-func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into, lookup func(ns int64) *Table[K, V]) (loader, error) {
-	readKey, err := codec.DecoderFor[K](old.GetKeySchema())
+func (k *kind) loader(old *pb.StateDecl, groups keygroup.Range, into, lookup func(ns int64) *table) (loader, error) {
+	readKey, err := k.keys.From(old.GetKeySchema())
 	if err != nil {
 		return nil, stateError(k.name, err)
 	}
@@ -129,24 +131,25 @@ func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into, look
 	if aged {
 		valueSchema = schema.Unaged(valueSchema)
 	}
-	readValue, err := codec.DecoderFor[V](valueSchema)
+	readValue, err := k.values.From(valueSchema)
 	if err != nil {
 		return nil, stateError(k.name, err)
 	}
-	var none, key K // not on the heap for each entry
-	var ahead coming[K, V]
+	entry := reflect.New(k.entry).UnsafePointer() // for keys, and values that replace others
+	var ahead coming
 	return func(e *snapshot.Entry, from *snapshot.Replay) error {
-		key = none
-		if rest, err := readKey(e.Key, &key); err != nil || len(rest) > 0 {
+		k.clearEntries(entry, 1)
+		key := entry
+		if rest, err := readKey(&codec.Decoder{}, e.Key, key); err != nil || len(rest) > 0 {
 			return fmt.Errorf("key %x: %w, %d bytes left", e.Key, err, len(rest))
 		}
-		hash := k.hash(&key)
+		hash := k.hash(key)
 		if g := keygroup.Of(hash, groups.N); g != e.Group {
-			return fmt.Errorf("key %v belongs to key group %d of %d: its hash is not what it was", key, g, groups.N)
+			return fmt.Errorf("key %v belongs to key group %d of %d: its hash is not what it was", k.show(key), g, groups.N)
 		}
 		if e.Delete {
 			if t := lookup(e.Namespace); t != nil {
-				t.Delete(hash, key)
+				t.delete(hash, key)
 			}
 			return nil
 		}
@@ -157,7 +160,7 @@ func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into, look
 		value, age := e.Value, unknownTime
 		if aged {
 			if len(value) < 8 {
-				return fmt.Errorf("value of key %v: %d bytes, want its age", key, len(value))
+				return fmt.Errorf("value of key %v: %d bytes, want its age", k.show(key), len(value))
 			}
 			if old.GetTtl() == k.life.domain.String() {
 				age = int64(binary.LittleEndian.Uint64(value))
@@ -167,18 +170,22 @@ func (k *kind[K, V]) loader(old *pb.StateDecl, groups keygroup.Range, into, look
 		if k.timed {
 			t.s.now[k.life.domain] = age
 		}
-		v, fresh := t.Upsert(hash, key)
-		if k.timed && !fresh {
-			t.setAge(hash, &key, age)
+		v, fresh := t.upsert(hash, key)
+		if !fresh {
+			// The key is there: of its entry all but that becomes zero.
+			k.copyEntries(unsafe.Add(v, -int(k.valueAt)), entry, 1)
+			if k.timed {
+				t.setAge(hash, key, age)
+			}
 		}
-		if rest, err := readValue(value, v); err != nil || len(rest) > 0 {
-			return fmt.Errorf("value of key %v: %w, %d bytes left", key, err, len(rest))
+		if rest, err := readValue(&codec.Decoder{}, value, v); err != nil || len(rest) > 0 {
+			return fmt.Errorf("value of key %v: %w, %d bytes left", k.show(key), err, len(rest))
 		}
 		return nil
 	}, nil
 }
 
-func (k *kind[K, V]) declare(name, namespaces string) *pb.StateDecl {
+func (k *kind) declare(name, namespaces string) *pb.StateDecl {
 	d := &pb.StateDecl{
 		Name: name, Kind: "table", NamespaceSchema: namespaces,
 		KeySchema: k.keys.Schema(), ValueSchema: k.values.Schema(),
@@ -190,17 +197,19 @@ func (k *kind[K, V]) declare(name, namespaces string) *pb.StateDecl {
 }
 
 // single is a table that is a state by itself.
-type single[K comparable, V any] struct{ t *Table[K, V] }
+type single struct{ t *table }
 
-func (r *single[K, V]) images(into []changeSet) []changeSet {
-	return append(into, &image[K, V]{r.t.of, 0, r.t.root})
+func (r *single) images(into []changeSet) []changeSet {
+	return append(into, &image{r.t.of, 0, r.t.root})
 }
 
-func (r *single[K, V]) loader(old *pb.StateDecl) (loader, error) {
-	it := func(int64) *Table[K, V] { return r.t }
+func (r *single) loader(old *pb.StateDecl) (loader, error) {
+	it := func(int64) *table { return r.t }
 	return r.t.of.loader(old, r.t.s.groups, it, it)
 }
 
-func (r *single[K, V]) declaration() *pb.StateDecl { return r.t.of.declare(r.t.of.name, "") }
+func (r *single) types() *types { return &r.t.of.types }
 
-func (r *single[K, V]) size() Stats { return r.t.size() }
+func (r *single) declaration() *pb.StateDecl { return r.t.of.declare(r.t.of.name, "") }
+
+func (r *single) size() Stats { return r.t.size() }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"iter"
+	"unsafe"
 
 	"github.com/millrace/millrace/runtime/keygroup"
 )
@@ -48,7 +49,10 @@ func NewMap[K, MK comparable, MV any](s *Store, cur *Current[K], name string, tt
 	s.Describe(name+sizeSuffix, "map")
 	h := &Map[K, MK, MV]{sizes: sizes, entries: entries, hash: of, cur: cur}
 	entries.of.counted = true
-	entries.expired = func(_ uint64, k *MapKey[K, MK]) { h.less(hash(&k.Key), k.Key) }
+	entries.expired = func(_ uint64, at unsafe.Pointer) {
+		k := (*MapKey[K, MK])(at)
+		h.less(hash(&k.Key), k.Key)
+	}
 	return h, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/bits"
 	"reflect"
+	"sync"
 	"unsafe"
 )
 
@@ -51,6 +52,10 @@ const (
 	headSize  = 64
 	groupSize = 8
 
+	// Classes of pages: none has fewer slots than a group, and few are large.
+	leastClass = 3
+	mostClass  = 31
+
 	tagDeleted = 0x01
 	tagFull    = 0x80
 
@@ -63,12 +68,6 @@ var (
 	_ [headSize - unsafe.Sizeof(page{})]struct{}
 	_ [unsafe.Sizeof(page{}) - headSize]struct{}
 )
-
-// slot is an entry.
-type slot[K comparable, V any] struct {
-	key K
-	val V
-}
 
 func (p *page) capacity() int { return 1 << p.class &^ (groupSize - 1) }
 
@@ -159,97 +158,146 @@ func (p *page) last() uint64 { return lastOf(p.prefix, p.depth) }
 
 // layout makes pages for a pair of types and recycles them. It is shared by
 // all tables of a state.
-type layout[K comparable, V any] struct {
+type layout struct {
+	types
 	s *Store
 	// full is the capacity of a page that splits, in slots.
 	full int
 	// plain says that slots hold no pointers. Only plain pages are recycled:
 	// others would keep alive what their entries refer to.
 	plain bool
-	text  bool             // keys are strings
-	timed bool             // entries have ages
-	disk  Disk             // nil without a tier
-	types [32]reflect.Type // by logarithm of the capacity
+	text  bool // keys are strings
+	timed bool // entries have ages
+	disk  Disk // nil without a tier
+	pages pageTypes
 
 	spare    [32][]*page
 	dropped  []walk
 	released []released
 }
 
-func newLayout[K comparable, V any](s *Store, timed bool) *layout[K, V] {
-	l := &layout[K, V]{s: s, full: 64, timed: timed}
+func (l *layout) init(s *Store, t types, timed bool) {
+	l.types, l.s, l.full, l.timed = t, s, 64, timed
 	if s != nil && s.tier != nil {
 		l.disk = s.tier.disk
 	}
-	for l.full > groupSize && uintptr(l.full)*unsafe.Sizeof(slot[K, V]{}) > 4096 {
+	for l.full > groupSize && uintptr(l.full)*l.entrySize > 4096 {
 		l.full /= 2
 	}
-	l.text = reflect.TypeFor[K]().Kind() == reflect.String
-	l.plain = !hasPointers(reflect.TypeFor[slot[K, V]]())
-	return l
+	l.text = l.key.Kind() == reflect.String
+	l.plain = !hasPointers(l.entry)
 }
 
-func (l *layout[K, V]) at(p *page, i uint32) *slot[K, V] {
-	return (*slot[K, V])(unsafe.Add(unsafe.Pointer(p), uintptr(p.slots)+uintptr(i)*unsafe.Sizeof(slot[K, V]{})))
+// at is the address of an entry.
+func (l *layout) at(p *page, i uint32) unsafe.Pointer {
+	return unsafe.Add(unsafe.Pointer(p), uintptr(p.slots)+uintptr(i)*l.entrySize)
 }
 
-// run is all slots of a page.
-func (l *layout[K, V]) run(p *page) []slot[K, V] {
-	return unsafe.Slice(l.at(p, 0), p.capacity())
+// val is the address of an entry's value.
+func (l *layout) val(p *page, i uint32) unsafe.Pointer { return unsafe.Add(l.at(p, i), l.valueAt) }
+
+// copyEntries copies n entries.
+func (l *layout) copyEntries(to, from unsafe.Pointer, n int) {
+	if l.plain {
+		size := uintptr(n) * l.entrySize
+		copy(unsafe.Slice((*byte)(to), size), unsafe.Slice((*byte)(from), size))
+		return
+	}
+	l.moveEntries(to, from, n)
 }
+
+// show is a key for an error message.
+func (l *layout) show(key unsafe.Pointer) any { return reflect.NewAt(l.key, key).Elem().Interface() }
 
 // size is the memory that a page takes.
-func (l *layout[K, V]) size(p *page) int {
-	return int(p.slots) + p.capacity()*int(unsafe.Sizeof(slot[K, V]{}))
-}
+func (l *layout) size(p *page) int { return int(p.slots) + p.capacity()*int(l.entrySize) }
 
 // make returns an empty page.
-func (l *layout[K, V]) make(capacity int, prefix uint64, depth uint8) *page {
+func (l *layout) make(capacity int, prefix uint64, depth uint8) *page {
 	class := bits.TrailingZeros(uint(capacity))
 	p := l.recycled(class)
 	if p == nil {
-		p = l.allocate(capacity, class)
+		p = l.allocate(class)
 	}
 	p.prefix, p.depth, p.epoch = prefix, depth, l.s.epoch
 	p.groups = uint32(capacity / groupSize)
 	return p
 }
 
-func (l *layout[K, V]) allocate(capacity, class int) *page {
-	bitmaps := 0
-	if capacity > 64 {
-		bitmaps = 3 * capacity / 64
-	}
-	ages := 0
-	if l.timed {
-		ages = capacity + 1
-	}
-	if l.types[class] == nil {
-		l.types[class] = reflect.StructOf([]reflect.StructField{
+// pageTypes are the types of pages as the collector sees them, by the logarithm
+// of the capacity. Any goroutine may ask for one.
+type pageTypes struct {
+	mu sync.Mutex
+	of [32]reflect.Type
+}
+
+func (l *layout) pageType(class int) reflect.Type {
+	l.pages.mu.Lock()
+	defer l.pages.mu.Unlock()
+	if l.pages.of[class] == nil {
+		capacity := 1 << class
+		l.pages.of[class] = reflect.StructOf([]reflect.StructField{
 			{Name: "Head", Type: reflect.TypeFor[page]()},
 			{Name: "Tags", Type: reflect.ArrayOf(capacity, reflect.TypeFor[uint8]())},
-			{Name: "Bitmaps", Type: reflect.ArrayOf(bitmaps, reflect.TypeFor[uint64]())},
-			{Name: "Ages", Type: reflect.ArrayOf(ages, reflect.TypeFor[int64]())},
+			{Name: "Bitmaps", Type: reflect.ArrayOf(l.bitmaps(capacity), reflect.TypeFor[uint64]())},
+			{Name: "Ages", Type: reflect.ArrayOf(l.ages(capacity), reflect.TypeFor[int64]())},
 			{Name: "Hashes", Type: reflect.ArrayOf(capacity, reflect.TypeFor[uint64]())},
-			{Name: "Slots", Type: reflect.ArrayOf(capacity, reflect.TypeFor[slot[K, V]]())},
+			{Name: "Slots", Type: reflect.ArrayOf(capacity, l.entry)},
 		})
 	}
-	p := (*page)(reflect.New(l.types[class]).UnsafePointer())
+	return l.pages.of[class]
+}
+
+// bitmaps is the number of their words beside the head.
+func (l *layout) bitmaps(capacity int) int {
+	if capacity > 64 {
+		return 3 * capacity / 64
+	}
+	return 0
+}
+
+// ages is the number of their words.
+func (l *layout) ages(capacity int) int {
+	if l.timed {
+		return capacity + 1
+	}
+	return 0
+}
+
+// allocate makes a page in new memory. Any goroutine may call it.
+func (l *layout) allocate(class int) *page {
+	capacity := 1 << class
+	p := (*page)(reflect.New(l.pageType(class)).UnsafePointer())
 	p.class = uint8(class)
+	p.groups = uint32(capacity / groupSize)
 	p.bitmaps = uint32(unsafe.Offsetof(p.dirty))
-	if bitmaps > 0 {
+	if l.bitmaps(capacity) > 0 {
 		p.bitmaps = uint32(headSize + capacity)
 	}
-	p.slots = uint32(headSize + capacity + 8*bitmaps + 8*ages + 8*capacity)
+	p.slots = uint32(headSize + capacity + 8*l.bitmaps(capacity) + 8*l.ages(capacity) + 8*capacity)
 	if l.timed {
 		*p.oldest() = math.MaxInt64
 	}
 	return p
 }
 
+// empty makes a page that is in use nowhere like one that was just allocated, but
+// for what is left in slots without pointers.
+func (l *layout) empty(p *page) {
+	p.live, p.used, p.retired, p.marks = 0, 0, false, 0
+	p.clearBits(true)
+	if l.timed {
+		*p.oldest() = math.MaxInt64
+	}
+	clear(unsafe.Slice(p.tag(0), p.capacity()))
+	if !l.plain {
+		l.clearEntries(l.at(p, 0), p.capacity())
+	}
+}
+
 // copyOf returns a copy of a page in the current epoch, with no entry dirty,
 // fresh or owned.
-func (l *layout[K, V]) copyOf(p *page) *page {
+func (l *layout) copyOf(p *page) *page {
 	q := l.make(p.capacity(), p.prefix, p.depth)
 	q.live, q.used = p.live, p.used
 	n := p.capacity()
@@ -258,15 +306,16 @@ func (l *layout[K, V]) copyOf(p *page) *page {
 	if l.timed {
 		copy(unsafe.Slice(q.oldest(), n+1), unsafe.Slice(p.oldest(), n+1))
 	}
-	copy(l.run(q), l.run(p))
+	l.copyEntries(l.at(q, 0), l.at(p, 0), n)
 	return q
 }
 
 // move copies an entry to another page, which has room and not that key.
-func (l *layout[K, V]) move(to, from *page, i uint32) {
+func (l *layout) move(to, from *page, i uint32) {
 	h := *from.hash(i)
 	j := to.free(h)
-	*to.tag(j), *to.hash(j), *l.at(to, j) = *from.tag(i), h, *l.at(from, i)
+	*to.tag(j), *to.hash(j) = *from.tag(i), h
+	l.copyEntries(l.at(to, j), l.at(from, i), 1)
 	if l.timed {
 		l.stamp(to, j, *from.age(i))
 	}
@@ -278,7 +327,7 @@ func (l *layout[K, V]) move(to, from *page, i uint32) {
 }
 
 // stamp says when an entry was last used.
-func (l *layout[K, V]) stamp(p *page, i uint32, at int64) {
+func (l *layout) stamp(p *page, i uint32, at int64) {
 	*p.age(i) = at
 	if o := p.oldest(); at < *o {
 		*o = at

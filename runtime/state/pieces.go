@@ -10,10 +10,10 @@ import (
 // taken away without a look at the tree.
 
 // leave takes a table out of the tier that is gone with all its pages.
-func (t *Table[K, V]) leave() {
+func (t *table) leave() {
 	tier := t.s.tier
 	tier.leave(t.place)
-	t.add(-t.bytes)
+	t.grow(-t.bytes)
 	tier.grow(-t.heap)
 	for _, c := range t.onDisk(nil, 0, math.MaxUint64) {
 		tier.garbage.push(garbage{epoch: t.s.epoch, key: PageKey{Table: c.table, Hash: c.first}, last: c.last})
@@ -25,7 +25,7 @@ func (t *Table[K, V]) leave() {
 type piece struct{ table, first, last uint64 }
 
 // onDisk adds the pieces of a table that have hashes in a range, as far as they do.
-func (t *Table[K, V]) onDisk(into []piece, first, last uint64) []piece {
+func (t *table) onDisk(into []piece, first, last uint64) []piece {
 	if t.id > 0 {
 		into = append(into, piece{t.id, first, last})
 	}
@@ -38,19 +38,16 @@ func (t *Table[K, V]) onDisk(into []piece, first, last uint64) []piece {
 }
 
 // takeOver counts a page of another store that this table has now.
-func (t *Table[K, V]) takeOver(p *page) {
+func (t *table) takeOver(p *page) {
 	if p.class == 0 {
-		t.add(stubSize)
+		t.grow(stubSize)
 		t.stored += int(p.live)
 		t.disk += int(p.used)
 		return
 	}
 	p.marks, p.groups = 0, uint32(p.capacity()/groupSize)
-	t.add(t.of.size(p))
+	t.grow(t.of.size(p))
 }
-
-// where implements sweeper.
-func (t *Table[K, V]) where(into []piece) []piece { return t.onDisk(into, 0, math.MaxUint64) }
 
 // leaveDisk takes away what is on the disk for no snapshot any more, when the
 // store ends.
@@ -100,7 +97,7 @@ func Forsake(old, now []*Store) error {
 func (s *Store) pieces() (all []piece) {
 	if s.tier != nil {
 		for _, t := range s.tier.tables {
-			all = t.where(all)
+			all = t.onDisk(all, 0, math.MaxUint64)
 		}
 	}
 	return all

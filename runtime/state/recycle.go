@@ -1,10 +1,6 @@
 package state
 
-import (
-	"math"
-	"math/bits"
-	"unsafe"
-)
+import "math/bits"
 
 // Pages that nobody uses any more come from dropped namespaces and from lists of
 // changes that were released. Both wait as they are and are looked through page
@@ -19,7 +15,7 @@ const (
 )
 
 // recycle takes back a page that is in no tree and in no snapshot.
-func (l *layout[K, V]) recycle(p *page) {
+func (l *layout) recycle(p *page) {
 	class := bits.TrailingZeros(uint(p.capacity()))
 	if l.plain && len(l.spare[class]) < keepSpare {
 		l.spare[class] = append(l.spare[class], p)
@@ -28,7 +24,7 @@ func (l *layout[K, V]) recycle(p *page) {
 
 // drop takes the pages of a table that is gone. If too many wait, the oldest
 // goes to the collector.
-func (l *layout[K, V]) drop(root ref) {
+func (l *layout) drop(root ref) {
 	if !l.plain || root == nil || l.s.tier.short() {
 		return
 	}
@@ -40,7 +36,7 @@ func (l *layout[K, V]) drop(root ref) {
 
 // release takes the pages of changes that a durable checkpoint holds, in place
 // of those of the one before.
-func (l *layout[K, V]) release(pages []*page, epoch uint32) {
+func (l *layout) release(pages []*page, epoch uint32) {
 	if !l.plain || len(pages) == 0 || l.s.tier.short() {
 		return
 	}
@@ -53,7 +49,7 @@ func (l *layout[K, V]) release(pages []*page, epoch uint32) {
 }
 
 // recycled returns an empty page of a class, or nil.
-func (l *layout[K, V]) recycled(class int) *page {
+func (l *layout) recycled(class int) *page {
 	// A few steps a page, so that a caller never waits for long.
 	for tries := 0; len(l.spare[class]) == 0 && tries < 8; tries++ {
 		var p *page
@@ -78,13 +74,7 @@ func (l *layout[K, V]) recycled(class int) *page {
 	}
 	p := l.spare[class][n-1]
 	l.spare[class] = l.spare[class][:n-1]
-	p.live, p.used, p.retired, p.marks = 0, 0, false, 0
-	p.clearBits(true)
-	if l.timed {
-		*p.oldest() = math.MaxInt64
-	}
-	// Slots hold no pointers, so what is left in them is out of reach.
-	clear(unsafe.Slice(p.tag(0), p.capacity()))
+	l.empty(p)
 	return p
 }
 

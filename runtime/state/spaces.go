@@ -8,14 +8,17 @@ import (
 
 // Spaces is a table per namespace, such as the start of a window slice. The
 // tables share their spare pages.
-type Spaces[K comparable, V any] struct {
+type Spaces[K comparable, V any] struct{ spaces }
+
+// spaces is a Spaces of whatever types.
+type spaces struct {
 	s      *Store
-	of     *kind[K, V]
-	tables map[int64]*Table[K, V]
+	of     *kind
+	tables map[int64]*table
 	order  []int64
-	last   *Table[K, V] // asked for most recently
-	newest *Table[K, V] // made most recently
-	means  string       // what a namespace stands for
+	last   *table // asked for most recently
+	newest *table // made most recently
+	means  string // what a namespace stands for
 }
 
 // NewSpaces adds a state with namespaces to a store; hash and types are as for
@@ -30,17 +33,22 @@ func NewSpacesHashed[K comparable, V any](s *Store, name string, hash func(*K) u
 	if err != nil {
 		return nil, err
 	}
-	p := &Spaces[K, V]{s: s, of: k, tables: map[int64]*Table[K, V]{}, means: "int64"}
-	return p, s.register(name, p)
+	p := &Spaces[K, V]{spaces{s: s, of: k, tables: map[int64]*table{}, means: "int64"}}
+	return p, s.register(name, &p.spaces)
 }
+
+// Space returns the table of a namespace, made if need be.
+func (p *Spaces[K, V]) Space(ns int64) *Table[K, V] { return typedTable[K, V](p.space(ns)) }
+
+// Lookup returns the table of a namespace, or nil.
+func (p *Spaces[K, V]) Lookup(ns int64) *Table[K, V] { return typedTable[K, V](p.lookup(ns)) }
 
 // Means says what a namespace stands for, beyond a number: a checkpoint where it
 // stood for something else is refused. It is called once, at Open.
-func (p *Spaces[K, V]) Means(what string) { p.means = "int64: " + what }
+func (p *spaces) Means(what string) { p.means = "int64: " + what }
 
-// Space returns the table of a namespace, made if need be.
-func (p *Spaces[K, V]) Space(ns int64) *Table[K, V] {
-	if t := p.Lookup(ns); t != nil {
+func (p *spaces) space(ns int64) *table {
+	if t := p.lookup(ns); t != nil {
 		return t
 	}
 	t := p.of.table(p.s, ns)
@@ -55,8 +63,7 @@ func (p *Spaces[K, V]) Space(ns int64) *Table[K, V] {
 	return t
 }
 
-// Lookup returns the table of a namespace, or nil.
-func (p *Spaces[K, V]) Lookup(ns int64) *Table[K, V] {
+func (p *spaces) lookup(ns int64) *table {
 	if p.last != nil && p.last.ns == ns {
 		return p.last
 	}
@@ -69,7 +76,7 @@ func (p *Spaces[K, V]) Lookup(ns int64) *Table[K, V] {
 
 // Drop removes a namespace with all its keys, in O(1). Its table must not be
 // used afterwards.
-func (p *Spaces[K, V]) Drop(ns int64) {
+func (p *spaces) Drop(ns int64) {
 	t := p.tables[ns]
 	if t == nil {
 		return
@@ -98,22 +105,24 @@ func (p *Spaces[K, V]) Drop(ns int64) {
 
 // Namespaces lists the namespaces in ascending order. The slice is valid until
 // the next Space or Drop.
-func (p *Spaces[K, V]) Namespaces() []int64 { return p.order }
+func (p *spaces) Namespaces() []int64 { return p.order }
 
-func (p *Spaces[K, V]) images(into []changeSet) []changeSet {
+func (p *spaces) images(into []changeSet) []changeSet {
 	for ns, t := range p.tables {
-		into = append(into, &image[K, V]{p.of, ns, t.root})
+		into = append(into, &image{p.of, ns, t.root})
 	}
 	return into
 }
 
-func (p *Spaces[K, V]) loader(old *pb.StateDecl) (loader, error) {
-	return p.of.loader(old, p.s.groups, p.Space, p.Lookup)
+func (p *spaces) loader(old *pb.StateDecl) (loader, error) {
+	return p.of.loader(old, p.s.groups, p.space, p.lookup)
 }
 
-func (p *Spaces[K, V]) declaration() *pb.StateDecl { return p.of.declare(p.of.name, p.means) }
+func (p *spaces) types() *types { return &p.of.types }
 
-func (p *Spaces[K, V]) size() Stats {
+func (p *spaces) declaration() *pb.StateDecl { return p.of.declare(p.of.name, p.means) }
+
+func (p *spaces) size() Stats {
 	var sum Stats
 	for _, t := range p.tables {
 		size := t.size()

@@ -16,14 +16,14 @@ func hashesOf(group, n int) (first, last uint64) {
 // coming sizes the table of a restore before the entries of a key group come:
 // they come in the order of keys, to hashes all over the group, and would fill
 // and split each of its pages. One group is much like the one before it.
-type coming[K comparable, V any] struct {
-	table  *Table[K, V]
+type coming struct {
+	table  *table
 	group  int
 	before int // keys of the table when the group began
 }
 
 // begin is called with the first entry of a key group, of n, or of a table.
-func (c *coming[K, V]) begin(t *Table[K, V], group, n int, from *snapshot.Replay) {
+func (c *coming) begin(t *table, group, n int, from *snapshot.Replay) {
 	expect := t.count - c.before
 	if t != c.table {
 		expect = 0
@@ -37,7 +37,7 @@ func (c *coming[K, V]) begin(t *Table[K, V], group, n int, from *snapshot.Replay
 
 // spread makes the pages from a first to a last hash, about as many as so many
 // keys would come to have one by one.
-func (t *Table[K, V]) spread(first, last uint64, expect int) {
+func (t *table) spread(first, last uint64, expect int) {
 	depth := t.common
 	least := float64(t.of.full) * (groupSize - 1) / groupSize * 5 / 8
 	for each := math.Ldexp(float64(expect), 64-int(depth)) / float64(last-first); each >= 2*least; each /= 2 {
@@ -71,7 +71,7 @@ func (t *Table[K, V]) spread(first, last uint64, expect int) {
 // hash from first to last are larger and have few slots. old is the page whose
 // place in the current changes the first of them takes, nil if that is taken.
 // It returns old as it is then.
-func (t *Table[K, V]) sow(p, old *page, depth uint8, first, last uint64) *page {
+func (t *table) sow(p, old *page, depth uint8, first, last uint64) *page {
 	if p.depth >= depth || p.prefix > last || p.last() < first {
 		capacity := t.of.full
 		if p.depth < depth {
@@ -83,7 +83,7 @@ func (t *Table[K, V]) sow(p, old *page, depth uint8, first, last uint64) *page {
 			t.swap(old, q)
 			return nil
 		}
-		t.add(t.of.size(q))
+		t.grow(t.of.size(q))
 		t.list(q)
 		return nil
 	}

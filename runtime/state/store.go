@@ -20,7 +20,7 @@ type Store struct {
 	common    uint8  // how many leading bits they share
 	states    map[string]registered
 	kinds     map[string]string // of states that say what they are
-	byKey     []aheader         // tables whose hashes are those of the stream's key
+	byKey     []*table         // tables whose hashes are those of the stream's key
 
 	// epoch counts barriers. Pages carry that of their last write.
 	epoch   uint32
@@ -65,11 +65,9 @@ type registered interface {
 	// adopt takes over from stores, in the order of their key groups.
 	adopt(old []*Store) error
 	declaration() *pb.StateDecl
+	types() *types
 	size() Stats
 }
-
-// aheader is a Table of whatever types.
-type aheader interface{ ahead(hashes []uint64, i int) }
 
 // loader takes one entry of a restored run.
 type loader func(e *snapshot.Entry, from *snapshot.Replay) error

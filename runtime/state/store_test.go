@@ -18,7 +18,7 @@ import (
 
 var small = keygroup.RangeOf(0, 1, 16)
 
-func table[K comparable, V any](t *testing.T, s *Store, name string) *Table[K, V] {
+func newTable[K comparable, V any](t *testing.T, s *Store, name string) *Table[K, V] {
 	t.Helper()
 	tab, err := NewTable[K, V](s, name)
 	if err != nil {
@@ -50,14 +50,14 @@ func TestRestoreReadsOlderTypesAndThenWritesInFull(t *testing.T) {
 		Count uint64
 	}
 	s := NewStore(small)
-	old := table[uint32, before](t, s, "accounts")
+	old := newTable[uint32, before](t, s, "accounts")
 	key := uint32(7)
 	h := hasher[uint32]()(&key)
 	v, _ := old.Upsert(h, key)
 	*v = before{Count: 3, Old: "x"}
 
 	next := NewStore(small)
-	tab := table[uint64, after](t, next, "accounts")
+	tab := newTable[uint64, after](t, next, "accounts")
 	if err := next.Load([]*snapshot.Reader{frozenRun(t, s)}, Restore{Declared: s.Declared()}); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestRestoreReadsOlderTypesAndThenWritesInFull(t *testing.T) {
 
 func TestRestoreRefusesWhatDoesNotFit(t *testing.T) {
 	s := NewStore(small)
-	tab := table[uint64, int64](t, s, "count")
+	tab := newTable[uint64, int64](t, s, "count")
 	tab.Upsert(hashOf(1), 1)
 	run := frozenRun(t, s)
 
@@ -90,7 +90,7 @@ func TestRestoreRefusesWhatDoesNotFit(t *testing.T) {
 
 	var differs *upgrade.Refusal
 	narrow := NewStore(small)
-	table[uint64, int32](t, narrow, "count")
+	newTable[uint64, int32](t, narrow, "count")
 	again, _ = snapshot.Open("run", mustRun(t, s), 0, 15)
 	if err := narrow.Load([]*snapshot.Reader{again}, Restore{Declared: s.Declared()}); !errors.As(err, &differs) || differs.Verdict != upgrade.Incompatible {
 		t.Errorf("narrower: %v", err)
@@ -199,7 +199,7 @@ func TestCrowdedHashesMakeLargePagesNotDeepTrees(t *testing.T) {
 func TestSteadyUpdatesDoNotAllocate(t *testing.T) {
 	s, tab, keys, hashes := filled(t, 20_000, number)
 	names := NewStore(small)
-	strs := table[string, int64](t, names, "s")
+	strs := newTable[string, int64](t, names, "s")
 	for i := range uint64(1000) {
 		k := name(i)
 		strs.Upsert(hashString(&k), k)
@@ -263,7 +263,7 @@ func TestTextsAreTheTablesOwn(t *testing.T) {
 
 func TestAKeyOfAnotherSubtaskIsAnError(t *testing.T) {
 	s := NewStore(keygroup.RangeOf(0, 4, 16))
-	tab := table[uint64, int64](t, s, "t")
+	tab := newTable[uint64, int64](t, s, "t")
 	k := uint64(0)
 	for s.groups.Contains(keygroup.Of(hashOf(k), 16)) {
 		k++
@@ -281,7 +281,7 @@ func (*broken) UnmarshalBinary(b []byte) error { return nil }
 
 func TestAValueThatCannotBeEncodedFailsTheSnapshot(t *testing.T) {
 	s := NewStore(small)
-	table[uint64, broken](t, s, "t").Upsert(hashOf(1), 1)
+	newTable[uint64, broken](t, s, "t").Upsert(hashOf(1), 1)
 	var bad *codec.MarshalError
 	if _, err := writeRun(s.Freeze(false), small); !errors.As(err, &bad) {
 		t.Errorf("got %v", err)
@@ -290,7 +290,7 @@ func TestAValueThatCannotBeEncodedFailsTheSnapshot(t *testing.T) {
 
 func TestGivenUpSnapshotsAreNotWritten(t *testing.T) {
 	s := NewStore(small)
-	table[uint64, int64](t, s, "t").Upsert(hashOf(1), 1)
+	newTable[uint64, int64](t, s, "t").Upsert(hashOf(1), 1)
 	f := s.Freeze(false)
 	f.Abort()
 	if _, err := writeRun(f, small); !errors.Is(err, ErrAborted) {
@@ -419,7 +419,7 @@ func TestATablesShapeDoesNotDependOnItsShare(t *testing.T) {
 	const keys = 20_000
 	shape := func(r keygroup.Range) (bytes, pages, nodes int) {
 		s := NewStore(r)
-		tab := table[uint64, counter](t, s, "t")
+		tab := newTable[uint64, counter](t, s, "t")
 		rng := rand.New(rand.NewPCG(1, 2))
 		for range keys {
 			h := s.base + rng.Uint64N(max(s.top-s.base, 1)) // the range of all has 2^64-1
@@ -458,7 +458,7 @@ func TestATablesShapeDoesNotDependOnItsShare(t *testing.T) {
 func TestStateThatAllChangesIsWrittenInFull(t *testing.T) {
 	const n = 1000
 	s := NewStore(small)
-	tab := table[uint64, counter](t, s, "t")
+	tab := newTable[uint64, counter](t, s, "t")
 	change := func(keys uint64) {
 		for k := range keys {
 			v, _ := tab.Upsert(hashOf(k), k)

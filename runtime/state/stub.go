@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"unsafe"
 
 	"github.com/millrace/millrace/runtime/codec"
 )
@@ -31,32 +30,16 @@ func newStub(p *page, key PageKey, size int, oldest int64) *page {
 // key is where the disk has the content of a stub, or of a page of epoch 0.
 func (p *page) key() PageKey { return PageKey{p.fresh, p.prefix, p.dirty} }
 
-// packed is the content of a page, outside of it.
-type packed[K comparable, V any] struct {
-	class  uint8
-	hashes []uint64
-	flags  []uint8 // of each entry
-	ages   []int64 // if timed
-	keys   []K
-	values []V
-}
-
+// The flags of a packed entry.
 const (
 	packedDirty = 1 << iota
 	packedFresh
 )
 
-func (c *packed[K, V]) reset() {
-	clear(c.keys) // what they refer to is not to live on here
-	clear(c.values)
-	c.hashes, c.flags, c.ages, c.keys, c.values = c.hashes[:0], c.flags[:0], c.ages[:0], c.keys[:0], c.values[:0]
-}
-
 // pack appends the content of a page: its class, how many entries it has, then
-// their hashes, ages if they have some, flags, keys and values, in the encoding of the state's codecs. It
-// is read by the process that wrote it, only.
-func (k *kind[K, V]) pack(dst []byte, p *page, c *packed[K, V]) (_ []byte, err error) {
-	defer c.reset()
+// of each its hash, age if they have some, flags, key and value, these in the
+// encoding of the state's codecs. It is read by the process that wrote it, only.
+func (k *kind) pack(dst []byte, p *page) (_ []byte, err error) {
 	defer func() {
 		if r, ok := recover().(*codec.MarshalError); ok {
 			err = r
@@ -64,100 +47,91 @@ func (k *kind[K, V]) pack(dst []byte, p *page, c *packed[K, V]) (_ []byte, err e
 			panic(r)
 		}
 	}()
+	dst = append(dst, p.class)
+	dst = binary.AppendUvarint(dst, uint64(p.live))
 	for i := range uint32(p.capacity()) {
 		if *p.tag(i) < tagFull {
 			continue
 		}
-		s := k.at(p, i)
-		c.hashes = append(c.hashes, *p.hash(i))
-		c.flags = append(c.flags, uint8(*p.dirtyWord(i)>>(i&63)&1)*packedDirty|uint8(*p.freshWord(i)>>(i&63)&1)*packedFresh)
-		c.keys, c.values = append(c.keys, s.key), append(c.values, s.val)
+		dst = binary.NativeEndian.AppendUint64(dst, *p.hash(i))
 		if k.timed {
-			c.ages = append(c.ages, *p.age(i))
+			dst = binary.NativeEndian.AppendUint64(dst, uint64(*p.age(i)))
 		}
+		dst = append(dst, uint8(*p.dirtyWord(i)>>(i&63)&1)*packedDirty|uint8(*p.freshWord(i)>>(i&63)&1)*packedFresh)
+		dst = k.values.Append(k.keys.Append(dst, k.at(p, i)), k.val(p, i))
 	}
-	dst = append(dst, p.class)
-	dst = binary.AppendUvarint(dst, uint64(len(c.hashes)))
-	dst = append(dst, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(c.hashes))), 8*len(c.hashes))...)
-	dst = append(dst, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(c.ages))), 8*len(c.ages))...)
-	dst = append(dst, c.flags...)
-	dst = k.keys.AppendAll(dst, c.keys)
-	return k.values.AppendAll(dst, c.values), nil
+	return dst, nil
 }
 
 var errPacked = errors.New("a page has not the form that was written")
 
-// unpack reads what pack wrote; live is how many entries it must have.
-func (k *kind[K, V]) unpack(b []byte, live uint32, c *packed[K, V]) (err error) {
-	if len(b) == 0 {
-		return errPacked
+// unpack makes a page of what pack wrote, for the hashes of a stub, with its
+// number of entries. room returns empty pages of a class.
+func (k *kind) unpack(b []byte, stub *page, room func(class int) *page) (*page, error) {
+	if len(b) == 0 || b[0] < leastClass || b[0] > mostClass {
+		return nil, errPacked
 	}
-	c.class = b[0]
+	class := int(b[0])
 	n, size := binary.Uvarint(b[1:])
-	each := uint64(9)
-	if k.timed {
-		each += 8
-	}
-	if size <= 0 || n != uint64(live) || n > 1<<c.class || uint64(len(b)-1-size) < each*n {
-		return errPacked
+	if size <= 0 || n != uint64(stub.live) || n > 1<<class*(groupSize-1)/groupSize {
+		return nil, errPacked
 	}
 	b = b[1+size:]
-	for i := range n {
-		c.hashes = append(c.hashes, binary.NativeEndian.Uint64(b[8*i:]))
-	}
-	b = b[8*n:]
-	if k.timed {
-		for i := range n {
-			c.ages = append(c.ages, int64(binary.NativeEndian.Uint64(b[8*i:])))
+	q := room(class)
+	q.prefix, q.depth = stub.prefix, stub.depth
+	together := codec.Decoder{Together: true}
+	for range n {
+		var err error
+		if b, err = k.unpackEntry(b, q, &together); err != nil {
+			return nil, err
 		}
-		b = b[8*n:]
-	}
-	c.flags, b = append(c.flags, b[:n]...), b[n:]
-	c.keys = extend(c.keys, int(n))
-	c.values = extend(c.values, int(n))
-	if b, err = k.keys.DecodeAll(b, c.keys); err != nil {
-		return fmt.Errorf("keys: %w", err)
-	}
-	if b, err = k.values.DecodeAll(b, c.values); err != nil {
-		return fmt.Errorf("values: %w", err)
 	}
 	if len(b) > 0 {
-		return errPacked
+		return nil, errPacked
 	}
-	return nil
+	return q, nil
 }
 
-func extend[E any](s []E, n int) []E {
-	if cap(s) < n {
-		return make([]E, n)
+func (k *kind) unpackEntry(b []byte, q *page, together *codec.Decoder) ([]byte, error) {
+	head := 9
+	if k.timed {
+		head += 8
 	}
-	return s[:n]
+	if len(b) < head {
+		return nil, errPacked
+	}
+	h, flags := binary.NativeEndian.Uint64(b), b[head-1]
+	i := q.free(h)
+	*q.tag(i), *q.hash(i) = uint8(h)|tagFull, h
+	*q.ownedWord(i) |= 1 << (i & 63)
+	*q.dirtyWord(i) |= uint64(flags&packedDirty) / packedDirty << (i & 63)
+	*q.freshWord(i) |= uint64(flags&packedFresh) / packedFresh << (i & 63)
+	if k.timed {
+		k.stamp(q, i, int64(binary.NativeEndian.Uint64(b[8:])))
+	}
+	q.live++
+	q.used++
+	k.clearEntries(k.at(q, i), 1)
+	b, err := k.keys.Decode(together, b[head:], k.at(q, i))
+	if err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+	if b, err = k.values.Decode(together, b, k.val(q, i)); err != nil {
+		return nil, fmt.Errorf("values: %w", err)
+	}
+	return b, nil
 }
 
-// open reads a stub's content from the disk. The task's goroutine calls it, and
-// those of snapshots, each with a c of its own.
-func (k *kind[K, V]) open(p *page, c *packed[K, V]) error {
+// open returns a page with a stub's content, from the disk. It is in no tree. The
+// task's goroutine calls it, and those of snapshots, each with room of its own.
+func (k *kind) open(stub *page, room func(class int) *page) (q *page, err error) {
 	k.s.tier.read.Add(1)
-	return k.disk.Read(p.key(), func(b []byte) error { return k.unpack(b, p.live, c) })
+	err = k.disk.Read(stub.key(), func(b []byte) (err error) {
+		q, err = k.unpack(b, stub, room)
+		return err
+	})
+	return q, err
 }
 
-// fill makes a page of what c has of a stub's content; marked says that entries
-// are dirty and fresh as they were, else they are clean.
-func (k *kind[K, V]) fill(p *page, c *packed[K, V], marked bool) *page {
-	q := k.make(1<<c.class, p.prefix, p.depth)
-	for j, h := range c.hashes {
-		i := q.free(h)
-		*q.tag(i), *q.hash(i) = uint8(h)|tagFull, h
-		*k.at(q, i) = slot[K, V]{c.keys[j], c.values[j]}
-		*q.ownedWord(i) |= 1 << (i & 63)
-		if k.timed {
-			k.stamp(q, i, c.ages[j])
-		}
-		if marked {
-			*q.dirtyWord(i) |= uint64(c.flags[j]&packedDirty) / packedDirty << (i & 63)
-			*q.freshWord(i) |= uint64(c.flags[j]&packedFresh) / packedFresh << (i & 63)
-		}
-	}
-	q.live, q.used = uint32(len(c.hashes)), uint32(len(c.hashes))
-	return q
-}
+// room returns an empty page of the task's.
+func (k *kind) room(class int) *page { return k.make(1<<class, 0, 0) }

@@ -21,20 +21,13 @@ const (
 
 // broom is that of one table.
 type broom struct {
-	of   sweepable
+	of   *table
 	life lifetime
 	// due is the time from which on the next round may begin. In a round, at
 	// is the hash that comes next.
 	due   int64
 	round bool
 	at    uint64
-}
-
-// sweepable is a table of whatever types.
-type sweepable interface {
-	// sweep removes what has expired from pages from a hash on, until budget
-	// pages were looked at.
-	sweep(from uint64, budget int) (next uint64, left int, done bool)
 }
 
 // between is a moment between records.
@@ -66,7 +59,9 @@ func (s *Store) sweep(budget int) {
 	}
 }
 
-func (t *Table[K, V]) sweep(from uint64, budget int) (next uint64, left int, done bool) {
+// sweep removes what has expired from pages from a hash on, until budget pages
+// were looked at.
+func (t *table) sweep(from uint64, budget int) (next uint64, left int, done bool) {
 	if t.root == nil {
 		return 0, budget, true
 	}
@@ -94,7 +89,7 @@ func (t *Table[K, V]) sweep(from uint64, budget int) (next uint64, left int, don
 
 // clean removes the entries of a page that have expired, and gives those an age
 // that have none.
-func (t *Table[K, V]) clean(p *page, at int64) {
+func (t *table) clean(p *page, at int64) {
 	if p.groups == 0 {
 		p = t.awake(p)
 	}

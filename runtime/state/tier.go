@@ -49,7 +49,7 @@ type tier struct {
 	bytes int64
 	err   *DiskError // the first one, which ends the store
 
-	tables []sweeper
+	tables []*table
 	hand   int    // of tables
 	at     uint64 // from which hash on
 	cold   queue[coldPage]

@@ -139,43 +139,14 @@ func (t *tables) checkDisk(tt *testing.T) {
 			of.Bytes += size(p)
 		}
 	}
-	for _, any := range tier.tables {
+	for _, tab := range tier.tables {
 		var sum Stats
-		var got int
-		switch tab := any.(type) {
-		case *Table[uint64, int64]:
-			count(tab.root, &sum, tab.of.sizeIn)
-			got = tab.bytes
-		case *Table[string, string]:
-			count(tab.root, &sum, tab.of.sizeIn)
-			got = tab.bytes
-			bytes += int64(tab.heap)
-		case *Table[uint64, acc]:
-			count(tab.root, &sum, tab.of.sizeIn)
-			got = tab.bytes
-			bytes += int64(tab.heap)
-		case *Table[uint64, uint32]:
-			count(tab.root, &sum, tab.of.sizeIn)
-			got = tab.bytes
-		case *Table[ListKey[uint64], int32]:
-			count(tab.root, &sum, tab.of.sizeIn)
-			got = tab.bytes
-		case *Table[uint64, uint64]:
-			count(tab.root, &sum, tab.of.sizeIn)
-			got = tab.bytes
-		case *Table[uint64, listGaps]:
-			count(tab.root, &sum, tab.of.sizeIn)
-			got = tab.bytes
-		case *Table[MapKey[uint64, string], int64]:
-			count(tab.root, &sum, tab.of.sizeIn)
-			got = tab.bytes
-			bytes += int64(tab.heap)
-		default:
-			tt.Fatalf("a table of type %T", any)
-		}
+		count(tab.root, &sum, tab.of.sizeIn)
+		got := tab.bytes
+		bytes += int64(tab.heap)
 		bytes += int64(got)
 		if got != sum.Bytes {
-			tt.Errorf("%s counts %d bytes, its pages have %d", any.state(), got, sum.Bytes)
+			tt.Errorf("%s counts %d bytes, its pages have %d", tab.of.name, got, sum.Bytes)
 		}
 	}
 	if bytes != tier.bytes {
@@ -203,7 +174,7 @@ func (t *tables) checkDisk(tt *testing.T) {
 	}
 }
 
-func (l *layout[K, V]) sizeIn(p *page) int {
+func (l *layout) sizeIn(p *page) int {
 	if p.class == 0 {
 		return stubSize
 	}
@@ -256,7 +227,7 @@ func TestForsakenPagesLeaveTheDisk(t *testing.T) {
 	d := newMemoryDisk()
 	old := NewStore(everything)
 	old.UseDisk(d, NewBudget(0))
-	tab := table[uint64, uint64](t, old, "t")
+	tab := newTable[uint64, uint64](t, old, "t")
 	for k := range uint64(20_000) {
 		tab.Upsert(hashOf(k), k)
 		old.Ease()
@@ -268,7 +239,7 @@ func TestForsakenPagesLeaveTheDisk(t *testing.T) {
 	before := len(d.mu.pages)
 	now := NewStore(keygroup.RangeOf(1, 3, everything.N))
 	now.UseDisk(d, NewBudget(0))
-	mine := table[uint64, uint64](t, now, "t")
+	mine := newTable[uint64, uint64](t, now, "t")
 	if err := now.Adopt([]*Store{old}, Restore{}); err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +278,7 @@ func TestADiskThatFailsEndsTheStore(t *testing.T) {
 		d := newMemoryDisk()
 		s := NewStore(everything)
 		s.UseDisk(d, NewBudget(0))
-		tab := table[uint64, uint64](t, s, "t")
+		tab := newTable[uint64, uint64](t, s, "t")
 		work := func() (err error) {
 			defer s.caught(&err)
 			for k := range uint64(2000) {

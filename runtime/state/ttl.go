@@ -3,7 +3,9 @@ package state
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"time"
+	"unsafe"
 )
 
 // TTL is how long entries of a state live after they were last used: set,
@@ -107,52 +109,22 @@ func (s *Store) Tick() {
 }
 
 // time is that of the call.
-func (t *Table[K, V]) time() int64 { return t.s.now[t.of.life.domain] }
+func (t *table) time() int64 { return t.s.now[t.of.life.domain] }
 
 // gone says whether an entry has expired.
-func (t *Table[K, V]) gone(p *page, i uint32) bool { return t.of.life.over(*p.age(i), t.time()) }
+func (t *table) gone(p *page, i uint32) bool { return t.of.life.over(*p.age(i), t.time()) }
 
-// Live is Get of an entry that has not expired. Where entries live on when they
-// are read, it is a use.
-func (t *Table[K, V]) Live(hash uint64, key K) (*V, bool) {
-	if !t.of.timed {
-		return t.Get(hash, key)
-	}
-	p := t.leaf(hash)
-	if p == nil {
-		return nil, false
-	}
-	if p.groups == 0 {
-		p = t.awake(p)
-	}
-	i, ok := t.find(p, hash, &key)
-	if !ok || t.gone(p, i) {
-		return nil, false
-	}
+// read makes a value that was found ready for reading, and returns the page that
+// has it now. Where entries live on when they are read, it is a use.
+func (t *table) read(p *page, i uint32) *page {
 	if now := t.time(); t.of.life.onRead && now > *p.age(i) {
 		p = t.use(p, i, now)
 	}
-	if t.owning && len(t.s.layers) > 0 {
-		p = t.own(p, i)
-	}
-	return &t.of.at(p, i).val, true
-}
-
-// alive says whether a key has a value that has not expired; that is no use of it.
-func (t *Table[K, V]) alive(hash uint64, key K) bool {
-	p := t.leaf(hash)
-	if p == nil {
-		return false
-	}
-	if p.groups == 0 {
-		p = t.awake(p)
-	}
-	i, ok := t.find(p, hash, &key)
-	return ok && !(t.of.timed && t.gone(p, i))
+	return t.found(p, i)
 }
 
 // use marks an entry as used, and returns the page that has it now.
-func (t *Table[K, V]) use(p *page, i uint32, at int64) *page {
+func (t *table) use(p *page, i uint32, at int64) *page {
 	if p.epoch != t.s.epoch {
 		p = t.touch(p) // slots keep their places
 	}
@@ -161,69 +133,29 @@ func (t *Table[K, V]) use(p *page, i uint32, at int64) *page {
 	return p
 }
 
-// Renew is Upsert and a use of the entry. One that has expired is removed first,
-// and comes again fresh.
-func (t *Table[K, V]) Renew(hash uint64, key K) (v *V, fresh bool) {
-	if !t.of.timed {
-		return t.Upsert(hash, key)
-	}
-	p := t.leaf(hash)
-	if p == nil {
-		p = t.plant()
-	}
-	if p.groups == 0 {
-		p = t.awake(p)
-	}
-	if p.epoch != t.s.epoch {
-		p = t.touch(p)
-	}
-	i, ok := t.find(p, hash, &key)
-	if ok && t.gone(p, i) {
-		t.expire(p, i)
-		ok = false
-	}
-	if !ok {
-		return t.insert(p, hash, &key), true
-	}
-	// A record out of order does not make an entry older.
-	p = t.use(p, i, max(t.time(), *p.age(i)))
-	if t.owning {
-		p = t.own(p, i)
-	}
-	return &t.of.at(p, i).val, false
-}
-
-// reap removes the value of a key if it has expired.
-func (t *Table[K, V]) reap(hash uint64, key K) {
-	if !t.of.timed {
-		return
-	}
-	p := t.leaf(hash)
-	if p == nil {
-		return
-	}
-	if p.groups == 0 {
-		p = t.awake(p)
-	}
-	if i, ok := t.find(p, hash, &key); ok && t.gone(p, i) {
-		if p.epoch != t.s.epoch {
-			p = t.touch(p)
-		}
-		t.expire(p, i)
-	}
+// renewed is changed and a use. A record out of order does not make an entry older.
+func (t *table) renewed(p *page, i uint32) *page {
+	return t.changed(t.use(p, i, max(t.time(), *p.age(i))), i)
 }
 
 // expire removes an entry, of a page of this epoch.
-func (t *Table[K, V]) expire(p *page, i uint32) {
-	hash, key := *p.hash(i), t.of.at(p, i).key
-	t.remove(p, i, hash)
-	if t.expired != nil {
-		t.expired(hash, &key)
+func (t *table) expire(p *page, i uint32) {
+	if t.expired == nil {
+		t.remove(p, i)
+		return
 	}
+	k := t.of
+	if k.gone == nil {
+		k.gone = reflect.New(k.key).UnsafePointer()
+	}
+	hash := *p.hash(i)
+	k.moveKeys(k.gone, k.at(p, i), 1)
+	t.remove(p, i)
+	t.expired(hash, k.gone)
 }
 
 // setAge sets the age of an entry that there is, of a page of this epoch.
-func (t *Table[K, V]) setAge(hash uint64, key *K, age int64) {
+func (t *table) setAge(hash uint64, key unsafe.Pointer, age int64) {
 	p := t.leaf(hash)
 	if i, ok := t.find(p, hash, key); ok {
 		t.of.stamp(p, i, age)

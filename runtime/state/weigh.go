@@ -3,7 +3,7 @@ package state
 import "github.com/millrace/millrace/runtime/codec"
 
 // weigh counts anew what the entries in memory point to.
-func (t *Table[K, V]) weigh() {
+func (t *table) weigh() {
 	if !t.of.plain && t.s.tier != nil {
 		w := (t.count - t.stored) * t.of.heap / heapUnit
 		t.s.tier.grow(w - t.heap)
@@ -18,7 +18,7 @@ const heapUnit = 64
 // no asking Go for the memory of a map or a slice, so it is taken for the size of
 // the entry in its encoding; twice that for values that are mutable, as room to
 // grow. The mean of the last entries looked at, some 64, counts for all.
-func (t *Table[K, V]) weighOne(p *page) {
+func (t *table) weighOne(p *page) {
 	k := t.of
 	if k.plain || p.live == 0 {
 		return
@@ -26,8 +26,7 @@ func (t *Table[K, V]) weighOne(p *page) {
 	k.looked++
 	for i := k.looked; ; i++ {
 		if i &= uint32(p.capacity() - 1); *p.tag(i) >= tagFull {
-			s := k.at(p, i)
-			k.learn(k.sizeOf(s))
+			k.learn(k.sizeOf(p, i))
 			break
 		}
 	}
@@ -36,7 +35,7 @@ func (t *Table[K, V]) weighOne(p *page) {
 
 // sizeOf is the size of an entry in its encoding, 0 if it has none: a snapshot
 // will say why.
-func (k *kind[K, V]) sizeOf(s *slot[K, V]) (n int) {
+func (k *kind) sizeOf(p *page, i uint32) (n int) {
 	defer func() {
 		if r := recover(); r != nil {
 			if _, ok := r.(*codec.MarshalError); !ok {
@@ -45,11 +44,11 @@ func (k *kind[K, V]) sizeOf(s *slot[K, V]) (n int) {
 			n = 0
 		}
 	}()
-	k.sample = k.values.Append(k.keys.Append(k.sample[:0], &s.key), &s.val)
+	k.sample = k.values.Append(k.keys.Append(k.sample[:0], k.at(p, i)), k.val(p, i))
 	return len(k.sample)
 }
 
-func (k *kind[K, V]) learn(size int) {
+func (k *kind) learn(size int) {
 	if k.values.Mutable() {
 		size *= 2
 	}
