@@ -120,9 +120,9 @@ func (g *Generator) bid(b *event.Bid, e, p, a uint64, at int64) {
 	auction := either(d0&1, someAuction(draw(e, 1), a), a/100*100)
 	bidder := either((d2|d2>>1)&1, somePerson(draw(e, 3), p), p/100*100+1)
 	channel := either(d5&1, uint64(len(hot)+int(below(d6, cold))), uint64(below(d6, uint32(len(hot)))))
-	c := &g.channels[channel]
 	b.Auction, b.Bidder, b.Price = int64(firstID+auction), int64(firstID+bidder), price(draw(e, 4))
-	b.Channel, b.URL, b.DateTime = c.Name, c.URL, at
+	b.Channel, b.URL = g.channels.channel(channel)
+	b.DateTime = at
 
 	// As many draws whatever the length: that is cheaper than a branch which
 	// cannot be foreseen.
