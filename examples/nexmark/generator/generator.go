@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"strings"
 	"unsafe"
 
 	"github.com/millrace/millrace/examples/nexmark/event"
@@ -34,6 +35,7 @@ type Generator struct {
 	seed     uint64
 	channels *Channels
 	slab     []byte
+	used     int
 	people   []event.Person
 	auctions []event.Auction
 }
@@ -43,11 +45,13 @@ func New(seed uint64, rate int, channels *Channels) *Generator {
 	return &Generator{Clock: Clock{uint64(rate)}, seed: seed, channels: channels}
 }
 
-// Slabs hold what many events share. One of text is the largest that Go
-// allocates without a lock for all.
+// Slabs hold what many events share. Go takes a lock for all to allocate one of
+// text, which larger ones do less often, but each split of a source has its own.
 const (
-	slabSize  = 32 << 10
-	slabOf    = 32
+	slabSize = 128 << 10
+	slabOf   = 32
+	// mostText is more than the text of any event, an auction's 617 letters, and
+	// what its last draws give beyond.
 	mostText  = 1024
 	bidDraws  = 7
 	leastText = 54
@@ -55,27 +59,37 @@ const (
 	extra = 121 * golden % (1 << 64)
 )
 
-// room makes sure that the slab has room for the text of any event.
+// room is what is left of the slab, which has room for the text of any event.
 func (g *Generator) room() []byte {
-	if len(g.slab) < mostText {
-		g.slab = make([]byte, slabSize)
+	if len(g.slab)-g.used < mostText {
+		g.slab, g.used = newSlab(), 0
 	}
-	return g.slab
+	return g.slab[g.used:]
 }
 
-// take cuts the first n bytes off the slab: they are never written again.
+// newSlab is a slab whose bytes are not set to zero first, which is how a
+// strings.Builder grows.
+func newSlab() []byte {
+	var b strings.Builder
+	b.Grow(slabSize)
+	b.WriteByte(0)
+	return unsafe.Slice(unsafe.StringData(b.String()), slabSize)
+}
+
+// take cuts the first n bytes off what is left of the slab: they are never
+// written again. It moves no pointer, as the collector would have to be told.
 func (g *Generator) take(n int) string {
-	s := unsafe.String(unsafe.SliceData(g.slab), n)
-	g.slab = g.slab[n:]
+	s := unsafe.String(&g.slab[g.used], n)
+	g.used += n
 	return s
 }
 
 func (g *Generator) text(e, k uint64, n int) string {
-	return g.take(write(g.slab, e, k, n))
+	return g.take(write(g.slab[g.used:], e, k, n))
 }
 
 func (g *Generator) word(e, k uint64, most uint32) string {
-	return g.take(word(g.slab, e, k, most))
+	return g.take(word(g.slab[g.used:], e, k, most))
 }
 
 // Make makes event n, whose time must be at, in ev.
@@ -83,7 +97,6 @@ func (g *Generator) Make(ev *event.Event, n uint64, at int64) {
 	e := mix(g.seed + (n+1)*golden)
 	ev.Number = int64(n)
 	p := n / group
-	g.room()
 	switch o := n % group; o {
 	case 0:
 		ev.Kind, ev.Bid, ev.Auction = event.IsPerson, event.Bid{}, nil
@@ -92,7 +105,11 @@ func (g *Generator) Make(ev *event.Event, n uint64, at int64) {
 		ev.Kind, ev.Bid, ev.Person = event.IsAuction, event.Bid{}, nil
 		ev.Auction = g.auction(e, n, p, 3*p+o-1, at)
 	default:
-		ev.Kind, ev.Auction, ev.Person = event.IsBid, nil, nil
+		ev.Kind = event.IsBid
+		// Most rows held a bid before: writing a pointer costs more than a look.
+		if ev.Auction != nil || ev.Person != nil {
+			ev.Auction, ev.Person = nil, nil
+		}
 		g.bid(&ev.Bid, e, p, 3*p+2, at)
 	}
 }
@@ -126,7 +143,7 @@ func (g *Generator) bid(b *event.Bid, e, p, a uint64, at int64) {
 
 	// As many draws whatever the length: that is cheaper than a branch which
 	// cannot be foreseen.
-	spell(g.slab[:bidDraws*perDraw], e+extra)
+	spell(g.room()[:bidDraws*perDraw], e+extra)
 	b.Extra = g.take(leastText + int(below(draw(e, 7), 28)))
 }
 
@@ -145,22 +162,23 @@ func (g *Generator) person(e, p uint64, at int64) *event.Person {
 	g.people = g.people[1:]
 	v.ID, v.DateTime = int64(firstID+p), at
 
-	n := copy(g.slab, first[below(draw(e, 0), uint32(len(first)))])
-	g.slab[n] = ' '
-	n += 1 + copy(g.slab[n+1:], last[below(draw(e, 1), uint32(len(last)))])
-	v.Name = g.take(n)
+	dst := g.room()
+	n := copy(dst, first[below(draw(e, 0), uint32(len(first)))])
+	dst[n] = ' '
+	n += 1 + copy(dst[n+1:], last[below(draw(e, 1), uint32(len(last)))])
+	v.Name, dst = g.take(n), dst[n:]
 
-	n = word(g.slab, e, 100, 7)
-	g.slab[n] = '@'
-	n += 1 + word(g.slab[n+1:], e, 110, 5)
-	n += copy(g.slab[n:], ".com")
-	v.EmailAddress = g.take(n)
+	n = word(dst, e, 100, 7)
+	dst[n] = '@'
+	n += 1 + word(dst[n+1:], e, 110, 5)
+	n += copy(dst[n:], ".com")
+	v.EmailAddress, dst = g.take(n), dst[n:]
 
 	n = 0
 	for k := uint64(2); k < 6; k++ {
 		four := below(draw(e, k), 10000)
-		g.slab[n], g.slab[n+1] = byte('0'+four/1000), byte('0'+four/100%10)
-		g.slab[n+2], g.slab[n+3], g.slab[n+4] = byte('0'+four/10%10), byte('0'+four%10), ' '
+		dst[n], dst[n+1] = byte('0'+four/1000), byte('0'+four/100%10)
+		dst[n+2], dst[n+3], dst[n+4] = byte('0'+four/10%10), byte('0'+four%10), ' '
 		n += 5
 	}
 	v.CreditCard = g.take(n - 1)
@@ -176,6 +194,7 @@ func (g *Generator) auction(e, n, p, a uint64, at int64) *event.Auction {
 	v := &g.auctions[0]
 	g.auctions = g.auctions[1:]
 	v.ID, v.DateTime = int64(firstID+a), at
+	g.room()
 	v.ItemName, v.Description = g.word(e, 100, 20), g.word(e, 110, 100)
 	v.InitialBid = price(draw(e, 0))
 	v.Reserve = v.InitialBid + price(draw(e, 1))
