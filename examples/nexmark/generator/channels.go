@@ -34,7 +34,7 @@ func NewChannels(seed uint64) *Channels {
 		middle := len(text)
 		text = append(text, "https://www.nexmark.com/"...)
 		for k := uint64(0); k < 30; k += 10 {
-			var dir [2 * perDraw]byte
+			var dir [block]byte
 			text = append(append(text, dir[:word(dir[:], w, k, 5)]...), '/')
 		}
 		text = append(text, "item.htm?query=1"...)

@@ -36,6 +36,7 @@ type Generator struct {
 	channels *Channels
 	slab     []byte
 	used     int
+	run      run
 	people   []event.Person
 	auctions []event.Auction
 }
@@ -50,13 +51,13 @@ func New(seed uint64, rate int, channels *Channels) *Generator {
 const (
 	slabSize = 128 << 10
 	slabOf   = 32
-	// mostText is more than the text of any event, an auction's 617 letters, and
-	// what its last draws give beyond.
-	mostText  = 1024
+	// mostText is more than the text of any event, an auction's 617 letters,
+	// and the rest of its last block.
+	mostText = 1024
+	// extraDraw is where the letters of an extra text begin, bidDraws the draws of a
+	// bid's.
+	extraDraw = 120
 	bidDraws  = 7
-	leastText = 54
-	// extra is from a state to that of its draw 120.
-	extra = 121 * golden % (1 << 64)
 )
 
 // room is what is left of the slab, which has room for the text of any event.
@@ -94,23 +95,42 @@ func (g *Generator) word(e, k uint64, most uint32) string {
 
 // Make makes event n, whose time must be at, in ev.
 func (g *Generator) Make(ev *event.Event, n uint64, at int64) {
-	e := mix(g.seed + (n+1)*golden)
+	g.run.begin(g.seed+(n+1)*golden, 0, 1)
+	g.row(ev, n, at, g.run.states[0], &g.run.draws[0])
+}
+
+// MakeAll makes the events n, n+step and so on, whose times must be at. That is
+// quicker than one by one: the draws of one event need not wait for another.
+func (g *Generator) MakeAll(events []event.Event, at []int64, n, step uint64) {
+	for len(events) > 0 {
+		count := min(len(events), lanes)
+		g.run.begin(g.seed+(n+1)*golden, step*golden, count)
+		for i := range count {
+			g.row(&events[i], n, at[i], g.run.states[i], &g.run.draws[i])
+			n += step
+		}
+		events, at = events[count:], at[count:]
+	}
+}
+
+// row makes event n of its state and first draws.
+func (g *Generator) row(ev *event.Event, n uint64, at int64, e uint64, d *[lanes]uint64) {
 	ev.Number = int64(n)
 	p := n / group
 	switch o := n % group; o {
 	case 0:
 		ev.Kind, ev.Bid, ev.Auction = event.IsPerson, event.Bid{}, nil
-		ev.Person = g.person(e, p, at)
+		ev.Person = g.person(e, p, at, d)
 	case 1, 2, 3:
 		ev.Kind, ev.Bid, ev.Person = event.IsAuction, event.Bid{}, nil
-		ev.Auction = g.auction(e, n, p, 3*p+o-1, at)
+		ev.Auction = g.auction(e, n, p, 3*p+o-1, at, d)
 	default:
 		ev.Kind = event.IsBid
 		// Most rows held a bid before: writing a pointer costs more than a look.
 		if ev.Auction != nil || ev.Person != nil {
 			ev.Auction, ev.Person = nil, nil
 		}
-		g.bid(&ev.Bid, e, p, 3*p+2, at)
+		g.bid(&ev.Bid, e, p, 3*p+2, at, d)
 	}
 }
 
@@ -132,19 +152,23 @@ func someAuction(r, a uint64) uint64 {
 	return uint64(below(r, uint32(a)+11))
 }
 
-func (g *Generator) bid(b *event.Bid, e, p, a uint64, at int64) {
-	d0, d2, d5, d6 := draw(e, 0)>>33, draw(e, 2)>>33, draw(e, 5)>>33, draw(e, 6)
-	auction := either(d0&1, someAuction(draw(e, 1), a), a/100*100)
-	bidder := either((d2|d2>>1)&1, somePerson(draw(e, 3), p), p/100*100+1)
-	channel := either(d5&1, uint64(len(hot)+int(below(d6, cold))), uint64(below(d6, uint32(len(hot)))))
-	b.Auction, b.Bidder, b.Price = int64(firstID+auction), int64(firstID+bidder), price(draw(e, 4))
-	b.Channel, b.URL = g.channels.channel(channel)
-	b.DateTime = at
-
+func (g *Generator) bid(b *event.Bid, e, p, a uint64, at int64, d *[lanes]uint64) {
 	// As many draws whatever the length: that is cheaper than a branch which
 	// cannot be foreseen.
-	spell(g.room()[:bidDraws*perDraw], e+extra)
-	b.Extra = g.take(leastText + int(below(draw(e, 7), 28)))
+	if dst := g.room(); wide {
+		spellWide(&dst[:block][0], e+extraDraw*golden%(1<<64), 1)
+	} else {
+		spell(dst[:bidDraws*perDraw], e, extraDraw)
+	}
+	auction := either(d[0]>>33&1, someAuction(d[1], a), a/100*100)
+	bidder := either((d[2]>>33|d[2]>>34)&1, somePerson(d[3], p), p/100*100+1)
+	channel := either(d[5]>>33&1, uint64(len(hot))+uint64(below(d[6], cold)), uint64(below(d[6], uint32(len(hot)))))
+	b.Auction, b.Bidder, b.Price, b.DateTime = int64(firstID+auction), int64(firstID+bidder), price(d[4]), at
+
+	// Pointers are written side by side: the collector is asked once.
+	name, url := g.channels.channel(channel)
+	text := g.take(54 + int(below(d[7], 28)))
+	b.Channel, b.URL, b.Extra = name, url, text
 }
 
 var (
@@ -154,18 +178,21 @@ var (
 	states = [...]string{"AZ", "CA", "ID", "OR", "WA", "WY"}
 )
 
-func (g *Generator) person(e, p uint64, at int64) *event.Person {
+func (g *Generator) person(e, p uint64, at int64, d *[lanes]uint64) *event.Person {
 	if len(g.people) == 0 {
 		g.people = make([]event.Person, slabOf)
 	}
 	v := &g.people[0]
 	g.people = g.people[1:]
+	g.room()
 	v.ID, v.DateTime = int64(firstID+p), at
+	v.City, v.State = cities[below(d[6], uint32(len(cities)))], states[below(d[7], uint32(len(states)))]
+	v.Extra = g.text(e, extraDraw, 60+int(below(draw(e, 8), 80)))
 
-	dst := g.room()
-	n := copy(dst, first[below(draw(e, 0), uint32(len(first)))])
+	dst := g.slab[g.used:]
+	n := copy(dst, first[below(d[0], uint32(len(first)))])
 	dst[n] = ' '
-	n += 1 + copy(dst[n+1:], last[below(draw(e, 1), uint32(len(last)))])
+	n += 1 + copy(dst[n+1:], last[below(d[1], uint32(len(last)))])
 	v.Name, dst = g.take(n), dst[n:]
 
 	n = word(dst, e, 100, 7)
@@ -175,36 +202,34 @@ func (g *Generator) person(e, p uint64, at int64) *event.Person {
 	v.EmailAddress, dst = g.take(n), dst[n:]
 
 	n = 0
-	for k := uint64(2); k < 6; k++ {
-		four := below(draw(e, k), 10000)
+	for _, r := range d[2:6] {
+		four := below(r, 10000)
 		dst[n], dst[n+1] = byte('0'+four/1000), byte('0'+four/100%10)
 		dst[n+2], dst[n+3], dst[n+4] = byte('0'+four/10%10), byte('0'+four%10), ' '
 		n += 5
 	}
 	v.CreditCard = g.take(n - 1)
-	v.City, v.State = cities[below(draw(e, 6), uint32(len(cities)))], states[below(draw(e, 7), uint32(len(states)))]
-	v.Extra = g.text(e, 120, 60+int(below(draw(e, 8), 80)))
 	return v
 }
 
-func (g *Generator) auction(e, n, p, a uint64, at int64) *event.Auction {
+func (g *Generator) auction(e, n, p, a uint64, at int64, d *[lanes]uint64) *event.Auction {
 	if len(g.auctions) == 0 {
 		g.auctions = make([]event.Auction, slabOf)
 	}
 	v := &g.auctions[0]
 	g.auctions = g.auctions[1:]
-	v.ID, v.DateTime = int64(firstID+a), at
 	g.room()
+	v.ID, v.DateTime = int64(firstID+a), at
+	v.Extra = g.text(e, extraDraw, 300+int(below(d[6], 200)))
 	v.ItemName, v.Description = g.word(e, 100, 20), g.word(e, 110, 100)
-	v.InitialBid = price(draw(e, 0))
-	v.Reserve = v.InitialBid + price(draw(e, 1))
+	v.InitialBid = price(d[0])
+	v.Reserve = v.InitialBid + price(d[1])
 	life := uint32(g.Time(n+inFlight) - at)
-	v.Expires = at + 1 + int64(below(draw(e, 2), max(2*life, 1)))
-	seller := somePerson(draw(e, 4), p)
-	if below(draw(e, 3), 4) > 0 {
+	v.Expires = at + 1 + int64(below(d[2], max(2*life, 1)))
+	seller := somePerson(d[4], p)
+	if below(d[3], 4) > 0 {
 		seller = p / 100 * 100
 	}
-	v.Seller, v.Category = int64(firstID+seller), category+int64(below(draw(e, 5), 5))
-	v.Extra = g.text(e, 120, 300+int(below(draw(e, 6), 200)))
+	v.Seller, v.Category = int64(firstID+seller), category+int64(below(d[5], 5))
 	return v
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,15 +76,13 @@ func TestSumsOfLinesAreThoseOfTheVectors(t *testing.T) {
 // BenchmarkGenerator is what a reader of one split in 64 does.
 func BenchmarkGenerator(b *testing.B) {
 	g := New(1, 10000, NewChannels(1))
-	events := make([]event.Event, 512)
+	events, times := make([]event.Event, 512), slices.Repeat([]int64{Base}, 512)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	n := uint64(0)
 	for b.Loop() {
-		for i := range events {
-			g.Make(&events[i], n, Base)
-			n += 64
-		}
+		g.MakeAll(events, times, n, Splits)
+		n += Splits * uint64(len(events))
 	}
 	runtime.ReadMemStats(&after)
 	made := float64(b.N * len(events))

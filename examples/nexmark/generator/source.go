@@ -176,15 +176,15 @@ func (r *reader) fill(b *sdk.Batch[event.Event], count int) {
 	n, rate := uint64(r.next), r.Rate
 	at, rest := r.Time(n), n*1000%rate
 	step, more := int64(Splits*1000/rate), Splits*1000%rate
-	for i := range values {
+	for i := range times {
 		times[i] = at
-		r.Make(&values[i], n, at)
-		n, at, rest = n+Splits, at+step, rest+more
+		at, rest = at+step, rest+more
 		if rest >= rate {
 			at, rest = at+1, rest-rate
 		}
 	}
-	r.next = int64(n)
+	r.MakeAll(values, times, n, Splits)
+	r.next += int64(count) * Splits
 }
 
 // due is the number of events that have come by now.
