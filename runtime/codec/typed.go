@@ -44,6 +44,15 @@ func (c typed[T]) Clone(v *T) T {
 	return out
 }
 
-func (c typed[T]) Texts(dst []string, v *T) []string { return c.Untyped.Texts(dst, unsafe.Pointer(v)) }
+func (c typed[T]) Texts(dst []string, v *T) []string {
+	for _, off := range c.texts {
+		dst = append(dst, *(*string)(unsafe.Add(unsafe.Pointer(v), off)))
+	}
+	return dst
+}
 
-func (c typed[T]) Detach(v *T, had []string) { c.Untyped.Detach(unsafe.Pointer(v), had) }
+func (c typed[T]) Detach(v *T, had []string) {
+	if len(c.texts) > 0 {
+		c.detach(unsafe.Pointer(v), had)
+	}
+}

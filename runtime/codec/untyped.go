@@ -81,20 +81,6 @@ func (c *Untyped) Own(at unsafe.Pointer) {
 	}
 }
 
-// HasTexts says whether Texts has any.
-func (c *Untyped) HasTexts() bool { return len(c.texts) > 0 }
-
-// Texts is that of Codec.
-func (c *Untyped) Texts(dst []string, at unsafe.Pointer) []string {
-	for _, off := range c.texts {
-		dst = append(dst, *(*string)(unsafe.Add(at, off)))
-	}
-	return dst
-}
-
-// Detach is that of Codec.
-func (c *Untyped) Detach(at unsafe.Pointer, had []string) {
-	if len(c.texts) > 0 {
-		c.detach(at, had)
-	}
-}
+// Texts is where a value holds strings in fields of its own, not by slices, maps
+// or pointers: offsets, for reading.
+func (c *Untyped) Texts() []uintptr { return c.texts }

@@ -73,13 +73,12 @@ func placed(hash, i uint64) uint64 {
 func (r *rows[K, V]) append(hash uint64, key K, row Row[V]) (first bool) {
 	h, fresh := r.heads.Upsert(hash, key)
 	if fresh {
-		r.heads.Set(h, Head[V]{Next: 1, Row: row})
+		r.heads.Set(hash, h, Head[V]{Next: 1, Row: row})
 		return true
 	}
 	i := h.Next
 	h.Next++
-	p, _ := r.rest.Upsert(placed(hash, i), state.ListKey[K]{Key: key, Index: i})
-	r.rest.Set(p, row)
+	r.rest.Put(placed(hash, i), state.ListKey[K]{Key: key, Index: i}, row)
 	return false
 }
 
@@ -88,7 +87,7 @@ func (r *rows[K, V]) append(hash uint64, key K, row Row[V]) (first bool) {
 func (r *rows[K, V]) set(hash uint64, key K, row Row[V]) {
 	h, fresh := r.heads.Upsert(hash, key)
 	row.Matched = row.Matched || !fresh && h.Row.Matched
-	r.heads.Set(h, Head[V]{Next: 1, Row: row})
+	r.heads.Set(hash, h, Head[V]{Next: 1, Row: row})
 }
 
 // first returns the first row of a key, or nil, with its place and the end. A row
@@ -153,7 +152,7 @@ func (r *rows[K, V]) removeFirst(hash uint64, key K) {
 	next, _ := r.rest.Get(placed(hash, i), at)
 	row := *next
 	p, _ := r.heads.Upsert(hash, key)
-	r.heads.Set(p, Head[V]{First: i, Next: end, Row: row})
+	r.heads.Set(hash, p, Head[V]{First: i, Next: end, Row: row})
 	r.rest.Delete(placed(hash, i), at)
 }
 

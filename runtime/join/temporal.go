@@ -146,8 +146,7 @@ func (s *temporalRows[K, L, R, U]) Push(b *batch.Batch[L]) error {
 		}
 		key, n := j.cfg.Left(*v), j.number
 		j.number++
-		p, _ := j.waiting.Upsert(placed(hash, n), state.ListKey[K]{Key: key, Index: n})
-		j.waiting.Set(p, Row[L]{Time: t, Value: *v})
+		j.waiting.Put(placed(hash, n), state.ListKey[K]{Key: key, Index: n}, Row[L]{Time: t, Value: *v})
 		j.agenda.push(due[K]{at: t, hash: hash, key: key, number: n})
 	}
 	return j.late.flush()

@@ -113,9 +113,9 @@ func (r *reducer[K, T]) Push(b *batch.Batch[T]) error {
 		}
 		sofar, fresh := r.table.Upsert(b.Hashes[i], r.key(b.Values[i]))
 		if fresh {
-			r.table.Set(sofar, b.Values[i])
+			r.table.Set(b.Hashes[i], sofar, b.Values[i])
 		} else {
-			r.table.Set(sofar, r.f(*sofar, b.Values[i]))
+			r.table.Set(b.Hashes[i], sofar, r.f(*sofar, b.Values[i]))
 		}
 		vals = append(vals, *sofar)
 	}

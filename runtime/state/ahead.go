@@ -46,7 +46,7 @@ func (t *table) ahead(hashes []uint64, i int) {
 	}
 	t.aheadHeads(stretch(hashes, i+3*Stride))
 	t.aheadSlots(stretch(hashes, i+2*Stride))
-	if t.of.text {
+	if t.of.named {
 		t.aheadText(stretch(hashes, i+Stride))
 	}
 }

@@ -111,18 +111,18 @@ func (t *table) upsert(hash uint64, key unsafe.Pointer) (v unsafe.Pointer, fresh
 	if ok {
 		return t.of.val(t.changed(p, i), i), false
 	}
-	at := t.insert(p, hash)
+	p, at := t.insert(p, hash)
 	t.of.clearEntries(at, 1)
 	t.of.moveKeys(at, key, 1)
-	if t.of.names {
-		t.of.keys.Detach(at, nil)
+	if len(t.of.keyTexts) > 0 {
+		t.of.keep(p, at, t.of.keyTexts, nil)
 	}
 	return unsafe.Add(at, t.of.valueAt), true
 }
 
 // insert makes room for a key that is not there, in a page of this epoch, and
-// returns its slot, in which there may be anything without pointers.
-func (t *table) insert(p *page, hash uint64) unsafe.Pointer {
+// returns the page and the slot, in which there may be anything without pointers.
+func (t *table) insert(p *page, hash uint64) (*page, unsafe.Pointer) {
 	for p.used >= p.limit() {
 		t.makeRoom(p)
 		p = t.leaf(hash)
@@ -142,7 +142,17 @@ func (t *table) insert(p *page, hash uint64) unsafe.Pointer {
 	if t.of.timed {
 		t.of.stamp(p, i, t.s.now[t.of.life.domain])
 	}
-	return t.of.at(p, i)
+	return p, t.of.at(p, i)
+}
+
+// had are the strings of a value.
+func (t *table) had(v unsafe.Pointer) []string {
+	had := t.of.had[:0]
+	for _, off := range t.of.valueTexts {
+		had = append(had, *(*string)(unsafe.Add(v, off)))
+	}
+	t.of.had = had
+	return had
 }
 
 // delete is Table.Delete.

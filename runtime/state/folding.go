@@ -23,7 +23,7 @@ func (h *Reducing[K, V]) Add(v V) {
 	if !fresh {
 		v = h.f(*sofar, v)
 	}
-	h.value.table.Set(sofar, v)
+	h.value.table.Set(h.value.cur.hash, sofar, v)
 }
 
 // Get returns the reduction, zero if there is none.

@@ -65,7 +65,7 @@ func (h *Value[K, V]) GetOr(def V) V {
 // Set replaces the value.
 func (h *Value[K, V]) Set(v V) {
 	p, _ := h.upsert()
-	h.table.Set(p, v)
+	h.table.Set(h.cur.hash, p, v)
 }
 
 func (h *Value[K, V]) upsert() (v *V, fresh bool) {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"hash/maphash"
 	"reflect"
 	"unsafe"
 
@@ -55,13 +56,14 @@ type kind struct {
 	// counted says that another table counts the entries, so that a snapshot
 	// has those, too, that have expired and are still there.
 	counted bool
-	texts   bool     // values hold strings, see Put
-	names   bool     // and keys do
-	had     []string // of Put, reused
-	heap    int      // see sample
-	looked  uint32
-	sample  []byte
-	gone    unsafe.Pointer // key of an entry that expired, for whoever is told
+	// keyTexts and valueTexts is where keys and values hold strings, see text.go.
+	keyTexts, valueTexts []uintptr
+	common               commons
+	had                  []string // of Set, reused
+	heap                 int      // see sample
+	looked               uint32
+	sample               []byte
+	gone                 unsafe.Pointer // key of an entry that expired, for whoever is told
 }
 
 // newKind makes the kind of a state; hash is nil for that of the key.
@@ -78,7 +80,7 @@ func newKind[K comparable, V any](s *Store, name string, hash func(*K) uint64, t
 }
 
 func kindOf(s *Store, name string, t types, ttl []TTL) (*kind, error) {
-	k := &kind{name: name}
+	k := &kind{name: name, common: commons{seed: maphash.MakeSeed()}}
 	var err error
 	if k.life, err = lifetimeOf(ttl); err != nil {
 		return nil, stateError(name, err)
@@ -89,19 +91,15 @@ func kindOf(s *Store, name string, t types, ttl []TTL) (*kind, error) {
 	if k.values, err = codec.For(t.value); err != nil {
 		return nil, stateError(name, err)
 	}
-	k.layout.init(s, t, k.life.span > 0)
-	k.texts, k.names = k.values.HasTexts(), k.keys.HasTexts()
+	k.keyTexts, k.valueTexts = k.keys.Texts(), k.values.Texts()
+	k.layout.init(s, t, k.life.span > 0, len(k.keyTexts)+len(k.valueTexts) > 0)
 	return k, nil
 }
 
 // table makes a table of the state.
 func (k *kind) table(s *Store, ns int64) *table {
-	ages := 0
-	if k.timed {
-		ages = k.full + 1
-	}
 	t := &table{
-		groups: uint32(k.full / groupSize), slots: uint32(headSize + k.full + 8*ages + 8*k.full),
+		groups: uint32(k.full / groupSize), slots: uint32(k.slotsAt(k.full)),
 		tree: tree{s: s, common: s.common}, owning: k.values.Mutable(),
 		born: s.epoch, ns: ns, of: k,
 	}

@@ -119,8 +119,9 @@ func (h *List[K, E]) Append(es ...E) {
 	}
 	n, _ := h.sizes.Upsert(h.cur.hash, h.cur.key)
 	for i := range es {
-		e, _ := h.elements.Renew(h.at(*n))
-		h.elements.Set(e, es[i])
+		hash, key := h.at(*n)
+		e, _ := h.elements.Renew(hash, key)
+		h.elements.Set(hash, e, es[i])
 		*n++
 	}
 }
@@ -184,8 +185,9 @@ func (h *List[K, E]) Set(es []E) {
 	n, _ := h.sizes.Upsert(h.cur.hash, h.cur.key)
 	*n = uint64(len(es))
 	for i := range es {
-		e, _ := h.elements.Renew(h.at(uint64(i)))
-		h.elements.Set(e, es[i])
+		hash, key := h.at(uint64(i))
+		e, _ := h.elements.Renew(hash, key)
+		h.elements.Set(hash, e, es[i])
 	}
 }
 

@@ -95,8 +95,9 @@ func (h *Map[K, MK, MV]) live(k MK) (*MV, bool) {
 // Put sets the value of a key.
 func (h *Map[K, MK, MV]) Put(k MK, v MV) {
 	h.edits++
-	p, fresh := h.entries.Renew(h.at(k))
-	h.entries.Set(p, v)
+	hash, key := h.at(k)
+	p, fresh := h.entries.Renew(hash, key)
+	h.entries.Set(hash, p, v)
 	if fresh {
 		n, _ := h.sizes.Upsert(h.cur.hash, h.cur.key)
 		*n++

@@ -15,6 +15,7 @@ import (
 //	page     the fields below, 64 bytes
 //	tags     a byte a slot: 0 empty, 1 deleted, else 0x80 | 7 bits of hash
 //	bitmaps  dirty, fresh, owned: only of pages with more than 64 slots
+//	text     only where entries hold strings: the memory of those, see text.go
 //	ages     only where entries expire: a word a slot, in descending order of
 //	         slots, below them a lower bound of all
 //	hashes   a word a slot, in descending order of slots
@@ -165,26 +166,27 @@ type layout struct {
 	full int
 	// plain says that slots hold no pointers. Only plain pages are recycled:
 	// others would keep alive what their entries refer to.
-	plain bool
-	text  bool // keys are strings
-	timed bool // entries have ages
-	disk  Disk // nil without a tier
-	pages pageTypes
+	plain  bool
+	named  bool // keys are strings
+	timed  bool // entries have ages
+	texted bool // entries hold strings, see text.go
+	disk   Disk // nil without a tier
+	pages  pageTypes
 
 	spare    [32][]*page
 	dropped  []walk
 	released []released
 }
 
-func (l *layout) init(s *Store, t types, timed bool) {
-	l.types, l.s, l.full, l.timed = t, s, 64, timed
+func (l *layout) init(s *Store, t types, timed, texted bool) {
+	l.types, l.s, l.full, l.timed, l.texted = t, s, 64, timed, texted
 	if s != nil && s.tier != nil {
 		l.disk = s.tier.disk
 	}
 	for l.full > groupSize && uintptr(l.full)*l.entrySize > 4096 {
 		l.full /= 2
 	}
-	l.text = l.key.Kind() == reflect.String
+	l.named = l.key.Kind() == reflect.String
 	l.plain = !hasPointers(l.entry)
 }
 
@@ -240,6 +242,7 @@ func (l *layout) pageType(class int) reflect.Type {
 			{Name: "Head", Type: reflect.TypeFor[page]()},
 			{Name: "Tags", Type: reflect.ArrayOf(capacity, reflect.TypeFor[uint8]())},
 			{Name: "Bitmaps", Type: reflect.ArrayOf(l.bitmaps(capacity), reflect.TypeFor[uint64]())},
+			{Name: "Text", Type: reflect.ArrayOf(l.texts(), reflect.TypeFor[text]())},
 			{Name: "Ages", Type: reflect.ArrayOf(l.ages(capacity), reflect.TypeFor[int64]())},
 			{Name: "Hashes", Type: reflect.ArrayOf(capacity, reflect.TypeFor[uint64]())},
 			{Name: "Slots", Type: reflect.ArrayOf(capacity, l.entry)},
@@ -264,6 +267,19 @@ func (l *layout) ages(capacity int) int {
 	return 0
 }
 
+// texts is the number of references to texts.
+func (l *layout) texts() int {
+	if l.texted {
+		return 1
+	}
+	return 0
+}
+
+// slotsAt is where the slots of a page begin.
+func (l *layout) slotsAt(capacity int) int {
+	return headSize + capacity + 8*l.bitmaps(capacity) + textHead*l.texts() + 8*l.ages(capacity) + 8*capacity
+}
+
 // allocate makes a page in new memory. Any goroutine may call it.
 func (l *layout) allocate(class int) *page {
 	capacity := 1 << class
@@ -274,7 +290,7 @@ func (l *layout) allocate(class int) *page {
 	if l.bitmaps(capacity) > 0 {
 		p.bitmaps = uint32(headSize + capacity)
 	}
-	p.slots = uint32(headSize + capacity + 8*l.bitmaps(capacity) + 8*l.ages(capacity) + 8*capacity)
+	p.slots = uint32(l.slotsAt(capacity))
 	if l.timed {
 		*p.oldest() = math.MaxInt64
 	}
@@ -293,6 +309,9 @@ func (l *layout) empty(p *page) {
 	if !l.plain {
 		l.clearEntries(l.at(p, 0), p.capacity())
 	}
+	if l.texted {
+		*l.textOf(p) = text{}
+	}
 }
 
 // copyOf returns a copy of a page in the current epoch, with no entry dirty,
@@ -307,6 +326,9 @@ func (l *layout) copyOf(p *page) *page {
 		copy(unsafe.Slice(q.oldest(), n+1), unsafe.Slice(p.oldest(), n+1))
 	}
 	l.copyEntries(l.at(q, 0), l.at(p, 0), n)
+	if l.texted {
+		*l.textOf(q) = *l.textOf(p) // nobody writes to p any more
+	}
 	return q
 }
 

@@ -20,7 +20,7 @@ type Store struct {
 	common    uint8  // how many leading bits they share
 	states    map[string]registered
 	kinds     map[string]string // of states that say what they are
-	byKey     []*table         // tables whose hashes are those of the stream's key
+	byKey     []*table          // tables whose hashes are those of the stream's key
 
 	// epoch counts barriers. Pages carry that of their last write.
 	epoch   uint32

@@ -254,7 +254,7 @@ func TestTextsAreTheTablesOwn(t *testing.T) {
 	}
 	v, _ := table.Upsert(1, "k1")
 	copy(memory, "xxxsecon")
-	table.Set(v, row{name, v.N + 1})
+	table.Set(1, v, row{name, v.N + 1})
 	copy(memory, "XXXXXXXX")
 	if v, _ := table.Get(1, "k1"); *v != (row{"secon", 3}) {
 		t.Fatalf("%v", v)

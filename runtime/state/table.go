@@ -125,10 +125,11 @@ func (t *Table[K, V]) search(p *page, hash uint64, key K) (v *V, fresh bool) {
 
 // add adds a key that is not there, to a page of this epoch.
 func (t *Table[K, V]) add(p *page, hash uint64, key K) *V {
-	s := (*slot[K, V])(t.insert(p, hash))
+	p, at := t.insert(p, hash)
+	s := (*slot[K, V])(at)
 	*s = slot[K, V]{key: key}
-	if t.of.names {
-		t.of.keys.Detach(unsafe.Pointer(s), nil)
+	if len(t.of.keyTexts) > 0 {
+		t.of.keep(p, at, t.of.keyTexts, nil)
 	}
 	return &s.val
 }
@@ -198,23 +199,22 @@ func (t *Table[K, V]) reap(hash uint64, key K) {
 // Put sets the value of a key, as Set does, and says whether it had none.
 func (t *Table[K, V]) Put(hash uint64, key K, v V) (fresh bool) {
 	p, fresh := t.Upsert(hash, key)
-	t.Set(p, v)
+	t.Set(hash, p, v)
 	return fresh
 }
 
-// Set sets a value that Upsert returned. The table keeps strings of v in memory
-// of its own: those of records are often pieces of a batch's, all of which one
-// of them would keep.
-func (t *Table[K, V]) Set(p *V, v V) {
-	if !t.of.texts {
+// Set sets a value that Upsert returned for a hash. The table keeps strings of v
+// in memory of its own: those of records are often pieces of a batch's, all of
+// which one of them would keep.
+func (t *Table[K, V]) Set(hash uint64, p *V, v V) {
+	if len(t.of.valueTexts) == 0 {
 		*p = v
 		return
 	}
-	had := t.of.values.Texts(t.of.had[:0], unsafe.Pointer(p))
+	had := t.had(unsafe.Pointer(p))
 	*p = v
-	t.of.values.Detach(unsafe.Pointer(p), had)
+	t.of.keep(t.leaf(hash), unsafe.Pointer(p), t.of.valueTexts, had)
 	clear(had)
-	t.of.had = had
 }
 
 // Delete removes a key and says whether it was there.

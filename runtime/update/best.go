@@ -105,7 +105,7 @@ func (o *distinct[K, T]) fold(hash uint64, key K, b *batch.Batch[T], i int32, ne
 		switch {
 		case b.OpOf(int(i)) == batch.Insert:
 			if held.Rows == 0 {
-				o.table.Set(held, Held[T]{Row: b.Values[i]})
+				o.table.Set(hash, held, Held[T]{Row: b.Values[i]})
 				shown = false
 			}
 			held.Rows++
