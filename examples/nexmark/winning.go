@@ -71,8 +71,10 @@ func winning(offers sdk.DataStream[offer]) sdk.DataStream[sale] {
 					open.Set(s)
 					c.SetTimer(time.UnixMilli(s.Lot.Expires))
 				case !known:
+					if early.Len() == 0 {
+						c.SetTimer(c.Time())
+					}
 					early.Append(o.Bid)
-					c.SetTimer(c.Time())
 				case take(&s, o.Bid):
 					open.Set(s)
 				}
@@ -82,14 +84,16 @@ func winning(offers sdk.DataStream[offer]) sdk.DataStream[sale] {
 				s, known := open.Lookup()
 				switch {
 				case !known:
-					// Their auction opens later, or never does.
-					var later []purchase
-					for p := range early.All() {
-						if p.DateTime > c.Time().UnixMilli() {
-							later = append(later, p)
-						}
+					// Their auction opens later, or never does. One timer does for
+					// all that wait.
+					last := c.Time().UnixMilli()
+					early.Retain(func(p purchase) bool {
+						last = max(last, p.DateTime)
+						return p.DateTime > c.Time().UnixMilli()
+					})
+					if early.Len() > 0 {
+						c.SetTimer(time.UnixMilli(last))
 					}
-					early.Set(later)
 				case s.Lot.Expires == c.Time().UnixMilli():
 					open.Clear()
 					if s.Won.Price > 0 {
