@@ -146,6 +146,27 @@ type sold struct{ Seller, Expires, ID, Price int64 }
 // lastSold is how many of a seller's auctions count.
 const lastSold = 10
 
+// lastPrices are those of the last auctions, the oldest first.
+type lastPrices struct {
+	Of [lastSold]int64
+	N  int64
+}
+
+// add adds a price and returns the average.
+func (p *lastPrices) add(price int64) int64 {
+	if p.N == lastSold {
+		copy(p.Of[:], p.Of[1:])
+		p.N--
+	}
+	p.Of[p.N] = price
+	p.N++
+	sum := int64(0)
+	for _, price := range p.Of[:p.N] {
+		sum += price
+	}
+	return sum / p.N
+}
+
 // sellerAverages is q6: what the last ten things of a seller were sold for on
 // average, each time that one is.
 func (j *job) sellerAverages() {
@@ -154,37 +175,27 @@ func (j *job) sellerAverages() {
 		Process("last sold", func(op *sdk.KeyedOp[int64]) sdk.KeyedFn[int64, sold, idPrice] {
 			// What has come, until event time says that nothing earlier will.
 			waiting := op.Value[[]sold]("waiting")
-			prices := op.Value[[]int64]("prices")
+			prices := op.Value[lastPrices]("prices")
 			return sdk.KeyedFn[int64, sold, idPrice]{
 				Each: func(c *sdk.KeyedContext[int64, idPrice], s sold) error {
-					waiting.Set(append(slices.Clone(waiting.Get()), s))
+					waiting.Update(func(w *[]sold) { *w = append(*w, s) })
 					c.SetTimer(c.Time())
 					return nil
 				},
 				OnTimer: func(c *sdk.KeyedContext[int64, idPrice]) error {
-					due, later := []sold(nil), []sold(nil)
-					for _, s := range waiting.Get() {
-						if s.Expires <= c.Time().UnixMilli() {
-							due = append(due, s)
-						} else {
-							later = append(later, s)
+					last, now := prices.Get(), c.Time().UnixMilli()
+					waiting.Update(func(w *[]sold) {
+						slices.SortFunc(*w, func(a, b sold) int {
+							return cmp.Or(cmp.Compare(a.Expires, b.Expires), cmp.Compare(a.ID, b.ID))
+						})
+						due := 0
+						for ; due < len(*w) && (*w)[due].Expires <= now; due++ {
+							s := (*w)[due]
+							c.Emit(idPrice{s.Seller, last.add(s.Price)})
 						}
-					}
-					slices.SortFunc(due, func(a, b sold) int {
-						return cmp.Or(cmp.Compare(a.Expires, b.Expires), cmp.Compare(a.ID, b.ID))
+						*w = slices.Delete(*w, 0, due)
 					})
-					last := slices.Clone(prices.Get())
-					for _, s := range due {
-						last = append(last, s.Price)
-						last = last[max(0, len(last)-lastSold):]
-						sum := int64(0)
-						for _, price := range last {
-							sum += price
-						}
-						c.Emit(idPrice{s.Seller, sum / int64(len(last))})
-					}
 					prices.Set(last)
-					waiting.Set(later)
 					return nil
 				},
 			}
