@@ -10,7 +10,11 @@
 // A table is a set of pages, each holding the keys of a contiguous range of
 // hashes; a page that is full splits, so a table grows page by page and never
 // rehashes. Pages are free of pointers when key and value are, so that the
-// garbage collector does not walk the state.
+// garbage collector does not walk the state; strings of a page lie together, so
+// that it has little to mark (text.go).
+//
+// Table and Spaces are generic where they search and assign. Below that a table
+// is the same code for all types, which reaches entries by their addresses.
 //
 // Freeze bumps the store's epoch and hands the list of pages changed since the
 // last one to a Frozen. The first write to one of those pages after that puts a
