@@ -22,8 +22,10 @@ const (
 	shortText = 32
 	// longText is the length from which a string has memory of its own.
 	longText = 1024
-	// textChunk is the size of a chunk to which strings have not moved.
-	textChunk = 2048
+	// textChunk is the size of a chunk to which strings have not moved, smaller in
+	// a page that has had few of them, but for leastChunk.
+	textChunk  = 2048
+	leastChunk = 64
 )
 
 // text is what a page knows of its chunks.
@@ -77,7 +79,7 @@ func (t *text) append(s *string) {
 // too, and it returns false. So on average each byte moves half a time at most.
 func (k *kind) turnOver(p *page, t *text, n int) bool {
 	if t.written < 2*t.moved+textChunk {
-		t.last = make([]byte, 0, max(textChunk, n))
+		t.last = make([]byte, 0, max(n, min(textChunk, max(leastChunk, 2*int(t.moved+t.written)))))
 		return true
 	}
 	size := 0
