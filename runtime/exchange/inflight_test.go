@@ -288,12 +288,23 @@ func TestABarrierOvertakesNoMoreThanItsShare(t *testing.T) {
 			t.Fatalf("a share of %d bytes in 8 channels", g.share)
 		}
 		g.share = 20 << 10 // a full batch is 16 KiB
+		came := make(chan struct{}, 2)
+		g.mu.Lock()
+		g.press = func() { came <- struct{}{} }
+		g.mu.Unlock()
 		for s := range 2 {
 			for i := range 10 {
 				push(t, r, s, 100*i, 100*(i+1)) // of one key, all to the first
 			}
 			if err := r.writers[s].Barrier(barrier.Barrier{ID: 7}); err != nil {
 				t.Fatal(err)
+			}
+		}
+		for range 2 { // a barrier that comes late finds nothing to overtake
+			select {
+			case <-came:
+			case <-time.After(20 * time.Second):
+				t.Fatal("no barrier for 20 s")
 			}
 		}
 		rows, barriers, overtook := 0, 0, 0
