@@ -168,12 +168,15 @@ func (t *table) delete(hash uint64, key unsafe.Pointer) bool {
 	return ok
 }
 
-// drop removes an entry.
+// drop removes an entry. The page is not valid after it.
 func (t *table) drop(p *page, i uint32) {
 	if p.epoch != t.s.epoch {
 		p = t.touch(p) // slots keep their places
 	}
 	t.remove(p, i)
+	if p.sparse() {
+		t.shrink(p)
+	}
 }
 
 // remove removes an entry, of a page of this epoch.

@@ -45,6 +45,7 @@ type tables struct {
 	list    *List[uint64, int32]
 	mapping *Map[uint64, string, int64]
 	cur     Current[uint64]
+	ebb     bool // most steps remove
 }
 
 var hash8, hashString = hasher[uint64](), hasher[string]()
@@ -174,7 +175,7 @@ func (t *tables) step(tt *testing.T, m model, rng *rand.Rand, keys int) {
 			k = rng.Uint64N(uint64(keys))
 		}
 	}
-	remove, x := rng.IntN(3) == 0, int64(rng.Uint64()>>40)
+	remove, x := (rng.IntN(3) == 0) != (t.ebb && rng.IntN(10) > 0), int64(rng.Uint64()>>40)
 	switch op := rng.IntN(16); op {
 	case 0, 1, 2, 3:
 		edit(tt, m, "fixed", 0, t.fixed, hashOf(k), k, remove, func(v *int64) { *v += x })
@@ -399,6 +400,7 @@ func drive(t *testing.T, rng *rand.Rand, keys int) {
 		flying = slices.Delete(flying, 0, i+1)
 	}
 	for range 60 {
+		tabs.ebb = rng.IntN(4) == 0
 		for range rng.IntN(keys * 2) {
 			tabs.step(t, m, rng, keys)
 		}

@@ -112,4 +112,7 @@ func (t *table) clean(p *page, at int64) {
 		}
 	}
 	*p.oldest() = oldest
+	if p.epoch == t.s.epoch && p.sparse() {
+		t.shrink(p)
+	}
 }

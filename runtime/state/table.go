@@ -193,6 +193,9 @@ func (t *Table[K, V]) reap(hash uint64, key K) {
 			p = t.touch(p)
 		}
 		t.expire(p, i)
+		if p.sparse() {
+			t.shrink(p)
+		}
 	}
 }
 

@@ -151,6 +151,19 @@ func (t *tree) divide(p, left, right *page) {
 	halve(placesFor(*link, p), left, right)
 }
 
+// join puts page p in the places of the two pages for half of its hashes each.
+func (t *tree) join(p *page) {
+	link := t.path(p.prefix)
+	if nodeOf(*link).depth == p.depth { // all of the node
+		*link = ref(p)
+		return
+	}
+	places := placesFor(*link, p)
+	for i := range places {
+		places[i] = ref(p)
+	}
+}
+
 // fork is a node for the two halves of a page.
 func (t *tree) fork(p, left, right *page) ref {
 	r := newNode(t.s.epoch, leastBits, p.depth)
