@@ -22,14 +22,13 @@ func countedIn(w sdk.Window, key, bids int64) counted {
 func countColumns(dst []byte, c counted) []byte { return event.AppendInts(dst, c.Key, c.Bids) }
 
 // by are the keys of all bids.
-func (j *job) by(key func(*event.Bid) int64) sdk.KeyedStream[int64, int64] {
-	return j.events.FilterMap(func(e event.Event) (int64, bool) { return key(&e.Bid), e.Kind == event.IsBid }).
-		KeyBy(func(key int64) int64 { return key })
+func (j *job) by(key func(event.Event) (int64, bool)) sdk.KeyedStream[int64, int64] {
+	return j.events.FilterMap(key).KeyBy(func(key int64) int64 { return key })
 }
 
-func auctionOf(b *event.Bid) int64 { return b.Auction }
+func auctionOf(e event.Event) (int64, bool) { return e.Bid.Auction, e.Kind == event.IsBid }
 
-func bidderOf(b *event.Bid) int64 { return b.Bidder }
+func bidderOf(e event.Event) (int64, bool) { return e.Bid.Bidder, e.Kind == event.IsBid }
 
 // hotItems is q5: of each window the auctions with the most bids.
 func (j *job) hotItems() {
@@ -41,7 +40,9 @@ func (j *job) hotItems() {
 // a thousand overlap.
 func (j *job) slidingCounts() {
 	const golden = 0x9e3779b97f4a7c15
-	rows(j, j.by(func(b *event.Bid) int64 { return int64(uint64(b.Auction) * golden >> 20 % 10000) }).
+	rows(j, j.by(func(e event.Event) (int64, bool) {
+		return int64(uint64(e.Bid.Auction) * golden >> 20 % 10000), e.Kind == event.IsBid
+	}).
 		Window(sdk.Sliding(windowSize, 10*time.Millisecond)).
 		Aggregate("bids per key", sdk.Count[int64](), countedIn),
 		func(dst []byte, c counted) []byte { return event.AppendInts(dst, c.Key, c.Bids, c.End) })
