@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,6 +47,21 @@ var queries = map[string]func(*job){
 	"q21": (*job).channelIDs, "q22": (*job).directories, "q23": (*job).sellersBids,
 }
 
+// seed is a flag's value: the whole of 64 bits, where a flag for whole numbers
+// has a sign.
+type seed uint64
+
+func (s *seed) String() string { return strconv.FormatUint(uint64(*s), 10) }
+
+func (s *seed) Set(text string) error {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return fmt.Errorf("a seed is a whole number from 0 to %d", uint64(math.MaxUint64))
+	}
+	*s = seed(n)
+	return nil
+}
+
 // probes are queries that are not Nexmark's: they measure the runtime.
 var probes = map[string]func(*job){"count": (*job).runningCounts}
 
@@ -61,9 +78,11 @@ func Queries() []string {
 // Build describes the job; its arguments choose the query and the events.
 func Build(env *sdk.Env) error {
 	query := env.String("query", "q0", "q0 to q23, q5k: a keyed count in windows of 10 s by 10 ms, or count: a running one")
+	s := seed(1)
+	env.Var(&s, "seed", "seed of the events")
 	c := generator.Config{
 		Events:   int64(env.Int("events", 1_000_000, "number of events")),
-		Seed:     uint64(env.Int("seed", 1, "seed of the events")),
+		Seed:     uint64(s),
 		Rate:     env.Int("rate", 10_000, "events in a second of event time"),
 		Group:    int64(env.Int("out-of-order", 0, "shuffle each run of so many events; 0 leaves them in order")),
 		Throttle: int64(env.Int("throttle", 0, "events a second by the clock; 0 is as fast as can be")),
