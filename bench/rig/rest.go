@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -37,7 +38,7 @@ func (r REST) Do(ctx context.Context, method, path, contentType string, body []b
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, res.Status, answer)
+		return fmt.Errorf("%s %s: %s: %s", method, path, res.Status, reason(answer))
 	}
 	if out == nil {
 		return nil
@@ -46,6 +47,16 @@ func (r REST) Do(ctx context.Context, method, path, contentType string, body []b
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	return nil
+}
+
+// reason is what the answer to a refused request says for people: its errors, or
+// all of it where it has none.
+func reason(answer []byte) string {
+	var problem struct{ Errors []string }
+	if json.Unmarshal(answer, &problem) != nil || len(problem.Errors) == 0 {
+		return string(answer)
+	}
+	return strings.Join(problem.Errors, "; ")
 }
 
 // Form is the upload of a binary, made before the clock starts.
