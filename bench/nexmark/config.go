@@ -65,6 +65,8 @@ func (c *Config) Validate(queries []string, splits int) error {
 		return fmt.Errorf("--throttle %.0f%%: give a share between 0%% and 100%%, or events a second", 100*c.Share)
 	case c.Slide < 0 || c.Slide%time.Millisecond != 0:
 		return fmt.Errorf("--slide %v: windows begin at whole milliseconds", c.Slide)
+	case c.Parallelism < 1:
+		return fmt.Errorf("--parallelism %d: an operator has at least one subtask", c.Parallelism)
 	case c.Workers < 1:
 		return fmt.Errorf("--workers %d: at least one task manager is needed", c.Workers)
 	case c.Parallelism < c.Workers:
@@ -82,8 +84,17 @@ func (c *Config) Validate(queries []string, splits int) error {
 	case c.Executable == "":
 		return errors.New("nexmark: no executable to measure")
 	}
+	// Figures would be said to be of what the flags ask for.
+	for _, arg := range c.Args {
+		if name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "="); slices.Contains(own, name) {
+			return fmt.Errorf("--job=%s: the benchmark itself gives the job its --%s", arg, name)
+		}
+	}
 	return nil
 }
+
+// own are the arguments of the job that follow from a configuration.
+var own = []string{"query", "events", "seed", "rate", "slide", "throttle", "start", "latencies", "warm-up", "hash", "output"}
 
 // slots is how many a task manager needs for its share of the subtasks.
 func (c *Config) slots() int { return (c.Parallelism + c.Workers - 1) / c.Workers }

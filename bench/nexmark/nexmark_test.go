@@ -23,20 +23,22 @@ func TestValidate(t *testing.T) {
 		t.Errorf("%d slots a task manager for 3 subtasks on 2", got)
 	}
 	for mentions, change := range map[string]func(*Config){
-		"there are q4, q5": func(c *Config) { c.Query = "q6" },
-		"--events 0":       func(c *Config) { c.Events = 0 },
-		"--rate 0":         func(c *Config) { c.Rate = 0 },
-		"--throttle -1":    func(c *Config) { c.Throttle = -1 },
-		"--throttle 50%":   func(c *Config) { c.Throttle, c.Share = 1, 0.5 },
-		"--slide 1ns":      func(c *Config) { c.Slide = 1 },
-		"--workers 0":      func(c *Config) { c.Workers = 0 },
-		"--workers 4":      func(c *Config) { c.Workers = 4 },
-		"--parallelism 4":  func(c *Config) { c.Parallelism = 4 },
-		"--state rocks":    func(c *Config) { c.State = "rocks" },
-		"--slot-memory 5":  func(c *Config) { c.SlotMemory = 5 },
-		"--warm-up -1s":    func(c *Config) { c.WarmUp = -time.Second },
-		"no executable":    func(c *Config) { c.Executable = "" },
-		"-interval -1ns":   func(c *Config) { c.CheckpointInterval = -1 },
+		"there are q4, q5":         func(c *Config) { c.Query = "q6" },
+		"--events 0":               func(c *Config) { c.Events = 0 },
+		"--rate 0":                 func(c *Config) { c.Rate = 0 },
+		"--throttle -1":            func(c *Config) { c.Throttle = -1 },
+		"--throttle 50%":           func(c *Config) { c.Throttle, c.Share = 1, 0.5 },
+		"--slide 1ns":              func(c *Config) { c.Slide = 1 },
+		"--workers 0":              func(c *Config) { c.Workers = 0 },
+		"--workers 4":              func(c *Config) { c.Workers = 4 },
+		"--parallelism 4":          func(c *Config) { c.Parallelism = 4 },
+		"--parallelism 0":          func(c *Config) { c.Parallelism = 0 },
+		"gives the job its --rate": func(c *Config) { c.Args = []string{"--keys=3", "--rate=5"} },
+		"--state rocks":            func(c *Config) { c.State = "rocks" },
+		"--slot-memory 5":          func(c *Config) { c.SlotMemory = 5 },
+		"--warm-up -1s":            func(c *Config) { c.WarmUp = -time.Second },
+		"no executable":            func(c *Config) { c.Executable = "" },
+		"-interval -1ns":           func(c *Config) { c.CheckpointInterval = -1 },
 	} {
 		c := valid()
 		change(&c)

@@ -135,9 +135,31 @@ func (b *benchNexmarkCmd) runs() ([]bench.Config, error) {
 		if err := cfg.Validate(all, generator.Splits); err != nil {
 			return nil, usageError{err}
 		}
+		if err := (generator.Config{Events: cfg.Events, Rate: int(cfg.Rate)}).Check(); err != nil {
+			return nil, usageError{err}
+		}
 		runs = append(runs, cfg)
 	}
+	if b.Profile != "" {
+		// A worker that cannot write its profile says so in its log, and works on.
+		if err := writable(b.Profile); err != nil {
+			return nil, usageError{fmt.Errorf("--profile: %w", err)}
+		}
+	}
 	return runs, nil
+}
+
+// writable makes a folder where there is none, and an error where no file can
+// be made in it.
+func writable(folder string) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(folder, ".millrace-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // print prints what has been measured, in the form that was asked for.
@@ -161,8 +183,7 @@ func (b *benchNexmarkCmd) print(c *console, results []*bench.Result) error {
 	if b.Throttle != (throttle{}) {
 		rows = nil
 		for _, r := range results {
-			l := r.Latency
-			rows = append(rows, []string{r.Query, fmt.Sprint(l.Count), millis(l.P50), millis(l.P90), millis(l.P99), millis(l.P999), millis(l.P9999), millis(l.Max)})
+			rows = append(rows, append([]string{r.Query}, latencyOf(r.Latency)...))
 		}
 		fmt.Fprintln(c.out)
 		c.table("QUERY LATENCIES P50 P90 P99 P99.9 P99.99 MAX", rows)
@@ -174,6 +195,14 @@ func (b *benchNexmarkCmd) print(c *console, results []*bench.Result) error {
 		}
 	}
 	return nil
+}
+
+// latencyOf are the columns of a run's latency, of which there may be no sample.
+func latencyOf(l *bench.Latency) []string {
+	if l.Count == 0 {
+		return []string{"0", "-", "-", "-", "-", "-", "-"}
+	}
+	return []string{fmt.Sprint(l.Count), millis(l.P50), millis(l.P90), millis(l.P99), millis(l.P999), millis(l.P9999), millis(l.Max)}
 }
 
 // speedOf are the columns of a run.

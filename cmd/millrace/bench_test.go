@@ -186,7 +186,11 @@ func TestBenchRefuses(t *testing.T) {
 		"--events 0":                        "--events 0",
 		"--events -5":                       "--events",
 		"--events many":                     "no number",
+		"--events 2000000G":                 "events: it must be from 0 to",
 		"--rate 0":                          "--rate 0",
+		"--rate 2G":                         "2000000000 events a second of event time",
+		"--profile /proc/none":              "--profile: ",
+		"--job=--rate=5":                    "gives the job its --rate",
 		"--throttle=-1":                     "--throttle -1",
 		"--throttle 100%":                   "no share",
 		"--throttle fast":                   "no number",
@@ -202,7 +206,7 @@ func TestBenchRefuses(t *testing.T) {
 	} {
 		t.Run(args, func(t *testing.T) {
 			want := exitUsage
-			if strings.Contains(args, "--job") {
+			if strings.Contains(args, "no-such-flag") {
 				want = exitFailed // only the job knows
 				processesOnly(t)
 			}
