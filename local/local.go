@@ -102,6 +102,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	for _, w := range plan.GetWarnings() {
+		cfg.Log.Warn("plan", "warning", w)
+	}
 	master, err := job.New(job.Config{Record: &pb.JobRecord{Submitted: &pb.JobSubmitted{
 		JobId: cfg.JobID, Name: plan.GetName(), Graph: plan, RestoreManifest: cfg.Restore,
 		AllowUnmatchedState: cfg.AllowUnmatched, SubmittedMs: cfg.Clock.Now().UnixMilli(),

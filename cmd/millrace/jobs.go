@@ -71,9 +71,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	if r.From != "" {
 		in["savepointPath"] = r.From
 	}
-	var out struct {
-		JobID string `json:"jobid"`
-	}
+	var out submission
 	body, err := api.post(ctx, "/jars/"+url.PathEscape(jar)+"/run", in, &out)
 	if err != nil {
 		return fmt.Errorf("run %s: %w%s", r.Command[0], err, misplaced(args))
@@ -81,7 +79,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	if r.json() {
 		c.raw(body)
 	} else {
-		fmt.Fprintf(c.out, "job %s submitted\n", out.JobID)
+		out.print(c)
 	}
 	if r.Detach {
 		return nil
@@ -90,6 +88,21 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	return r.waitForEnd(ctx, c, api, out.JobID)
+}
+
+// submission is the answer to a run.
+type submission struct {
+	JobID string `json:"jobid"`
+	// Warnings are what the plan says of the job that is not wrong and yet may
+	// not be meant, such as a join that keeps everything for ever.
+	Warnings []string `json:"warnings"`
+}
+
+func (s *submission) print(c *console) {
+	for _, w := range s.Warnings {
+		fmt.Fprintln(c.err, "warning:", w)
+	}
+	fmt.Fprintf(c.out, "job %s submitted\n", s.JobID)
 }
 
 // waitForEnd returns once a job that runs has finished.

@@ -256,14 +256,12 @@ func (u *upgradeCmd) stop(ctx context.Context, c *console, api *rest, job jobSum
 
 // start submits the new version and waits until it runs.
 func (u *upgradeCmd) start(ctx context.Context, c *console, api *rest, jar string, in map[string]any) (string, error) {
-	var out struct {
-		JobID string `json:"jobid"`
-	}
+	var out submission
 	if _, err := api.post(ctx, "/jars/"+url.PathEscape(jar)+"/run", in, &out); err != nil {
 		return "", fmt.Errorf("%s was not started: %w", u.Binary, err)
 	}
 	if !u.json() {
-		fmt.Fprintf(c.out, "job %s submitted\n", out.JobID)
+		out.print(c)
 	}
 	run := runCmd{restFlags: u.restFlags, output: u.output, Timeout: u.Timeout}
 	return out.JobID, run.wait(ctx, c, api, out.JobID)
