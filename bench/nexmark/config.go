@@ -21,6 +21,9 @@ type Config struct {
 	Seed       uint64
 	// Rate is the number of events in a second of event time.
 	Rate int64
+	// OutOfOrder is how many events are shuffled among each other; 0 leaves all in
+	// order.
+	OutOfOrder int64
 	// Throttle is the number of events in a second of the clock; 0 is as fast as
 	// it goes.
 	Throttle int64
@@ -94,7 +97,7 @@ func (c *Config) Validate(queries []string, splits int) error {
 }
 
 // own are the arguments of the job that follow from a configuration.
-var own = []string{"query", "events", "seed", "rate", "slide", "throttle", "start", "latencies", "warm-up", "hash", "output"}
+var own = []string{"query", "events", "seed", "rate", "out-of-order", "slide", "throttle", "start", "latencies", "warm-up", "hash", "output"}
 
 // slots is how many a task manager needs for its share of the subtasks.
 func (c *Config) slots() int { return (c.Parallelism + c.Workers - 1) / c.Workers }

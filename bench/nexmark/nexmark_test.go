@@ -56,8 +56,9 @@ func TestArguments(t *testing.T) {
 		t.Errorf("plain: %s", plain)
 	}
 	r.Throttle, r.Slide, r.Hash, r.WarmUp, r.Args = 7, 10*time.Millisecond, true, time.Second, []string{"--keys=3"}
+	r.OutOfOrder = 100
 	all := r.args(start)
-	for _, want := range []string{"--throttle 7", "--start 1234", "--latencies /l", "--warm-up 1s", "--slide 10ms", "--hash --output /r", "--keys=3"} {
+	for _, want := range []string{"--throttle 7", "--start 1234", "--latencies /l", "--warm-up 1s", "--slide 10ms", "--out-of-order 100", "--hash --output /r", "--keys=3"} {
 		if !strings.Contains(strings.Join(all, " "), want) {
 			t.Errorf("%s is not in %v", want, all)
 		}

@@ -12,6 +12,7 @@ type Result struct {
 	Events             int64   `json:"events"`
 	Seed               uint64  `json:"seed"`
 	Rate               int64   `json:"rate"`
+	OutOfOrder         int64   `json:"out_of_order,omitempty"`
 	Throttle           int64   `json:"throttle"`
 	SlideMS            int64   `json:"slide_ms,omitempty"`
 	Parallelism        int     `json:"parallelism"`
@@ -81,7 +82,7 @@ type Collector struct {
 // result is what a run's configuration says of it.
 func (c *Config) result() *Result {
 	return &Result{
-		Query: c.Query, Events: c.Events, Seed: c.Seed, Rate: c.Rate, Throttle: c.Throttle, SlideMS: c.Slide.Milliseconds(),
+		Query: c.Query, Events: c.Events, Seed: c.Seed, Rate: c.Rate, OutOfOrder: c.OutOfOrder, Throttle: c.Throttle, SlideMS: c.Slide.Milliseconds(),
 		Parallelism: c.Parallelism, Workers: c.Workers, CheckpointInterval: c.CheckpointInterval.Seconds(), State: c.State,
 	}
 }

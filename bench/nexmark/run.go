@@ -154,6 +154,9 @@ func (r *run) submit(ctx context.Context, jar string) (reading, error) {
 func (r *run) args(start time.Time) []string {
 	args := []string{"--query", r.Query, "--events", strconv.FormatInt(r.Events, 10),
 		"--seed", strconv.FormatUint(r.Seed, 10), "--rate", strconv.FormatInt(r.Rate, 10)}
+	if r.OutOfOrder > 0 {
+		args = append(args, "--out-of-order", strconv.FormatInt(r.OutOfOrder, 10))
+	}
 	if r.Slide > 0 {
 		args = append(args, "--slide", r.Slide.String())
 	}

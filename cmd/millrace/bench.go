@@ -24,6 +24,7 @@ type benchNexmarkCmd struct {
 	Events             amount        `short:"n" default:"100M" placeholder:"N" help:"Number of events (${default})."`
 	Seed               uint64        `default:"1" placeholder:"S" help:"Seed of the events (${default})."`
 	Rate               amount        `default:"10k" placeholder:"EV/S" help:"Events in a second of event time (${default})."`
+	OutOfOrder         amount        `default:"0" placeholder:"N" help:"Shuffle each run of so many events; results stay the same (${default}, in order)."`
 	Throttle           throttle      `default:"0" placeholder:"EV/S" help:"Events in a second of the clock, to measure latency; 50% is half of what a run before reached, 0 as fast as it goes (${default})."`
 	WarmUp             time.Duration `default:"5s" placeholder:"TIME" help:"Results of the first seconds that do not count for latency (${default})."`
 	Slide              time.Duration `default:"0s" placeholder:"TIME" help:"How often a window of q5 begins; 0 is every 2 s, as in the official query."`
@@ -34,7 +35,7 @@ type benchNexmarkCmd struct {
 	SlotMemory         size          `default:"4GiB" placeholder:"BYTES" help:"Memory of a slot; of tiered state half of it holds pages (${default})."`
 	Hash               bool          `help:"Print the hash of each query's results. It costs time: leave it out to measure speed."`
 	Profile            string        `type:"path" placeholder:"FOLDER" help:"Folder for CPU and memory profiles of the workers, one below it for each query."`
-	Job                []string      `short:"J" sep:"none" placeholder:"ARG" help:"Further argument of the job, such as --out-of-order=1000; may be given again."`
+	Job                []string      `short:"J" sep:"none" placeholder:"ARG" help:"Further argument of the job, as in --job=--keys=1000000; may be given again."`
 	Output             string        `short:"o" enum:"table,json" default:"table" help:"table, or json: a list with one object a query."`
 }
 
@@ -125,7 +126,7 @@ func (b *benchNexmarkCmd) runs() ([]bench.Config, error) {
 	var runs []bench.Config
 	for _, q := range queries {
 		cfg := bench.Config{
-			Executable: self, Query: q, Events: int64(b.Events), Seed: b.Seed, Rate: int64(b.Rate), Throttle: b.Throttle.perSecond, Share: b.Throttle.share, WarmUp: b.WarmUp,
+			Executable: self, Query: q, Events: int64(b.Events), Seed: b.Seed, Rate: int64(b.Rate), OutOfOrder: int64(b.OutOfOrder), Throttle: b.Throttle.perSecond, Share: b.Throttle.share, WarmUp: b.WarmUp,
 			Slide: b.Slide, Parallelism: b.Parallelism, Workers: b.Workers, CheckpointInterval: b.CheckpointInterval,
 			State: b.State, SlotMemory: uint64(b.SlotMemory), Hash: b.Hash, Args: b.Job,
 		}
@@ -135,7 +136,7 @@ func (b *benchNexmarkCmd) runs() ([]bench.Config, error) {
 		if err := cfg.Validate(all, generator.Splits); err != nil {
 			return nil, usageError{err}
 		}
-		if err := (generator.Config{Events: cfg.Events, Rate: int(cfg.Rate)}).Check(); err != nil {
+		if err := (generator.Config{Events: cfg.Events, Rate: int(cfg.Rate), Group: cfg.OutOfOrder}).Check(); err != nil {
 			return nil, usageError{err}
 		}
 		runs = append(runs, cfg)

@@ -76,7 +76,8 @@ func TestBenchMeasures(t *testing.T) {
 	hash := regexp.MustCompile(`(?m)^q0 4600 [0-9a-f]{16} [0-9a-f]{16}$`)
 	var hashes []string
 	for name, more := range map[string][]string{
-		"one worker": nil, "two workers, tiered state": {"--workers", "2", "--state", "tiered"}, "without a hash": {"--hash=false"},
+		"one worker": nil, "two workers, tiered state": {"--workers", "2", "--state", "tiered"}, "out of order": {"--out-of-order", "100"},
+		"without a hash": {"--hash=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
@@ -189,6 +190,8 @@ func TestBenchRefuses(t *testing.T) {
 		"--events 2000000G":                 "events: it must be from 0 to",
 		"--rate 0":                          "--rate 0",
 		"--rate 2G":                         "2000000000 events a second of event time",
+		"--out-of-order=-1":                 "groups of -1 events",
+		"--out-of-order 953":                "no multiple of 953",
 		"--profile /proc/none":              "--profile: ",
 		"--job=--rate=5":                    "gives the job its --rate",
 		"--throttle=-1":                     "--throttle -1",
