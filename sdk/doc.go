@@ -31,8 +31,9 @@
 // Union and Process make further ones, Rebalance and Broadcast spread them, KeyBy
 // partitions them by key, and To ends them in a sink. On a KeyedStream, Reduce,
 // Aggregate and Process keep state for each key, and Window cuts it into windows
-// of time: Tumbling, Sliding or Session. Connect puts two streams before one
-// operator, ConnectBroadcast one before all subtasks of another.
+// of time: Tumbling, Sliding, Cumulating or Session, which Trigger fires early and
+// Evict thins out. Connect puts two streams before one operator, ConnectBroadcast
+// one before all subtasks of another.
 //
 // AsyncMap makes many calls at a time to what is outside of the job.
 //
