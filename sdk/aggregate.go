@@ -13,9 +13,9 @@ type Aggregate[T, A any] struct {
 	Add func(acc *A, v T)
 	// Merge folds b into a, which holds the earlier records. It must be
 	// associative, exactly: sums of floats are not. Sliding windows and
-	// sessions need it. With it, the records of tumbling and sliding windows
-	// are folded where they come from, before they are exchanged, so that a hot
-	// key costs its subtask a row now and then and not one a record.
+	// sessions need it. With it, records of windows are folded where they come
+	// from, before they are exchanged, so that a hot key costs its subtask a row
+	// now and then and not one a record.
 	Merge func(a, b *A)
 	// Subtract takes b out of a, exactly: counts and sums of integers can,
 	// floats cannot. It is optional and makes overlapping windows cheaper.

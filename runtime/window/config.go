@@ -61,7 +61,7 @@ func (c *Config[K, T, A, R]) validate() error {
 		return errors.New("nothing is late in processing time: allowed lateness belongs to event time windows")
 	}
 	if c.Folded && !c.CanFold() {
-		return errors.New("records are folded before the exchange only for an aggregate that merges, over tumbling or sliding windows without a late output")
+		return errors.New("records are folded before the exchange only for an aggregate that merges, over windows without a late output")
 	}
 	if c.Rank == nil {
 		return nil
@@ -77,10 +77,10 @@ func (c *Config[K, T, A, R]) validate() error {
 	return nil
 }
 
-// CanFold says whether a Folder may feed the operator: its aggregate merges, its
-// windows have slices, and nobody wants late records back one by one.
+// CanFold says whether a Folder may feed the operator: its aggregate merges, and
+// nobody wants late records back one by one.
 func (c *Config[K, T, A, R]) CanFold() bool {
-	return c.Aggregate.Merge != nil && c.Assigner.Gap == 0 && c.Late == ""
+	return c.Aggregate.Merge != nil && c.Late == ""
 }
 
 // Check names what is wrong with a configuration, for plan mode.

@@ -19,9 +19,10 @@
 //
 // # Folding
 //
-// A Folder, chained to the sender, folds records of a key and slice into rows
-// before they are exchanged (Partial), where the aggregate merges and nobody wants
-// late records back. It has no state: see there.
+// A Folder, chained to the sender, folds records of a key and slice, or of a key
+// and a piece of a session, into rows before they are exchanged (Partial), where
+// the aggregate merges and nobody wants late records back. It has no state: see
+// there.
 //
 // # The greatest
 //

@@ -11,13 +11,17 @@ import (
 
 // Partial is what travels to a window operator from a Folder: records of a key
 // and slice that are folded to an accumulator, at the time at which the slice
-// starts, or one record as it is, at its own.
+// starts, or one record as it is, at its own. Where windows are sessions there
+// are no slices, but pieces of sessions, at the time of their first record.
 type Partial[K comparable, T, A any] struct {
 	Key K
 	// N is the number of records in Acc, 0 where Raw is the record.
-	N   uint32
-	Acc A
-	Raw T
+	N uint32
+	// Span is from the first record of a piece of a session to its last, in
+	// milliseconds.
+	Span uint32
+	Acc  A
+	Raw  T
 }
 
 // Folder folds the records of a subtask into partial aggregates before they are
@@ -29,12 +33,13 @@ type Partial[K comparable, T, A any] struct {
 // watermarks of the channel as without it.
 //
 // A record is folded only while no window of its slice has fired by the sender's
-// watermark. The others travel raw: each may have a result, or a lateness, of its
-// own. A receiver that has gone ahead (the sender was idle) judges a slice, which
+// watermark, nor a session of it alone would have. The others travel raw: each may
+// have a result, or a lateness, of its own. A receiver that has gone ahead (the sender was idle) judges a slice, which
 // is what it does with a record: partials and records of a slice share its fate.
 //
 // Invariants:
-//  1. Records of one key and slice leave in the order in which they came.
+//  1. Records of one key and slice, or of one key where windows are sessions,
+//     leave in the order in which they came.
 //  2. used lists the places that hold something, each once.
 //  3. An accumulator is in one place or in one row: nobody else refers to it.
 type Folder[K comparable, T, A any] struct {
@@ -53,7 +58,8 @@ type Folder[K comparable, T, A any] struct {
 
 	watermark int64
 	// start and end are the slice in hand, mix is what it adds to hashes, and
-	// open says that its records are folded.
+	// open says that its records are folded. Where windows are sessions, start is
+	// the time of the record in hand.
 	start, end int64
 	mix        uint64
 	open       bool
@@ -65,8 +71,9 @@ type Folder[K comparable, T, A any] struct {
 // folded is a place of the table.
 type folded[K comparable, A any] struct {
 	hash  uint64
-	slice int64
+	slice int64  // where it starts, or a piece of a session
 	n     uint32 // 0 in an empty one
+	span  uint32
 	key   K
 	acc   A
 }
@@ -133,6 +140,23 @@ func (f *Folder[K, T, A]) Push(b *batch.Batch[T]) error {
 			return err
 		}
 	}
+	if err := f.fold(b, on); err != nil {
+		return err
+	}
+	if on && len(f.used) > 0 && f.ctx.Clock.Now().Sub(f.since) >= foldFor {
+		return f.Flush()
+	}
+	if f.buf.Len() > 0 {
+		return f.handOver()
+	}
+	return nil
+}
+
+// fold takes in records where folding is on, else it lets them pass.
+func (f *Folder[K, T, A]) fold(b *batch.Batch[T], on bool) error {
+	if f.assigner.Gap != 0 {
+		return f.foldSessions(b, on)
+	}
 	last := &f.places[0]
 	for i := range b.Values {
 		t := b.Times[i]
@@ -141,12 +165,8 @@ func (f *Folder[K, T, A]) Push(b *batch.Batch[T]) error {
 		}
 		k := f.key(b.Values[i])
 		if !on || !f.open {
-			p := f.row(t)
-			p.Key, p.N, p.Acc, p.Raw = k, 0, f.none.Acc, b.Values[i]
-			if f.buf.Full() {
-				if err := f.handOver(); err != nil {
-					return err
-				}
+			if err := f.pass(k, b.Values[i], t); err != nil {
+				return err
 			}
 			continue
 		}
@@ -159,10 +179,14 @@ func (f *Folder[K, T, A]) Push(b *batch.Batch[T]) error {
 		last.n++
 		f.aggregate.Add(&last.acc, b.Values[i])
 	}
-	if on && len(f.used) > 0 && f.ctx.Clock.Now().Sub(f.since) >= foldFor {
-		return f.Flush()
-	}
-	if f.buf.Len() > 0 {
+	return nil
+}
+
+// pass makes a row of a record as it is.
+func (f *Folder[K, T, A]) pass(k K, v T, t int64) error {
+	p := f.row(t)
+	p.Key, p.N, p.Span, p.Acc, p.Raw = k, 0, 0, f.none.Acc, v
+	if f.buf.Full() {
 		return f.handOver()
 	}
 	return nil
@@ -184,18 +208,20 @@ func (f *Folder[K, T, A]) enter(t int64) {
 	f.mix = uint64(f.start) * 0x9e3779b97f4a7c15 >> 32
 }
 
-// find returns the place of a key in the slice in hand. It has two places to
-// be; where others hold both, the one with fewer records leaves.
+// find returns the place of a key in the slice in hand, or in whatever piece of a
+// session. It has two places to be; where others hold both, the one with fewer
+// records leaves.
 func (f *Folder[K, T, A]) find(k K) (*folded[K, A], error) {
 	f.k = k // a key on the stack would escape to the heap
 	h := f.hash(&f.k)
 	at := (h ^ f.mix) & uint64(len(f.places)-1)
+	sessions := f.assigner.Gap != 0
 	p := &f.places[at]
-	if p.n > 0 && p.hash == h && p.slice == f.start && p.key == k {
+	if p.n > 0 && p.hash == h && (p.slice == f.start || sessions) && p.key == k {
 		return p, nil
 	}
 	q := &f.places[at^1]
-	if q.n > 0 && q.hash == h && q.slice == f.start && q.key == k {
+	if q.n > 0 && q.hash == h && (q.slice == f.start || sessions) && q.key == k {
 		return q, nil
 	}
 	switch {
@@ -205,7 +231,7 @@ func (f *Folder[K, T, A]) find(k K) (*folded[K, A], error) {
 		f.occupy(at ^ 1)
 		p = q
 	default:
-		if q.slice < p.slice || q.slice == p.slice && q.n < p.n {
+		if q.slice < p.slice && !sessions || (q.slice == p.slice || sessions) && q.n < p.n {
 			p = q
 		}
 		if err := f.leave(p); err != nil {
@@ -227,7 +253,7 @@ func (f *Folder[K, T, A]) occupy(at uint64) {
 func (f *Folder[K, T, A]) leave(p *folded[K, A]) error {
 	f.worth.rows++
 	r := f.row(p.slice)
-	r.Key, r.N, r.Acc, r.Raw = p.key, p.n, p.acc, f.none.Raw
+	r.Key, r.N, r.Span, r.Acc, r.Raw = p.key, p.n, p.span, p.acc, f.none.Raw
 	*p = folded[K, A]{}
 	if f.buf.Full() {
 		return f.handOver()

@@ -40,6 +40,8 @@ func sameWithLateRecords(t *testing.T, fold bool) {
 			a.Slide = a.Size
 		} else if r.IntN(4) == 0 {
 			a.Size, a.Cumulate = a.Slide*(1+r.Int64N(6)), true
+		} else if r.IntN(3) == 0 {
+			a = Assigner{Gap: 1 + r.Int64N(20)}
 		}
 		lateness := r.Int64N(2) * r.Int64N(20)
 		subtract := r.IntN(2) == 0
@@ -101,6 +103,9 @@ func TestWindowsOfFoldedRecordsEqualTheOracle(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		a := Assigner{Size: 1 + r.Int64N(50), Slide: 1 + r.Int64N(30)}
+		if r.IntN(3) == 0 {
+			a = Assigner{Gap: 1 + r.Int64N(30)}
+		}
 		w := newRig(t, a, folding)
 		o := &oracle{a: a}
 		w.storm(r, o)
@@ -162,7 +167,11 @@ func (r *foldRig) Push(b *batch.Batch[Partial[string, pair, []string]]) error {
 			r.rows = append(r.rows, fmt.Sprintf("%s raw %d @%d", p.Key, p.Raw.Value, b.Times[i]))
 			continue
 		}
-		r.rows = append(r.rows, fmt.Sprintf("%s %d %v @%d", p.Key, p.N, p.Acc, b.Times[i]))
+		row := fmt.Sprintf("%s %d %v @%d", p.Key, p.N, p.Acc, b.Times[i])
+		if p.Span > 0 {
+			row += fmt.Sprint(" to ", b.Times[i]+int64(p.Span))
+		}
+		r.rows = append(r.rows, row)
 	}
 	return nil
 }
@@ -204,6 +213,41 @@ func TestFoldedRecordsLeaveBeforeAWatermark(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.want("a 1 [7] @10")
+}
+
+func TestSessionsAreFoldedInPieces(t *testing.T) {
+	r := newFoldRig(t, Session(10*time.Millisecond))
+	flush := func() {
+		t.Helper()
+		if err := r.op.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.push(20, pair{"a", 1}, pair{"b", 2})
+	r.push(29, pair{"a", 3})
+	r.push(11, pair{"a", 4})
+	r.want()
+	// A gap apart: another piece.
+	r.push(39, pair{"a", 5})
+	r.want("a 3 [1 3 4] @11 to 29")
+	r.push(29, pair{"a", 6})
+	r.want("a 1 [5] @39")
+	flush()
+	r.want("a 1 [6] @29", "b 1 [2] @20")
+	// By itself a record of 20 would fire a session at once. Whether it is late
+	// depends on what is held of its key, which goes first.
+	if _, err := r.op.Watermark(29); err != nil {
+		t.Fatal(err)
+	}
+	r.push(21, pair{"a", 7}, pair{"b", 8})
+	r.want()
+	r.push(20, pair{"a", 9})
+	if diff := cmp.Diff([]string{"a 1 [7] @21", "a raw 9 @20"}, r.rows); diff != "" {
+		t.Errorf("rows in order (-want +got):\n%s", diff)
+	}
+	r.rows = nil
+	flush()
+	r.want("b 1 [8] @21")
 }
 
 func TestABusyFolderHoldsNothingForLong(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/codec"
 	"github.com/millrace/millrace/runtime/operator"
 	"github.com/millrace/millrace/runtime/state"
 	"github.com/millrace/millrace/runtime/timer"
@@ -26,10 +27,17 @@ type Sessions[K comparable, T, A, R any] struct {
 	late operator.Output[T]
 
 	sessions  *state.Table[K, []session[A]]
+	accs      codec.Codec[A]
 	timers    *timer.Timers[K]
 	watermark int64
 	before    int64 // watermark before the end of time
 	reached   int64
+
+	// now is the time of the batch in hand, in processing time.
+	now int64
+	// fresh says that the session in hand is new, again that one of those that it
+	// is made of had fired.
+	fresh, again bool
 
 	out       batch.Batch[R]
 	lateBatch batch.Batch[T]
@@ -44,7 +52,12 @@ type session[A any] struct {
 }
 
 // Input implements operator.Operator.
-func (w *Sessions[K, T, A, R]) Input(int) any { return operator.Stage[T](w) }
+func (w *Sessions[K, T, A, R]) Input(int) any {
+	if w.cfg.Folded {
+		return operator.Stage[Partial[K, T, A]](pieces[K, T, A, R]{w})
+	}
+	return operator.Stage[T](w)
+}
 
 // Output implements operator.Operator.
 func (w *Sessions[K, T, A, R]) Output(tag string) any {
@@ -59,6 +72,9 @@ func (w *Sessions[K, T, A, R]) Open(ctx *operator.Context) error {
 		return err
 	}
 	var err error
+	if w.accs, err = codec.Derive[A](); err != nil {
+		return err
+	}
 	if w.sessions, err = state.NewTable[K, []session[A]](ctx.State, StateName); err != nil {
 		return err
 	}
@@ -75,72 +91,114 @@ func (w *Sessions[K, T, A, R]) Close() error {
 
 // Push implements operator.Stage.
 func (w *Sessions[K, T, A, R]) Push(b *batch.Batch[T]) error {
-	w.ctx.Enter()
-	w.ctx.Metrics.RecordsIn += uint64(len(b.Values))
-	now := int64(0)
-	if w.cfg.Assigner.ProcessingTime {
-		now = max(w.ctx.Clock.Now().UnixMilli(), w.watermark+1)
-	}
-	for i, v := range b.Values {
-		t := b.Times[i]
-		if w.cfg.Assigner.ProcessingTime {
-			t = now
-		} else if t == batch.NoTime {
-			return fmt.Errorf("a record without event time reached the window: give its source a watermark strategy, or the stream timestamps")
+	w.enter(len(b.Values))
+	for i := range b.Values {
+		if i%state.Stride == 0 {
+			w.sessions.Ahead(b.Hashes, i)
 		}
-		if err := w.add(v, t, b.Hashes[i]); err != nil {
+		t, err := w.at(b.Times[i])
+		if err != nil {
 			return err
 		}
+		key := w.cfg.Key(b.Values[i])
+		s := w.take(t, t, b.Hashes[i], key)
+		if s == nil {
+			w.ctx.Metrics.LateDropped++
+			if w.late.Attached() {
+				w.lateBatch.AppendKeyed(b.Values[i], t, b.Hashes[i])
+			}
+			continue
+		}
+		w.cfg.Aggregate.Add(&s.Acc, b.Values[i])
+		w.took(s, b.Hashes[i], key)
 	}
+	return w.leave()
+}
+
+// enter begins a batch of n rows.
+func (w *Sessions[K, T, A, R]) enter(n int) {
+	w.ctx.Enter()
+	w.ctx.Metrics.RecordsIn += uint64(n)
+	if w.cfg.Assigner.ProcessingTime {
+		w.now = max(w.ctx.Clock.Now().UnixMilli(), w.watermark+1)
+	}
+}
+
+// leave ends a batch.
+func (w *Sessions[K, T, A, R]) leave() error {
 	if w.cfg.Assigner.ProcessingTime {
 		w.schedule()
 	}
 	return w.flush()
 }
 
-// add puts a record into the session that it extends, joins the neighbours
-// that now touch it, or starts a session.
-func (w *Sessions[K, T, A, R]) add(v T, t int64, hash uint64) error {
-	key := w.cfg.Key(v)
-	grown := session[A]{Start: t, End: t + w.cfg.Assigner.Gap}
-	// first..last are the sessions that touch the record's own span.
-	first, last := 0, 0
-	if list, ok := w.sessions.Get(hash, key); ok {
-		for first < len(*list) && (*list)[first].End <= grown.Start {
-			first++
-		}
-		for last = first; last < len(*list) && (*list)[last].Start < grown.End; last++ {
-		}
-		for _, s := range (*list)[first:last] {
-			grown.Start, grown.End = min(grown.Start, s.Start), max(grown.End, s.End)
-		}
+// at is when a record of time t counts.
+func (w *Sessions[K, T, A, R]) at(t int64) (int64, error) {
+	switch {
+	case w.cfg.Assigner.ProcessingTime:
+		return w.now, nil
+	case t == batch.NoTime:
+		return 0, fmt.Errorf("a record without event time reached the window: give its source a watermark strategy, or the stream timestamps")
 	}
-	if w.watermark != batch.NoTime && grown.End-1+w.cfg.AllowedLateness <= w.watermark {
-		w.ctx.Metrics.LateDropped++
-		if w.late.Attached() {
-			w.lateBatch.AppendKeyed(v, t, hash)
+	return t, nil
+}
+
+// take makes room for records from first to last: it extends the session that
+// they touch, joins the neighbours that now touch it, or starts a session. It
+// returns the session, to which they are to be added and which took is to be told
+// of, nil if they are late. w.fresh says that it is new, and so without any.
+func (w *Sessions[K, T, A, R]) take(first, last int64, hash uint64, key K) *session[A] {
+	start, end := first, last+w.cfg.Assigner.Gap
+	if w.isLate(end) {
+		// Unless a session that is open still takes them in.
+		list, ok := w.sessions.Get(hash, key)
+		if !ok {
+			return nil
 		}
-		return nil
+		if _, _, _, grown := touching(*list, start, end); w.isLate(grown) {
+			return nil
+		}
 	}
 	p, _ := w.sessions.Upsert(hash, key)
-	fresh, fired := first == last, false
-	if fresh {
-		grown.Acc = w.cfg.Aggregate.New()
-		*p = slices.Insert(*p, first, grown)
+	i, j, start, end := touching(*p, start, end)
+	if w.fresh, w.again = i == j, false; w.fresh {
+		*p = slices.Insert(*p, i, session[A]{Start: start, End: end, Acc: w.cfg.Aggregate.New()})
 	} else {
-		fired = w.join((*p)[first:last], grown.Start, grown.End)
-		*p = slices.Delete(*p, first+1, last)
+		w.again = w.join((*p)[i:j], start, end)
+		if j > i+1 {
+			*p = slices.Delete(*p, i+1, j)
+		}
 	}
-	s := &(*p)[first]
-	w.cfg.Aggregate.Add(&s.Acc, v)
-	// A session that has fired fires again: now, or at its new end.
+	return &(*p)[i]
+}
+
+// isLate says that a session with this end is past its lateness.
+func (w *Sessions[K, T, A, R]) isLate(end int64) bool {
+	return w.watermark != batch.NoTime && end-1+w.cfg.AllowedLateness <= w.watermark
+}
+
+// touching finds the sessions i to j that touch a span, and the span that they
+// have together with it.
+func touching[A any](list []session[A], start, end int64) (i, j int, from, to int64) {
+	for i < len(list) && list[i].End <= start {
+		i++
+	}
+	from, to = start, end
+	for j = i; j < len(list) && list[j].Start < end; j++ {
+		from, to = min(from, list[j].Start), max(to, list[j].End)
+	}
+	return i, j, from, to
+}
+
+// took is when the records have been added. A session that has fired fires again:
+// now, or at its new end.
+func (w *Sessions[K, T, A, R]) took(s *session[A], hash uint64, key K) {
 	if s.Fired = s.End-1 <= w.watermark; s.Fired {
 		w.emit(s, key)
 	}
-	if fresh || fired {
+	if w.fresh || w.again {
 		w.timers.Register(w.next(s), hash, key)
 	}
-	return nil
 }
 
 // join merges neighbouring sessions into the first of them and says whether
