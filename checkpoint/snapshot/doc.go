@@ -1,9 +1,9 @@
 // Package snapshot writes and reads runs: the sorted changes of one subtask's
 // keyed state between two barriers, in the format of docs/formats/run.md.
 //
-// A Writer collects changes in one arena, and Finish sorts and encodes them.
-// With a Scratch it holds no more than that says: sorted parts go to a file and
-// are merged at the end, to the same bytes. An Opener opens the runs of a chain
+// A Writer collects the changes of each key group, and sorts and encodes those of
+// groups that are Done. With a Scratch it holds no more than that says: sorted
+// parts go to a file and are merged at the end, to the same bytes. An Opener opens the runs of a chain
 // where they are, in a copy on this machine or in the bucket, and reads them in
 // windows, some ahead. Merge joins them, oldest first, to the live state, and
 // Replay gives their changes to whoever makes that state anew. Choose and Merger

@@ -10,14 +10,13 @@ import (
 // whole blocks, as it must not give out entries that it has not checked.
 const blockLimit = 1 << 20
 
-// builder encodes entries, which come in their order, to blocks. With a writer
-// it holds one block at a time, else all of them.
+// builder encodes entries, which come in their order, to blocks, of which it holds
+// one at a time.
 type builder struct {
 	out   io.Writer
 	limit int
 
-	body  []byte // from the block under way on or, without a writer, all
-	start int    // of the block under way in body
+	body  []byte // of the block under way
 	count int    // of its entries
 	group int
 	state uint32
@@ -42,8 +41,7 @@ func newBuilder(out io.Writer, limit int) *builder { return &builder{out: out, l
 
 // add takes the next entry. state is its name's place in the head.
 func (b *builder) add(group int, state uint32, ns int64, key, value []byte, del bool) {
-	size := len(b.body) - b.start
-	if b.count > 0 && (group != b.group || size+len(key)+len(value) > b.limit) {
+	if b.count > 0 && (group != b.group || len(b.body)+len(key)+len(value) > b.limit) {
 		b.end()
 	}
 	var tag byte
@@ -72,8 +70,7 @@ func (b *builder) end() {
 	if b.count == 0 {
 		return
 	}
-	bytes := b.body[b.start:]
-	n := len(b.blocks)
+	bytes, n := b.body, len(b.blocks)
 	b.split = b.split || n > 0 && b.blocks[n-1].group == b.group
 	b.blocks = append(b.blocks, block{
 		group: b.group, entries: b.count, length: len(bytes), crc: crc32.Checksum(bytes, castagnoli),
@@ -82,10 +79,6 @@ func (b *builder) end() {
 	b.length += int64(len(bytes))
 	b.crc = combine(b.crc, b.blocks[n].crc, int64(len(bytes)))
 	b.count = 0
-	if b.out == nil {
-		b.start = len(b.body)
-		return
-	}
 	if b.err == nil {
 		_, b.err = b.out.Write(bytes)
 	}

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ type Scratch struct {
 
 const (
 	scratchMemory = 32 << 20
-	changeSize    = 48
+	changeSize    = 32
 	spillBuffer   = 256 << 10
 	// partBlock is small, for many parts are read at once.
 	partBlock = 32 << 10
@@ -49,23 +50,25 @@ func (s Scratch) withDefaults() Scratch {
 	return s
 }
 
-func (w *Writer) held() int { return len(w.arena) + changeSize*len(w.changes) }
-
 // spill writes what is held as one more part. An error is for Finish.
 func (w *Writer) spill() {
 	if w.err == nil {
 		w.err = w.spillPart()
 	}
-	w.arena, w.changes = w.arena[:0], w.changes[:0]
+	for i, g := range w.waiting {
+		if g != nil {
+			g.free()
+			w.waiting[i] = nil
+		}
+	}
+	w.held = 0
 }
 
 func (w *Writer) spillPart() error {
 	if w.parts == nil {
-		file, err := scratchFile(w.scratch.Folder)
-		if err != nil {
+		if err := w.beginParts(); err != nil {
 			return err
 		}
-		w.parts = &parts{file: file}
 	}
 	rank, sorted, err := w.rankNames()
 	if err != nil {
@@ -74,14 +77,48 @@ func (w *Writer) spillPart() error {
 	p := w.parts
 	buf := bufio.NewWriterSize(io.NewOffsetWriter(p.file, p.at), spillBuffer)
 	b := newBuilder(buf, partBlock)
-	w.encode(b, rank)
+	for g := w.first; g <= w.last; g++ {
+		w.encode(b, rank, g)
+	}
+	b.end()
 	if err := errors.Join(b.err, buf.Flush()); err != nil {
 		return fmt.Errorf("write scratch file in %s: %w", w.scratch.Folder, err)
 	}
-	head := b.head(header{groups: w.groups, first: w.first, last: w.last, names: sorted}, 0)
+	w.endPart(b, sorted)
+	return nil
+}
+
+// beginParts makes the file of the parts. What was encoded is the first of them.
+func (w *Writer) beginParts() error {
+	file, err := scratchFile(w.scratch.Folder)
+	if err != nil {
+		return err
+	}
+	w.parts = &parts{file: file}
+	if w.begun == nil {
+		return nil
+	}
+	e := w.begun
+	w.begun = nil
+	e.end()
+	defer func() { _ = e.out.close() }() // it was read
+	from, err := e.out.open()
+	if err == nil {
+		_, err = io.Copy(file, from)
+	}
+	if err := errors.Join(e.err, err); err != nil {
+		return fmt.Errorf("write scratch file in %s: %w", w.scratch.Folder, err)
+	}
+	w.endPart(e.builder, e.names)
+	return nil
+}
+
+// endPart adds what was built, at the end of the file, to the parts.
+func (w *Writer) endPart(b *builder, names []string) {
+	p := w.parts
+	head := b.head(header{groups: w.groups, first: w.first, last: w.last, names: names}, 0)
 	p.list = append(p.list, part{head: head, offset: p.at, length: b.length})
 	p.at += b.length
-	return nil
 }
 
 // scratchFile makes a file that nobody has to remove.
@@ -106,7 +143,7 @@ func (w *Writer) forgetParts() {
 // join merges the parts to the run.
 func (w *Writer) join() (Run, error) {
 	defer w.forgetParts()
-	if len(w.changes) > 0 {
+	if w.held > 0 {
 		if w.spill(); w.err != nil {
 			return Run{}, w.err
 		}
@@ -152,44 +189,83 @@ func writeMerged(m *Merged, s Scratch, h header) (Run, error) {
 		}
 	}
 	b.end()
-	if err := errors.Join(m.Err(), b.err, out.flush()); err != nil {
+	if err := m.Err(); err != nil {
 		return Run{}, errors.Join(err, out.close())
 	}
-	run := Run{KeyGroupFirst: h.first, KeyGroupLast: h.last, Entries: b.entries}
-	if out.file == nil {
-		run.Bytes = append(b.head(h, len(out.held)), out.held...)
-		return run, nil
-	}
-	run.file = &onDisk{head: b.head(h, 0), blocks: out.file, length: b.length, crc: b.crc}
-	return run, nil
+	return b.run(h, out)
 }
 
 // overflow holds bytes in memory up to the scratch's bound, then in a file.
 type overflow struct {
 	scratch Scratch
-	held    []byte
+	chunks  [][]byte
+	held    int
 	file    *os.File
 	buf     *bufio.Writer
 }
 
+// Memory grows by chunks: to move what there is would take long, and the collector
+// waits for a move.
+const (
+	leastChunk = 4 << 10
+	mostChunk  = 1 << 20
+)
+
 func (o *overflow) Write(p []byte) (int, error) {
-	if o.file == nil {
-		if o.scratch.Folder == "" || len(o.held)+len(p) <= o.scratch.Memory {
-			o.held = append(o.held, p...)
-			return len(p), nil
-		}
-		var err error
-		if o.file, err = scratchFile(o.scratch.Folder); err != nil {
-			return 0, err
-		}
-		o.buf = bufio.NewWriterSize(o.file, spillBuffer)
-		if _, err := o.buf.Write(o.held); err != nil {
+	if o.file != nil {
+		n, err := o.buf.Write(p)
+		return n, o.fail(err)
+	}
+	if o.scratch.Folder == "" || o.held+len(p) <= o.scratch.Memory {
+		o.hold(p)
+		return len(p), nil
+	}
+	var err error
+	if o.file, err = scratchFile(o.scratch.Folder); err != nil {
+		return 0, err
+	}
+	o.buf = bufio.NewWriterSize(o.file, spillBuffer)
+	for _, c := range append(o.chunks, p) {
+		if _, err := o.buf.Write(c); err != nil {
 			return 0, o.fail(err)
 		}
-		o.held = nil
 	}
-	n, err := o.buf.Write(p)
-	return n, o.fail(err)
+	o.chunks = nil
+	return len(p), nil
+}
+
+func (o *overflow) hold(p []byte) {
+	o.held += len(p)
+	last := len(o.chunks) - 1
+	if last >= 0 {
+		n := min(len(p), cap(o.chunks[last])-len(o.chunks[last]))
+		o.chunks[last] = append(o.chunks[last], p[:n]...)
+		p = p[n:]
+	}
+	if len(p) > 0 {
+		c := make([]byte, 0, max(len(p), min(max(o.held, leastChunk), mostChunk)))
+		o.chunks = append(o.chunks, append(c, p...))
+	}
+}
+
+// appendTo appends what is in memory.
+func (o *overflow) appendTo(b []byte) []byte {
+	for _, c := range o.chunks {
+		b = append(b, c...)
+	}
+	return b
+}
+
+// open reads what was written, wherever it is.
+func (o *overflow) open() (io.Reader, error) {
+	if o.file == nil {
+		return bytes.NewReader(o.appendTo(nil)), nil
+	}
+	if err := o.flush(); err != nil {
+		return nil, err
+	}
+	_, err := o.file.Seek(0, io.SeekStart)
+	return o.file, err
 }
 
 func (o *overflow) flush() error {

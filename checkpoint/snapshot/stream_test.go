@@ -323,17 +323,3 @@ func TestMergingAnyPartOfAChainChangesNothing(t *testing.T) {
 		}
 	}
 }
-
-func TestAWriterExpectsNoMoreThanItMayHold(t *testing.T) {
-	w := NewWriter(4)
-	w.Spill(Scratch{Folder: t.TempDir(), Memory: 1 << 20})
-	w.Expect(1<<20, 1<<30)
-	if held := cap(w.arena) + changeSize*cap(w.changes); held > 5<<18 {
-		t.Errorf("room for %d bytes, of which 1 MiB may be held", held)
-	}
-	w = NewWriter(4)
-	w.Expect(100, 1000)
-	if cap(w.changes) < 100 || cap(w.arena) < 1000 {
-		t.Errorf("room for %d changes and %d bytes, want 100 and 1000", cap(w.changes), cap(w.arena))
-	}
-}

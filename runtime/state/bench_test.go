@@ -88,7 +88,6 @@ func BenchmarkUpdateWhileFrozen(b *testing.B) {
 // BenchmarkUpdateBesideWrite updates while another goroutine encodes.
 func BenchmarkUpdateBesideWrite(b *testing.B) {
 	s, t, keys, hashes := filled(b, 1_000_000, number)
-	w := snapshot.NewWriter(everything.N)
 	i, writes := 0, 0
 	var writing chan error
 	var f *Frozen
@@ -110,8 +109,12 @@ func BenchmarkUpdateBesideWrite(b *testing.B) {
 				done := make(chan error, 1)
 				writing = done
 				go func(f *Frozen) {
-					w.Reset()
-					done <- f.Write(w)
+					w := snapshot.NewWriter(everything.N)
+					err := f.Write(w)
+					if err == nil {
+						_, err = w.Finish()
+					}
+					done <- err
 				}(f)
 			}
 		}
@@ -122,6 +125,36 @@ func BenchmarkUpdateBesideWrite(b *testing.B) {
 	}
 	<-writing
 	b.ReportMetric(float64(writes), "snapshots")
+}
+
+// BenchmarkWrite encodes the changes of 1 M keys.
+func BenchmarkWrite(b *testing.B) {
+	b.Run("ints", func(b *testing.B) { writeAll(b, number) })
+	b.Run("strings", func(b *testing.B) { writeAll(b, name) })
+}
+
+func writeAll[K comparable](b *testing.B, key func(uint64) K) {
+	const n = 1_000_000
+	s, t, keys, hashes := filled(b, n, key)
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		for j := range n {
+			v, _ := t.Upsert(hashes[j], keys[j])
+			v.Count++
+		}
+		f := s.Freeze(false)
+		b.StartTimer()
+		w := snapshot.NewWriter(everything.N)
+		if err := f.Write(w); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := w.Finish(); err != nil {
+			b.Fatal(err)
+		}
+		f.Release()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/entry")
 }
 
 func BenchmarkGet(b *testing.B) {

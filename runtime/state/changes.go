@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/millrace/millrace/checkpoint/snapshot"
 	"github.com/millrace/millrace/runtime/keygroup"
 )
 
@@ -78,84 +77,136 @@ func (c *changes) release() {
 // discard empties the changes of a table that is gone.
 func (c *changes) discard() { c.pages, c.deleted = nil, tombs{} }
 
-func (c *changes) write(w *snapshot.Writer, f *Frozen) (changed int, err error) {
-	e := encoder{kind: c.of, w: w, groups: f.groups, ns: c.ns, asOf: f.passed[c.of.life.domain], tombs: true}
+func (c *changes) size() int { return len(c.pages) + len(c.deleted.hashes)/64 }
+
+func (c *changes) begin(f *Frozen, steps steps) writing {
+	return &changesWriting{
+		of:      c,
+		encoder: encoder{kind: c.of, ns: c.ns, asOf: f.passed[c.of.life.domain], tombs: true},
+		pages:   steps.sort(len(c.pages), func(i int) (first, last uint64) { p := c.page(i); return p.prefix, p.last() }),
+		deleted: steps.sort(len(c.deleted.hashes), func(i int) (first, last uint64) { return c.deleted.hashes[i], c.deleted.hashes[i] }),
+		counts:  c.epoch == f.epoch,
+	}
+}
+
+func (c *changes) page(i int) *page {
+	return (*page)(atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&c.pages[i]))))
+}
+
+// changesWriting is how far changes are written.
+type changesWriting struct {
+	encoder
+	of             *changes
+	pages, deleted parted
+	counts         bool
+}
+
+func (c *changesWriting) write(s *step) error {
+	c.step = s
 	// Deletes first: of several changes of a key the writer takes the last.
-	for i, hash := range c.deleted.hashes {
-		if err := e.delete(hash, c.deleted.at(c.of, i)); err != nil {
-			return 0, err
+	for i := range c.deleted.of(s) {
+		if err := c.delete(c.of.deleted.hashes[i], c.of.deleted.at(c.kind, i)); err != nil {
+			return err
 		}
 	}
-	for i := range c.pages {
-		p := (*page)(atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&c.pages[i]))))
+	puts := c.puts
+	for i := range c.pages.of(s) {
+		p := c.of.page(i)
 		if p.class == 0 {
-			if err := e.putStub(p, true); err != nil {
-				return 0, err
+			if err := c.putStub(p, true); err != nil {
+				return err
 			}
 			continue
 		}
 		for word := range p.words() {
 			for m := *p.dirtyWord(word * 64); m != 0; m &= m - 1 {
-				if err := e.put(p, word*64+uint32(bits.TrailingZeros64(m))); err != nil {
-					return 0, err
+				if err := c.put(p, word*64+uint32(bits.TrailingZeros64(m))); err != nil {
+					return err
 				}
 			}
 		}
 	}
-	if c.epoch == f.epoch {
-		changed = e.puts
+	if c.counts {
+		s.changed += c.puts - puts
 	}
-	return changed, nil
+	return nil
 }
 
 // image is all of one table as of a barrier.
 type image struct {
-	of   *kind
-	ns   int64
-	root ref
+	of    *kind
+	ns    int64
+	root  ref
+	bytes int
 }
 
 func (m *image) place() place { return place{m.of.name, m.ns} }
 
 func (m *image) release() {}
 
-func (m *image) write(w *snapshot.Writer, f *Frozen) (changed int, err error) {
-	e := encoder{kind: m.of, w: w, groups: f.groups, ns: m.ns, asOf: f.passed[m.of.life.domain]}
-	if m.root == nil {
-		return 0, nil
+func (m *image) size() int { return m.bytes / 4096 }
+
+func (m *image) begin(f *Frozen, _ steps) writing {
+	c := &imageWriting{encoder: encoder{kind: m.of, ns: m.ns, asOf: f.passed[m.of.life.domain]}, epoch: f.epoch}
+	if m.root != nil {
+		c.rest.stack = []ref{m.root}
 	}
-	for pages := (walk{stack: []ref{m.root}}); ; {
-		p := pages.next()
-		if p == nil {
-			return changed, nil
+	return c
+}
+
+// imageWriting is how far an image is written.
+type imageWriting struct {
+	encoder
+	epoch uint32
+	rest  walk
+	p     *page // of key groups of this step and later ones
+}
+
+func (c *imageWriting) write(s *step) error {
+	c.step = s
+	for {
+		fresh := c.p == nil
+		if fresh {
+			c.p = c.rest.next()
 		}
-		if p.class == 0 {
-			if err := e.putStub(p, false); err != nil {
-				return 0, err
+		if c.p == nil || c.p.prefix > s.last {
+			return nil
+		}
+		p := c.p
+		if fresh && p.class > 0 && p.epoch == c.epoch {
+			for word := range p.words() {
+				s.changed += bits.OnesCount64(*p.dirtyWord(word * 64))
 			}
+		}
+		if err := c.putPage(p); err != nil {
+			return err
+		}
+		if p.last() > s.last {
+			return nil
+		}
+		c.p = nil
+	}
+}
+
+func (c *imageWriting) putPage(p *page) error {
+	if p.class == 0 {
+		return c.putStub(p, false)
+	}
+	for i := range uint32(p.capacity()) {
+		if *p.tag(i) < tagFull {
 			continue
 		}
-		if p.epoch == f.epoch {
-			for word := range p.words() {
-				changed += bits.OnesCount64(*p.dirtyWord(word * 64))
-			}
-		}
-		for i := range uint32(p.capacity()) {
-			if *p.tag(i) < tagFull {
-				continue
-			}
-			if err := e.put(p, i); err != nil {
-				return 0, err
-			}
+		if err := c.put(p, i); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // encoder writes entries of one table.
 type encoder struct {
 	*kind
-	w          *snapshot.Writer
-	groups     keygroup.Range
+	*step
 	ns         int64
 	key, value []byte
 	content    *page // of the last stub
@@ -164,9 +215,12 @@ type encoder struct {
 	tombs      bool  // older runs may have what expired meanwhile
 }
 
-// put writes an entry unless it has expired.
+// put writes an entry, unless it has expired, or is of another step.
 func (e *encoder) put(p *page, i uint32) error {
 	hash, key := *p.hash(i), e.at(p, i)
+	if hash < e.first || hash > e.last {
+		return e.foreign(hash, key)
+	}
 	age := int64(0)
 	if e.timed {
 		age = *p.age(i)
@@ -177,17 +231,13 @@ func (e *encoder) put(p *page, i uint32) error {
 			return e.delete(hash, key)
 		}
 	}
-	group, err := e.group(hash, key)
-	if err != nil {
-		return err
-	}
 	e.key = e.keys.Append(e.key[:0], key)
 	e.value = e.value[:0]
 	if e.timed {
 		e.value = binary.LittleEndian.AppendUint64(e.value, uint64(age))
 	}
 	e.value = e.values.Append(e.value, unsafe.Add(key, e.valueAt))
-	e.w.Put(group, e.name, e.ns, e.key, e.value)
+	e.w.Put(keygroup.Of(hash, e.groups.N), e.name, e.ns, e.key, e.value)
 	e.puts++
 	return nil
 }
@@ -220,22 +270,22 @@ func (e *encoder) room(class int) *page {
 }
 
 func (e *encoder) delete(hash uint64, key unsafe.Pointer) error {
-	group, err := e.group(hash, key)
-	if err != nil {
-		return err
+	if hash < e.first || hash > e.last {
+		return e.foreign(hash, key)
 	}
 	e.key = e.keys.Append(e.key[:0], key)
-	e.w.Delete(group, e.name, e.ns, e.key)
+	e.w.Delete(keygroup.Of(hash, e.groups.N), e.name, e.ns, e.key)
 	return nil
 }
 
-func (e *encoder) group(hash uint64, key unsafe.Pointer) (int, error) {
+// foreign refuses a key of another subtask.
+func (e *encoder) foreign(hash uint64, key unsafe.Pointer) error {
 	group := keygroup.Of(hash, e.groups.N)
-	if !e.groups.Contains(group) {
-		return 0, fmt.Errorf("write state %q: key %v is of key group %d, this subtask owns %v: the record did not come by its key's hash",
-			e.name, e.show(key), group, e.groups)
+	if e.groups.Contains(group) {
+		return nil // of another step
 	}
-	return group, nil
+	return fmt.Errorf("write state %q: key %v is of key group %d, this subtask owns %v: the record did not come by its key's hash",
+		e.name, e.show(key), group, e.groups)
 }
 
 var _, _ changeSet = (*changes)(nil), (*image)(nil)

@@ -25,10 +25,16 @@ type layer struct {
 // changeSet is the part of a layer that belongs to one table.
 type changeSet interface {
 	place() place
-	// write says how many entries it found changed in the last epoch.
-	write(w *snapshot.Writer, f *Frozen) (changed int, err error)
+	size() int // pages, about
+	begin(f *Frozen, of steps) writing
 	// release gives back pages that nobody reads any more.
 	release()
+}
+
+// writing is how far a change set is written.
+type writing interface {
+	// write writes what there is of a step, and counts what changed in the last epoch.
+	write(s *step) error
 }
 
 // maxHeld is how many barriers' changes are kept for checkpoints that did not
@@ -128,26 +134,39 @@ func (f *Frozen) Write(w *snapshot.Writer) (err error) {
 	if f.full {
 		w.Full()
 	}
-	gone, changed := map[place]int{}, 0
+	pages, sets := 0, 0
+	gone := map[place]int{}
 	for i, l := range f.layers {
 		for _, d := range l.drops {
 			w.Drop(d.state, d.ns)
 			gone[d] = i
 		}
+		for _, c := range l.changes {
+			w.State(c.place().state)
+			pages, sets = pages+c.size(), sets+1
+		}
 	}
+	steps := stepsFor(f.groups, pages)
+	all := make([]writing, 0, sets)
 	for i, l := range f.layers {
 		for _, c := range l.changes {
 			if last, ok := gone[c.place()]; ok && last > i {
 				continue // dropped by a later barrier
 			}
-			n, err := c.write(w, f)
-			if err != nil {
-				return err
-			}
-			changed += n
+			all = append(all, c.begin(f, steps))
 		}
 	}
-	f.store.changed.Store(int64(changed))
+	s := step{w: w, groups: f.groups}
+	for n := range steps.n {
+		group := steps.begin(&s, n)
+		for _, c := range all {
+			if err := c.write(&s); err != nil {
+				return err
+			}
+		}
+		w.Done(group)
+	}
+	f.store.changed.Store(int64(s.changed))
 	return nil
 }
 

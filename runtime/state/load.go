@@ -200,7 +200,7 @@ func (k *kind) declare(name, namespaces string) *pb.StateDecl {
 type single struct{ t *table }
 
 func (r *single) images(into []changeSet) []changeSet {
-	return append(into, &image{r.t.of, 0, r.t.root})
+	return append(into, &image{r.t.of, 0, r.t.root, r.t.bytes})
 }
 
 func (r *single) loader(old *pb.StateDecl) (loader, error) {

@@ -366,6 +366,8 @@ type flight struct {
 }
 
 func drive(t *testing.T, rng *rand.Rand, keys int) {
+	defer func(n int) { pagesAStep = n }(pagesAStep)
+	pagesAStep = 1 + rng.IntN(20)
 	const groups = 64
 	all := keygroup.RangeOf(0, 1, groups)
 	tabs, m := newTables(all), model{}

@@ -1,6 +1,9 @@
 package state
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // Pages that nobody uses any more come from dropped namespaces and from lists of
 // changes that were released. Both wait as they are and are looked through page
@@ -84,7 +87,7 @@ type walk struct {
 	last  ref
 }
 
-// next returns the next page, nil at the end.
+// next returns the next page, in ascending order, nil at the end.
 func (d *walk) next() *page {
 	for len(d.stack) > 0 {
 		n := len(d.stack) - 1
@@ -97,7 +100,9 @@ func (d *walk) next() *page {
 		if width(p) == 0 {
 			return (*page)(p)
 		}
-		d.stack = append(d.stack, placesOf(p)...)
+		for _, r := range slices.Backward(placesOf(p)) {
+			d.stack = append(d.stack, r)
+		}
 	}
 	return nil
 }

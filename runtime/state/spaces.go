@@ -109,7 +109,7 @@ func (p *spaces) Namespaces() []int64 { return p.order }
 
 func (p *spaces) images(into []changeSet) []changeSet {
 	for ns, t := range p.tables {
-		into = append(into, &image{p.of, ns, t.root})
+		into = append(into, &image{p.of, ns, t.root, t.bytes})
 	}
 	return into
 }

@@ -322,13 +322,8 @@ func (t *Task) encodeRun(op *chained, f *state.Frozen) (snapshot.Run, error) {
 	if f.Full() {
 		w.Full()
 	}
-	if f.Full() == op.wrote.full {
-		w.Expect(op.wrote.entries, op.wrote.bytes)
-	}
 	if err := f.Write(w); err != nil {
 		return snapshot.Run{}, err
 	}
-	run, err := w.Finish()
-	op.wrote.full, op.wrote.entries, op.wrote.bytes = f.Full(), run.Entries, int(run.Size())
-	return run, err
+	return w.Finish()
 }

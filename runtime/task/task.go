@@ -195,11 +195,6 @@ type chained struct {
 	writers     []exchange.Writer
 	// rebase says that checkpoints hold all state until one has completed.
 	rebase bool
-	// wrote is the size of the last run, for the second goroutine.
-	wrote struct {
-		full           bool
-		entries, bytes int
-	}
 	// more says that Work is to be called.
 	more bool
 	// reached is the watermark of the output that was told to those behind it.
