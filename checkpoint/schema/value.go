@@ -40,15 +40,6 @@ func (n *Node) AppendJSON(dst, src []byte) (out, rest []byte, err error) {
 	return w.out, rest, err
 }
 
-// AppendText is AppendJSON for people: a string by itself is not quoted.
-func (n *Node) AppendText(dst, src []byte) (out, rest []byte, err error) {
-	if n.Kind != String {
-		return n.AppendJSON(dst, src)
-	}
-	b, rest, err := sized(src)
-	return append(dst, b...), rest, err
-}
-
 // walker goes through the bytes of a value, printing it if asked to.
 type walker struct {
 	out   []byte
