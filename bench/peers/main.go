@@ -48,8 +48,8 @@ func main() {
 	flag.Parse()
 	cfg.queries = choose(*queries, queryNames())
 	cfg.contestants = choose(*takingPart, names(contestants))
-	if flag.NArg() > 0 || cfg.queries == nil || cfg.contestants == nil || cfg.rounds < 0 || cfg.check < 1 || cfg.rate < 1 || cfg.parallelism < 1 {
-		flag.Usage()
+	if wrong := cfg.wrong(flag.Args()); wrong != "" {
+		fmt.Fprintf(os.Stderr, "bench/peers: %s; -help has the flags\n", wrong)
 		os.Exit(2)
 	}
 	for _, tool := range []string{"java", "mvn", "taskset"} {
@@ -68,6 +68,23 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench/peers:", err)
 		os.Exit(1)
 	}
+}
+
+// wrong says what is wrong with the flags; rest is what no flag took.
+func (c *config) wrong(rest []string) string {
+	switch {
+	case len(rest) > 0:
+		return fmt.Sprintf("no flag takes %q", rest)
+	case c.queries == nil:
+		return "-queries names one that there is not"
+	case c.contestants == nil:
+		return "-contestants names one that there is not"
+	case c.rounds < 0:
+		return "-rounds is less than 0"
+	case c.check < 1, c.rate < 1, c.parallelism < 1:
+		return "-check, -rate and -parallelism are at least 1"
+	}
+	return ""
 }
 
 // choose returns the names asked for, in the order of all, or nil where one is
