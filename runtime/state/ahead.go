@@ -33,8 +33,11 @@ func (t *table) Ahead(hashes []uint64, i int) {
 	t.ahead(hashes, i)
 }
 
+// Far says that the table is so large that reading ahead pays.
+func (t *table) Far() bool { return t.bytes >= farBytes }
+
 func (t *table) ahead(hashes []uint64, i int) {
-	if t.bytes < farBytes {
+	if !t.Far() {
 		return
 	}
 	if i == 0 { // nobody has asked for these yet

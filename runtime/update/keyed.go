@@ -23,11 +23,18 @@ type folder[K comparable, T, R any] interface {
 	final(from uint64) (next uint64, done bool)
 }
 
+// scout is a folder that wants to see a batch before its keys are folded, to have
+// memory bring what it will read.
+type scout[K comparable, T any] interface {
+	look(b *batch.Batch[T], g *groups[K])
+}
+
 // keyed is an operator on a keyed edge that takes batches key by key.
 type keyed[K comparable, T, R any] struct {
 	ctx    *operator.Context
 	key    func(T) K
 	folder folder[K, T, R]
+	scout  scout[K, T] // nil for none
 	groups groups[K]
 	out    changes[R]
 	// part is the rows of a batch that are looked at together.
@@ -40,7 +47,8 @@ type keyed[K comparable, T, R any] struct {
 }
 
 func newKeyed[K comparable, T, R any](key func(T) K, f folder[K, T, R]) operator.Operator {
-	return &keyed[K, T, R]{key: key, folder: f, reached: batch.NoTime}
+	s, _ := f.(scout[K, T])
+	return &keyed[K, T, R]{key: key, folder: f, scout: s, reached: batch.NoTime}
 }
 
 // Input implements operator.Operator.
@@ -95,6 +103,9 @@ func (o *keyed[K, T, R]) push(b *batch.Batch[T]) error {
 	g.begin()
 	for i := range b.Values {
 		g.add(b.Hashes[i], key(b.Values[i]))
+	}
+	if o.scout != nil {
+		o.scout.look(b, g)
 	}
 	for j, hash := range g.hashes {
 		if j%state.Stride == 0 {

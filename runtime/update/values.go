@@ -51,9 +51,9 @@ func NewValues[K, V comparable, T, A, R any](a Values[K, V, T, A, R]) operator.O
 		a.Values(row, v.each)
 	}
 	v.rows.Aggregate = v.Aggregate
-	v.each = v.mask
+	v.each, v.note = v.mask, v.noteMask
 	if a.Deletes {
-		v.each = v.count
+		v.each, v.note = v.count, v.noteCount
 	}
 	return newKeyed(a.Key, v)
 }
@@ -78,6 +78,9 @@ type values[K, V comparable, T, A, R any] struct {
 	// of takes pointers, to memory that is not allocated for each.
 	value state.MapKey[K, V]
 	in    state.MapKey[K, Facet[V]]
+	// ahead are the hashes of the values of a batch, note adds to them.
+	ahead []uint64
+	note  func(V, uint64)
 }
 
 func (o *values[K, V, T, A, R]) open(ctx *operator.Context, out *changes[R]) (err error) {
@@ -115,6 +118,44 @@ func (o *values[K, V, T, A, R]) fold(hash uint64, key K, b *batch.Batch[T], i in
 }
 
 func (o *values[K, V, T, A, R]) final(from uint64) (uint64, bool) { return o.rows.final(from) }
+
+// look has memory bring the values of a batch: they are many and far apart, and
+// with each row they would be waited for.
+func (o *values[K, V, T, A, R]) look(b *batch.Batch[T], g *groups[K]) {
+	table := interface {
+		Far() bool
+		Ahead(hashes []uint64, i int)
+	}(o.seen)
+	if o.Deletes {
+		table = o.counts
+	}
+	if !table.Far() {
+		return
+	}
+	o.ahead = o.ahead[:0]
+	for j, hash := range g.hashes {
+		o.hash = hash
+		for i := g.first[j]; i >= 0; i = g.next[i] {
+			o.Values.Values(b.Values[i], o.note)
+		}
+	}
+	for i := 0; i < len(o.ahead); i += state.Stride {
+		table.Ahead(o.ahead, i)
+	}
+}
+
+func (o *values[K, V, T, A, R]) noteMask(value V, _ uint64) {
+	o.value.Of = value
+	o.ahead = append(o.ahead, state.Within(o.hash, o.of(&o.value.Of)))
+}
+
+func (o *values[K, V, T, A, R]) noteCount(value V, facets uint64) {
+	o.in.Of.Of = value
+	for left := facets; left != 0; left &= left - 1 {
+		o.in.Of.Bit = uint8(bits.TrailingZeros64(left))
+		o.ahead = append(o.ahead, o.facet(o.hash, &o.in.Of))
+	}
+}
 
 // mask takes in a value of input without deletes.
 func (o *values[K, V, T, A, R]) mask(value V, facets uint64) {
