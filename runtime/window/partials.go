@@ -2,6 +2,7 @@ package window
 
 import (
 	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/state"
 )
 
 // partials is the input of a Sliced that a Folder feeds.
@@ -38,6 +39,9 @@ func (in partials[K, T, A, R]) Push(b *batch.Batch[Partial[K, T, A]]) error {
 				return err
 			}
 			continue
+		}
+		if i%state.Stride == 0 {
+			ref.table.Ahead(b.Hashes, i) // most of these are of this slice
 		}
 		acc, fresh := ref.table.Upsert(b.Hashes[i], p.Key)
 		in.fold(p, acc, fresh)

@@ -1,6 +1,9 @@
 package window
 
-import "github.com/millrace/millrace/runtime/batch"
+import (
+	"github.com/millrace/millrace/runtime/batch"
+	"github.com/millrace/millrace/runtime/state"
+)
 
 // pushNow takes records at the time that the clock shows.
 func (w *Sliced[K, T, A, R]) pushNow(b *batch.Batch[T]) error {
@@ -17,6 +20,9 @@ func (w *Sliced[K, T, A, R]) pushNow(b *batch.Batch[T]) error {
 		return nil
 	}
 	for i, v := range b.Values {
+		if i%state.Stride == 0 {
+			ref.table.Ahead(b.Hashes, i)
+		}
 		acc, fresh := ref.table.Upsert(b.Hashes[i], w.cfg.Key(v))
 		if fresh {
 			*acc = w.cfg.Aggregate.New()
