@@ -30,7 +30,7 @@
 // Entries of a state with a TTL expire (ttl.go): the operator says what time it
 // is with SetEventTime before each record and timer, and with Passed what it has
 // reached; brooms remove what is over (sweep.go) while Ahead is called, and at
-// barriers.
+// barriers. What other tables have for an entry goes with it (OnExpire, Parts).
 //
 // Keys passed with a hash must always come with the same one: that of
 // keygroup.HasherOf for their type, or of the table's own hash function.

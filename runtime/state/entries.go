@@ -15,8 +15,9 @@ type table struct {
 	bytes  int
 	now    *changes // those of the current epoch, or older ones
 	born   uint32
-	// expired is told of an entry that expired, once it is removed; it may be nil.
-	expired func(hash uint64, key unsafe.Pointer)
+	// expired is told of an entry that expired, once it is removed, and says how
+	// many it has removed along with it in other tables; it may be nil.
+	expired func(hash uint64, key unsafe.Pointer) int
 	expect  int // keys that it may come to have
 	ns      int64
 	of      *kind

@@ -53,8 +53,9 @@ type kind struct {
 	keys   *codec.Untyped
 	values *codec.Untyped
 	life   lifetime // of entries, see TTL
-	// counted says that another table counts the entries, so that a snapshot
-	// has those, too, that have expired and are still there.
+	// counted says that other tables know of the entries (their number, or what
+	// goes with them), so that a snapshot has those, too, that have expired and are
+	// still there.
 	counted bool
 	// keyTexts and valueTexts is where keys and values hold strings, see text.go.
 	keyTexts, valueTexts []uintptr

@@ -58,9 +58,10 @@ func NewList[K comparable, E any](s *Store, cur *Current[K], name string, ttl ..
 	s.Describe(name+gapsSuffix, "list")
 	h := &List[K, E]{sizes: sizes, gaps: gaps, elements: elements, cur: cur}
 	elements.of.counted = true
-	elements.expired = func(_ uint64, at unsafe.Pointer) {
+	elements.expired = func(_ uint64, at unsafe.Pointer) int {
 		k := (*ListKey[K])(at)
 		h.expired(hash(&k.Key), k.Key)
+		return 0
 	}
 	return h, nil
 }

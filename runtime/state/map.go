@@ -49,9 +49,10 @@ func NewMap[K, MK comparable, MV any](s *Store, cur *Current[K], name string, tt
 	s.Describe(name+sizeSuffix, "map")
 	h := &Map[K, MK, MV]{sizes: sizes, entries: entries, hash: of, cur: cur}
 	entries.of.counted = true
-	entries.expired = func(_ uint64, at unsafe.Pointer) {
+	entries.expired = func(_ uint64, at unsafe.Pointer) int {
 		k := (*MapKey[K, MK])(at)
 		h.less(hash(&k.Key), k.Key)
+		return 0
 	}
 	return h, nil
 }

@@ -46,6 +46,7 @@ type Store struct {
 	// record in hand, and one that no later record is before.
 	aging       []*broom
 	aged        [domains]bool
+	busy        bool // values are in hand: nothing leaves memory, see Ease
 	now, passed [domains]int64
 	clock       func() time.Time
 }

@@ -15,6 +15,9 @@ const (
 	sweptAtBarrier = 256
 	// readCosts is for how many pages one counts that comes from the disk.
 	readCosts = 8
+	// othersAtOnce is how many entries of other tables may go along with those of
+	// a page; then the page is looked at again later.
+	othersAtOnce = 1024
 	// roundsALife is how many rounds there are in a time to live.
 	roundsALife = 4
 )
@@ -77,7 +80,9 @@ func (t *table) sweep(from uint64, budget int) (next uint64, left int, done bool
 			if p.class == 0 {
 				budget -= readCosts
 			}
-			t.clean(p, at)
+			if !t.clean(p, at) {
+				return from, 0, false
+			}
 		}
 		if last >= t.s.top {
 			return 0, budget, true
@@ -88,15 +93,18 @@ func (t *table) sweep(from uint64, budget int) (next uint64, left int, done bool
 }
 
 // clean removes the entries of a page that have expired, and gives those an age
-// that have none.
-func (t *table) clean(p *page, at int64) {
+// that have none; done says that it has looked at all.
+func (t *table) clean(p *page, at int64) (done bool) {
 	if p.groups == 0 {
 		p = t.awake(p)
 	}
-	oldest := int64(1<<63 - 1)
+	oldest, others := int64(1<<63-1), 0
 	for i := range uint32(p.capacity()) {
 		if *p.tag(i) < tagFull {
 			continue
+		}
+		if others >= othersAtOnce {
+			return false
 		}
 		switch age := *p.age(i); {
 		case age == unknownTime:
@@ -106,7 +114,7 @@ func (t *table) clean(p *page, at int64) {
 			if p.epoch != t.s.epoch {
 				p = t.touch(p)
 			}
-			t.expire(p, i)
+			others += t.expire(p, i)
 		default:
 			oldest = min(oldest, age)
 		}
@@ -115,4 +123,5 @@ func (t *table) clean(p *page, at int64) {
 	if p.epoch == t.s.epoch && p.sparse() {
 		t.shrink(p)
 	}
+	return true
 }

@@ -168,7 +168,7 @@ func (s *Store) UseDisk(d Disk, b *Budget) {
 // Ahead does. It is a moment between records: values got before are not valid
 // after it.
 func (s *Store) Ease() {
-	if s.tier != nil && s.tier.due() {
+	if s.tier != nil && !s.busy && s.tier.due() {
 		s.tier.ease(eased)
 	}
 }

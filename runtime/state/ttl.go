@@ -138,11 +138,22 @@ func (t *table) renewed(p *page, i uint32) *page {
 	return t.changed(t.use(p, i, max(t.time(), *p.age(i))), i)
 }
 
-// expire removes an entry, of a page of this epoch.
-func (t *table) expire(p *page, i uint32) {
+// OnExpire says that what other tables have for a key lives as long as the entry
+// here: f removes it, and says how many entries those were. It is called with each
+// key that expires, at any call of Renew, between records and at barriers, and
+// must not use this table. So the key and all that belongs to it are there, or
+// gone, at every barrier. What is Deleted has not expired.
+func (t *Table[K, V]) OnExpire(f func(hash uint64, key K) int) {
+	t.of.counted = true
+	t.expired = func(hash uint64, key unsafe.Pointer) int { return f(hash, *(*K)(key)) }
+}
+
+// expire removes an entry, of a page of this epoch, and says how many others
+// have gone with it.
+func (t *table) expire(p *page, i uint32) (others int) {
 	if t.expired == nil {
 		t.remove(p, i)
-		return
+		return 0
 	}
 	k := t.of
 	if k.gone == nil {
@@ -151,7 +162,10 @@ func (t *table) expire(p *page, i uint32) {
 	hash := *p.hash(i)
 	k.moveKeys(k.gone, k.at(p, i), 1)
 	t.remove(p, i)
-	t.expired(hash, k.gone)
+	t.s.busy = true
+	others = t.expired(hash, k.gone)
+	t.s.busy = false
+	return others
 }
 
 // setAge sets the age of an entry that there is, of a page of this epoch.
