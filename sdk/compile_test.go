@@ -70,7 +70,7 @@ func updateMethods[T any](u Updates[T]) {
 	_ = u.Filter(func(T) bool { return true }).Union(u).Named("u").Parallel(1).MaxParallel(2)
 	u.To(FuncUpdates(func(Change, T) error { return nil }))
 	k := u.KeyBy(func(T) string { return "" })
-	_ = k.TopN("n", 1, func(a, b T) bool { return false }).KeyBy(func(T) [2]string { return [2]string{} }).Distinct("d")
+	_ = k.TopN("n", 1, func(a, b T) bool { return false }, TTL(time.Hour)).KeyBy(func(T) [2]string { return [2]string{} }).Distinct("d")
 	_ = k.TopNRanked("r", 1, func(a, b T) bool { return false }, func(int, T) []T { return nil })
 	_ = k.AggregateFunc("f", Collect[T](), func(string, []T) []T { return nil }, func(_, _ []T) bool { return false })
 }
@@ -79,7 +79,7 @@ func updateMethods[T any](u Updates[T]) {
 func keyedUpdateMethods[K comparable, T any](k KeyedUpdates[K, T]) {
 	_ = k.Aggregate("a", Count[T](), func(k K, n int64) [2]K { return [2]K{k} }).KeyBy(func(v [2]K) K { return v[0] }).Distinct("d")
 	_ = k.Aggregate("m", MeanOf(func(T) int { return 0 }), func(k K, _ Mean[int]) K { return k })
-	_ = k.Max("max", func(T) string { return "" }, func(k K, _ string) [1]K { return [1]K{k} })
+	_ = k.Max("max", func(T) string { return "" }, func(k K, _ string) [1]K { return [1]K{k} }, TTL(time.Hour).OnRead())
 	_ = k.Min("min", func(T) int { return 0 }, func(k K, _ int) K { return k })
 	_ = k.CountDistinct("c", func(T) int { return 0 }, func(k K, _ int64) K { return k })
 	_ = k.AggregateDistinct("ad", Distincts[T, K, int]{}, func(k K, _ int) [3]K { return [3]K{k} })
@@ -88,7 +88,7 @@ func keyedUpdateMethods[K comparable, T any](k KeyedUpdates[K, T]) {
 
 //nolint:unused // see everyMethod
 func keyedMethods[K comparable, T any](k KeyedStream[K, T]) {
-	_ = k.Reduce("r", func(a, _ T) T { return a })
+	_ = k.Reduce("r", func(a, _ T) T { return a }, TTL(time.Hour).InProcessingTime())
 	_ = k.Aggregate("a", Count[T](), func(K, int64) K { var k K; return k })
 	_ = k.Aggregate("b", Collect[T](), func(_ K, all []T) []T { return all })
 	_ = k.Aggregate("c", Max(func(T) int { return 0 }), func(k K, _ Extreme[int]) [1]K { return [1]K{k} })

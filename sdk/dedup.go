@@ -1,25 +1,31 @@
 package sdk
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/millrace/millrace/runtime/operator"
+	"github.com/millrace/millrace/runtime/state"
 	"github.com/millrace/millrace/runtime/update"
 )
 
 // First emits the first record of each key, and no other: what is left when
 // repetitions are taken out.
-func (k KeyedStream[K, T]) First[Name ~string](name Name) DataStream[T] {
-	out, n := attachKeyed[K, T, T](k, "First", string(name), func() operator.Operator { return update.NewFirst(k.key) })
-	n.plan = append(n.plan, n.declareState)
+//
+// With a TTL d a record is a repetition for d after the one that was emitted; with
+// TTL(d).OnRead(), for d after the last repetition.
+func (k KeyedStream[K, T]) First[Name ~string](name Name, opts ...StateOption) DataStream[T] {
+	ttl, wrong := lifetimes(opts)
+	out, n := attachKeyed[K, T, T](k, "First", string(name), func() operator.Operator { return update.NewFirst(k.key, ttl...) })
+	n.plan = append(n.plan, func() error { return cmp.Or(wrong, n.declareState()) })
 	return out
 }
 
 // Last keeps the last row of each key: a table of which each record sets a row.
 // Rows of one key that come from several subtasks come in any order; Best goes by
 // the rows themselves.
-func (k KeyedStream[K, T]) Last[Name ~string](name Name) Updates[T] {
-	return best(k.AsUpdates(), "Last", string(name), func(_, _ T) bool { return true })
+func (k KeyedStream[K, T]) Last[Name ~string](name Name, opts ...StateOption) Updates[T] {
+	return best(k.AsUpdates(), "Last", string(name), opts, func(_, _ T) bool { return true })
 }
 
 // Best keeps one row of each key: the first, until one comes that is better than
@@ -27,24 +33,24 @@ func (k KeyedStream[K, T]) Last[Name ~string](name Name) Updates[T] {
 // has
 //
 //	func(v, than Bid) bool { return v.At.After(than.At) }
-func (k KeyedStream[K, T]) Best[Name ~string](name Name, better func(v, than T) bool) Updates[T] {
-	return best(k.AsUpdates(), "Best", string(name), better)
+func (k KeyedStream[K, T]) Best[Name ~string](name Name, better func(v, than T) bool, opts ...StateOption) Updates[T] {
+	return best(k.AsUpdates(), "Best", string(name), opts, better)
 }
 
-func best[K comparable, T any](k KeyedUpdates[K, T], kind, name string, better func(v, than T) bool) Updates[T] {
-	return attachKeyedUpdates[K, T, T](k, kind, name, func() error {
+func best[K comparable, T any](k KeyedUpdates[K, T], kind, name string, opts []StateOption, better func(v, than T) bool) Updates[T] {
+	return attachKeyedUpdates[K, T, T](k, kind, name, opts, func() error {
 		if better == nil {
 			return errors.New("its function is nil")
 		}
 		return nil
-	}, func() operator.Operator { return update.NewBest(k.key, better) })
+	}, func(ttl []state.TTL) operator.Operator { return update.NewBest(k.key, better, ttl...) })
 }
 
 // Distinct shows one row for each key, however many there are: the first that
 // came. The row goes when the last one of its key has gone.
-func (k KeyedUpdates[K, T]) Distinct[Name ~string](name Name) Updates[T] {
-	return attachKeyedUpdates[K, T, T](k, "Distinct", string(name), func() error { return nil },
-		func() operator.Operator { return update.NewDistinct[K, T](k.key) })
+func (k KeyedUpdates[K, T]) Distinct[Name ~string](name Name, opts ...StateOption) Updates[T] {
+	return attachKeyedUpdates[K, T, T](k, "Distinct", string(name), opts, func() error { return nil },
+		func(ttl []state.TTL) operator.Operator { return update.NewDistinct[K, T](k.key, ttl...) })
 }
 
 // Distincts is an aggregate of rows and of the different values in them: how many
@@ -70,12 +76,12 @@ type Distincts[T, V, A any] struct {
 
 // AggregateDistinct keeps result of the rows of each key and of the different
 // values in them.
-func (k KeyedUpdates[K, T]) AggregateDistinct[V comparable, A any, R comparable](name string, agg Distincts[T, V, A], result func(key K, acc A) R) Updates[R] {
+func (k KeyedUpdates[K, T]) AggregateDistinct[V comparable, A any, R comparable](name string, agg Distincts[T, V, A], result func(key K, acc A) R, opts ...StateOption) Updates[R] {
 	values := update.Values[K, V, T, A, R]{
 		Aggregate: update.Aggregate[K, T, A, R]{Key: k.key, New: agg.New, Add: agg.Add, Remove: agg.Remove, Result: result, Same: func(a, b R) bool { return a == b }},
 		Values:    agg.Values, Came: agg.Came, Went: agg.Went, Deletes: !k.u.inserts,
 	}
-	return attachKeyedUpdates[K, T, R](k, "Distinct Aggregate", name, func() error {
+	return attachKeyedUpdates[K, T, R](k, "Distinct Aggregate", name, opts, func() error {
 		switch {
 		case agg.New == nil || agg.Values == nil || agg.Came == nil || result == nil:
 			return errors.New("it needs New, Values, Came and a result function")
@@ -83,12 +89,12 @@ func (k KeyedUpdates[K, T]) AggregateDistinct[V comparable, A any, R comparable]
 			return errors.New("rows of its input also go, and it cannot take them out: give it Went, and Remove beside Add")
 		}
 		return nil
-	}, func() operator.Operator { return update.NewValues(values) })
+	}, func(ttl []state.TTL) operator.Operator { return update.NewValues(values, ttl...) })
 }
 
 // CountDistinct keeps how many different values the rows of each key have, and
 // result of that number, exactly.
-func (k KeyedUpdates[K, T]) CountDistinct[V comparable, R comparable](name string, value func(v T) V, result func(key K, n int64) R) Updates[R] {
+func (k KeyedUpdates[K, T]) CountDistinct[V comparable, R comparable](name string, value func(v T) V, result func(key K, n int64) R, opts ...StateOption) Updates[R] {
 	agg := Distincts[T, V, int64]{
 		New:    func() int64 { return 0 },
 		Values: func(v T, each func(V, uint64)) { each(value(v), 1) },
@@ -98,5 +104,5 @@ func (k KeyedUpdates[K, T]) CountDistinct[V comparable, R comparable](name strin
 	if value == nil {
 		agg.Values = nil
 	}
-	return k.AggregateDistinct(name, agg, result)
+	return k.AggregateDistinct(name, agg, result, opts...)
 }

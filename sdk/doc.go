@@ -84,7 +84,8 @@
 // as WriteFiles and Func, see the records since the checkpoint again.
 //
 // State of a KeyedStream.Process is a Value, List, Map, Reducing or Aggregating for
-// each key, and expires if it is declared with a TTL.
+// each key, and expires if it is declared with a TTL. Operators such as Reduce, First
+// and TopN keep something for each key for ever, unless they are given a TTL.
 //
 // What keeps state has a name, by which a restore finds it: operators on keyed
 // streams take theirs as an argument, sources and sinks have one from what they

@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -72,26 +73,34 @@ func hashing[K comparable, T any](key func(T) K, hash func(*K) uint64) func(*Bat
 // Reduce folds all records of a key to one, and emits it anew with each record:
 // f of the reduction so far and the record. The first record of a key is its own
 // reduction.
-func (k KeyedStream[K, T]) Reduce[Name ~string](name Name, f func(sofar, v T) T) DataStream[T] {
-	out, n := attachKeyed[K, T, T](k, "Reduce", string(name), func() operator.Operator { return operator.NewReduce(k.key, f) })
+//
+// With a TTL a key is forgotten when no record of it has come for so long; the
+// next one is then its own reduction.
+func (k KeyedStream[K, T]) Reduce[Name ~string](name Name, f func(sofar, v T) T, opts ...StateOption) DataStream[T] {
+	ttl, wrong := lifetimes(opts)
+	out, n := attachKeyed[K, T, T](k, "Reduce", string(name), func() operator.Operator { return operator.NewReduce(k.key, f, ttl...) })
 	n.plan = append(n.plan, func() error {
 		if f == nil {
 			return errors.New("its function is nil")
 		}
-		return n.declareState()
+		return cmp.Or(wrong, n.declareState())
 	})
 	return out
 }
 
 // Aggregate folds all records of a key into an accumulator, and emits result of
 // it with each record. result must not keep memory that the accumulator holds.
-func (k KeyedStream[K, T]) Aggregate[A, R any](name string, agg Aggregate[T, A], result func(key K, acc A) R) DataStream[R] {
+//
+// With a TTL a key is forgotten when no record of it has come for so long; the
+// next one begins with a new accumulator.
+func (k KeyedStream[K, T]) Aggregate[A, R any](name string, agg Aggregate[T, A], result func(key K, acc A) R, opts ...StateOption) DataStream[R] {
+	ttl, wrong := lifetimes(opts)
 	build := func() operator.Operator {
 		return operator.NewKeyedProcess(k.key, func(ctx *operator.Context, cur *state.Current[K]) (operator.KeyedFunction[K, T, R], error) {
-			table, err := state.NewTable[K, A](ctx.State, "aggregate")
+			table, err := state.NewTable[K, A](ctx.State, "aggregate", ctx.Lifetime(ttl)...)
 			ctx.State.Describe("aggregate", "value")
 			return operator.KeyedFunction[K, T, R]{Process: func(_ *operator.Call, v T, emit func(R)) error {
-				acc, fresh := table.Upsert(cur.Hash(), cur.Key())
+				acc, fresh := table.Renew(cur.Hash(), cur.Key())
 				if fresh {
 					*acc = agg.New()
 				}
@@ -106,7 +115,7 @@ func (k KeyedStream[K, T]) Aggregate[A, R any](name string, agg Aggregate[T, A],
 		if agg.New == nil || agg.Add == nil || result == nil {
 			return errors.New("an aggregate needs New, Add and a result function")
 		}
-		return n.declareState()
+		return cmp.Or(wrong, n.declareState())
 	})
 	return out
 }

@@ -55,6 +55,34 @@ func TestATargetThatForgetsTooSoonIsRefused(t *testing.T) {
 	}
 }
 
+// The plan says of each operator how long it keeps what it has for a key.
+func TestThePlanSaysWhatExpires(t *testing.T) {
+	g, err := Plan(func(env *Env) error {
+		k := events(env).KeyBy(user)
+		k.Reduce("reduce", func(a, _ event) event { return a }, TTL(time.Minute)).To(discard[event]())
+		k.First("first", TTL(2*time.Minute).InProcessingTime()).To(discard[event]())
+		last := k.Last("last", TTL(time.Hour))
+		last.To(FuncUpdates(func(Change, event) error { return nil }))
+		last.KeyBy(user).TopN("top", 3, func(a, b event) bool { return a.N > b.N }, TTL(3*time.Minute)).
+			To(FuncUpdates(func(Change, event) error { return nil }))
+		return nil
+	}, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, n := range g.Nodes {
+		for _, s := range n.States {
+			got[n.Name+" "+s.GetName()] = fmt.Sprint(s.GetTtl(), " ", time.Duration(s.GetTtlMs())*time.Millisecond)
+		}
+	}
+	want := map[string]string{"reduce reduce": "event 1m0s", "first row": "processing 2m0s", "last row": "event 1h0m0s",
+		"top top": "event 3m0s", "top rows": " 0s", "top rows/size": " 0s"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // TestWrongJobsAreRefusedInPlanMode: each names the operator and the remedy.
 func TestWrongJobsAreRefusedInPlanMode(t *testing.T) {
 	type unkeepable struct{ C chan int }
@@ -128,6 +156,18 @@ func TestWrongJobsAreRefusedInPlanMode(t *testing.T) {
 			}).To(discard[int]())
 			return nil
 		}, []string{`"dies"`, `list state "seen"`, "at least 1ms"}},
+		"a reduction that expires without timestamps": {func(env *Env) error {
+			From(env, Slice(event{})).KeyBy(user).Reduce("dies", func(a, _ event) event { return a }, TTL(time.Hour)).To(discard[event]())
+			return nil
+		}, []string{`"dies"`, "no timestamps", "processing time"}},
+		"an operator with a time to live of nothing": {func(env *Env) error {
+			events(env).KeyBy(user).AsUpdates().Distinct("dies", TTL(time.Microsecond)).To(discard[event]())
+			return nil
+		}, []string{`"dies"`, "at least 1ms"}},
+		"an operator with two times to live": {func(env *Env) error {
+			events(env).KeyBy(user).First("dies", TTL(time.Hour), TTL(time.Minute)).To(discard[event]())
+			return nil
+		}, []string{`"dies"`, "2 times to live"}},
 		"a map by keys without a hash": {func(env *Env) error {
 			events(env).KeyBy(user).Process("maps", func(op *KeyedOp[string]) KeyedFn[string, event, int] {
 				op.Map[*string, int]("seen")

@@ -40,7 +40,7 @@ func (n *node) declareState() (err error) {
 		Name: n.Name, UID: planUID, Parallelism: 1, KeyGroups: groups,
 		State: state.NewStore(groups), Clock: clock.System, Log: slog.New(slog.DiscardHandler),
 		Attempt: attempt, Mail: func(func() error) {}, Wake: func() {}, Held: func() {},
-		Fail: func(error) {}, FirstOutput: func() {}, Metrics: &operator.Metrics{},
+		Fail: func(error) {}, FirstOutput: func() {}, Metrics: &operator.Metrics{}, Batch: n.env.g.Config.Batch,
 	}
 	ctx.State.UseClock(clock.System.Now)
 	op := n.New()

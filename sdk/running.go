@@ -6,6 +6,7 @@ import (
 
 	"github.com/millrace/millrace/runtime/keygroup"
 	"github.com/millrace/millrace/runtime/operator"
+	"github.com/millrace/millrace/runtime/state"
 	"github.com/millrace/millrace/runtime/update"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
@@ -22,7 +23,8 @@ import (
 // input.
 //
 // A Delete of a row that is not there (its Insert never came, or has expired) is
-// passed over and counted as unmatchedRetractions.
+// passed over and counted as unmatchedRetractions. What expires, and when, and what
+// then becomes of a key, is with TTL, which each operator takes as an option.
 type KeyedUpdates[K comparable, T any] struct {
 	u   Updates[T]
 	key func(T) K
@@ -35,11 +37,13 @@ func (k KeyedStream[K, T]) AsUpdates() KeyedUpdates[K, T] {
 }
 
 // attachKeyedUpdates adds an operator that keeps state for each key.
-func attachKeyedUpdates[K comparable, T, R any](k KeyedUpdates[K, T], kind, name string, check func() error, build func() operator.Operator) Updates[R] {
-	out, n := attachKeyed[K, T, R](KeyedStream[K, T]{s: k.u.s, key: k.key}, kind, name, build)
+func attachKeyedUpdates[K comparable, T, R any](k KeyedUpdates[K, T], kind, name string, opts []StateOption, check func() error,
+	build func(ttl []state.TTL) operator.Operator) Updates[R] {
+	ttl, wrong := lifetimes(opts)
+	out, n := attachKeyed[K, T, R](KeyedStream[K, T]{s: k.u.s, key: k.key}, kind, name, func() operator.Operator { return build(ttl) })
 	k.u.mark(n)
 	n.plan = append(n.plan, func() error {
-		if err := check(); err != nil {
+		if err := cmp.Or(check(), wrong); err != nil {
 			return err
 		}
 		return n.declareState()
@@ -54,19 +58,19 @@ func attachKeyedUpdates[K comparable, T, R any](k KeyedUpdates[K, T], kind, name
 // Where rows go, the aggregate must be able to take them out, with Subtract:
 // Count, Sum and Mean can. For the greatest and the least there are Max and Min,
 // for a number of different values CountDistinct.
-func (k KeyedUpdates[K, T]) Aggregate[A any, R comparable](name string, agg Aggregate[T, A], result func(key K, acc A) R) Updates[R] {
-	return k.AggregateFunc(name, agg, result, func(a, b R) bool { return a == b })
+func (k KeyedUpdates[K, T]) Aggregate[A any, R comparable](name string, agg Aggregate[T, A], result func(key K, acc A) R, opts ...StateOption) Updates[R] {
+	return k.AggregateFunc(name, agg, result, func(a, b R) bool { return a == b }, opts...)
 }
 
 // AggregateFunc is Aggregate with results that cannot be compared with ==: same
 // says that two of them need no update.
-func (k KeyedUpdates[K, T]) AggregateFunc[A, R any](name string, agg Aggregate[T, A], result func(key K, acc A) R, same func(a, b R) bool) Updates[R] {
-	build := func() operator.Operator {
+func (k KeyedUpdates[K, T]) AggregateFunc[A, R any](name string, agg Aggregate[T, A], result func(key K, acc A) R, same func(a, b R) bool, opts ...StateOption) Updates[R] {
+	build := func(ttl []state.TTL) operator.Operator {
 		return update.NewAggregate(update.Aggregate[K, T, A, R]{
 			Key: k.key, New: agg.New, Add: agg.Add, Remove: removing(agg), Result: result, Same: same,
-		})
+		}, ttl...)
 	}
-	return attachKeyedUpdates[K, T, R](k, "Running Aggregate", name, func() error {
+	return attachKeyedUpdates[K, T, R](k, "Running Aggregate", name, opts, func() error {
 		switch {
 		case agg.New == nil || agg.Add == nil || result == nil || same == nil:
 			return errors.New("an aggregate needs New, Add and a result function")
@@ -93,22 +97,22 @@ func removing[T, A any](agg Aggregate[T, A]) func(*A, T) {
 
 // Max keeps the greatest f of the rows of each key, and result of it. Where rows
 // go it keeps all different values of a key, in state of their own.
-func (k KeyedUpdates[K, T]) Max[V cmp.Ordered, R comparable](name string, f func(v T) V, result func(key K, max V) R) Updates[R] {
-	return runningExtreme(k, name, f, Max(f), result, func(a, b V) bool { return cmp.Less(b, a) })
+func (k KeyedUpdates[K, T]) Max[V cmp.Ordered, R comparable](name string, f func(v T) V, result func(key K, max V) R, opts ...StateOption) Updates[R] {
+	return runningExtreme(k, name, f, Max(f), result, opts, func(a, b V) bool { return cmp.Less(b, a) })
 }
 
 // Min is Max for the least.
-func (k KeyedUpdates[K, T]) Min[V cmp.Ordered, R comparable](name string, f func(v T) V, result func(key K, min V) R) Updates[R] {
-	return runningExtreme(k, name, f, Min(f), result, func(a, b V) bool { return cmp.Less(a, b) })
+func (k KeyedUpdates[K, T]) Min[V cmp.Ordered, R comparable](name string, f func(v T) V, result func(key K, min V) R, opts ...StateOption) Updates[R] {
+	return runningExtreme(k, name, f, Min(f), result, opts, func(a, b V) bool { return cmp.Less(a, b) })
 }
 
 func runningExtreme[K comparable, T any, V cmp.Ordered, R comparable](k KeyedUpdates[K, T], name string, f func(T) V, agg Aggregate[T, Extreme[V]],
-	result func(K, V) R, before func(a, b V) bool) Updates[R] {
+	result func(K, V) R, opts []StateOption, before func(a, b V) bool) Updates[R] {
 	if f == nil || result == nil || k.key == nil || k.u.inserts {
 		if f == nil {
 			agg.Add = nil
 		}
-		return k.Aggregate(name, agg, func(key K, acc Extreme[V]) R { return result(key, acc.Value) })
+		return k.Aggregate(name, agg, func(key K, acc Extreme[V]) R { return result(key, acc.Value) }, opts...)
 	}
 	// Only the values are kept, so the rows are cut down before the exchange.
 	values := k.u.s.env.add("Map")
@@ -122,23 +126,24 @@ func runningExtreme[K comparable, T any, V cmp.Ordered, R comparable](k KeyedUpd
 		Before: func(a, b update.Keyed[K, V]) bool { return before(a.Value, b.Value) },
 		Row:    func(_ int, v update.Keyed[K, V]) R { return result(v.Key, v.Value) },
 	}
-	return attachRows[K, update.Keyed[K, V], R](values, top.Key, "Running Extreme", name, func() operator.Operator { return update.NewRanked(top) })
+	return attachRows[K, update.Keyed[K, V], R](values, top.Key, "Running Extreme", name, opts, func(ttl []state.TTL) operator.Operator { return update.NewRanked(top, ttl...) })
 }
 
 // attachRows is attachKeyedUpdates behind an operator whose rows no stream shows.
-func attachRows[K comparable, T, R any](from *node, key func(T) K, kind, name string, build func() operator.Operator) Updates[R] {
+func attachRows[K comparable, T, R any](from *node, key func(T) K, kind, name string, opts []StateOption, build func(ttl []state.TTL) operator.Operator) Updates[R] {
+	ttl, wrong := lifetimes(opts)
 	n := from.env.add(kind)
 	n.keyed = true
 	if name != "" {
 		n.rename(name)
 	}
-	n.New = build
+	n.New = func() operator.Operator { return build(ttl) }
 	hash, err := keygroup.HasherOf[K]()
 	connect[T](n, 0, []output{{node: from}}, pb.Ship_SHIP_HASH, hashing(key, hash))
 	for _, e := range n.Inputs {
 		e.Updates = true
 	}
-	n.plan = append(n.plan, func() error { return err }, n.declareState)
+	n.plan = append(n.plan, func() error { return cmp.Or(err, wrong) }, n.declareState)
 	return Updates[R]{s: outputOf[R](n)}
 }
 

@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -24,7 +25,8 @@ type (
 	Aggregating[K comparable, T, A any] = state.Aggregating[K, T, A]
 )
 
-// StateOption is an option of keyed state: TTL.
+// StateOption is an option of keyed state, be it declared in a Process or that of
+// an operator such as Reduce or TopN: TTL.
 type StateOption interface{ applyTo(*stateOptions) }
 
 type stateOptions struct {
@@ -56,6 +58,37 @@ type StateTTL struct {
 // A TTL may come, change or go between versions of a job. Entries keep the time
 // of their last use, by which a new d counts; entries of a state that had no TTL,
 // or one in another time, are as if they had been used soon after the restore.
+//
+// # Operators
+//
+// An operator that keeps something for each key of its input takes a TTL as its
+// last argument, as Flink's table.exec.state.ttl gives one to all:
+//
+//	best := bids.KeyBy(auctionOf).Best("best", higher, sdk.TTL(24*time.Hour))
+//
+// All that it has for a key is forgotten at once, d after that was last written:
+// the number of rows, all values that are counted apart, all rows that are ranked.
+// A record writes where the operator takes it in: always in Reduce, Aggregate, Max,
+// Min, Distinct, CountDistinct and AggregateDistinct; the first of a key in First;
+// one that takes a place in Best, Last and TopN, and in TopN each where rows also
+// go. Those that are not taken in only read: with OnRead a key lives on as long as
+// it has any records.
+//
+// What is forgotten is forgotten silently: nothing is emitted, and no row is taken
+// back. The next record of the key begins anew, as the first one did: its result is
+// an Insert without a Delete of the one before. That stays in the table that the
+// changes add up to, until a sink that knows rows by a key (KeyedSink) puts the new
+// one in its place; operators behind this one hold it until it expires there, so
+// give them a TTL, too. A Delete of a row that came before the key was forgotten
+// finds none and is passed over, counted as unmatchedRetractions; where the key has
+// new rows, and the operator does not tell rows apart (Aggregate, Distinct), it
+// takes away one of those. A TTL is longer than any two records are apart that
+// belong together, and exact results do without.
+//
+// In event time what is forgotten depends on the records alone and not on how they
+// were batched; changes of one key are then emitted for each event time that its
+// rows have. In a batch run (Env.Batch) operators forget nothing, for it shows the
+// result of all records; state declared in a Process expires there as ever.
 func TTL(d time.Duration) StateTTL {
 	t := StateTTL{ttl: state.TTL{For: d}}
 	if d < time.Millisecond {
@@ -79,38 +112,47 @@ func (t StateTTL) OnRead() StateTTL {
 
 func (t StateTTL) applyTo(o *stateOptions) { o.ttl = append(o.ttl, t.ttl) }
 
-// options gathers those of a state.
-func (o *KeyedOp[K]) options(kind, name string, opts []StateOption) stateOptions {
+// lifetimes gathers the times to live among options, of which there can be one.
+func lifetimes(opts []StateOption) (ttl []state.TTL, err error) {
 	var all stateOptions
 	for _, opt := range opts {
 		if t, ok := opt.(StateTTL); ok && t.bad != nil {
-			o.failed(kind, name, t.bad)
+			err = cmp.Or(err, t.bad)
 			continue
 		}
 		if opt != nil {
 			opt.applyTo(&all)
 		}
 	}
-	return all
+	return all.ttl, err
+}
+
+// lifetimes gathers those of a state.
+func (o *KeyedOp[K]) lifetimes(kind, name string, opts []StateOption) []state.TTL {
+	ttl, err := lifetimes(opts)
+	if err != nil {
+		o.failed(kind, name, err)
+	}
+	return ttl
 }
 
 // Value declares a value state.
 func (o *KeyedOp[K]) Value[V any](name string, opts ...StateOption) *Value[K, V] {
-	h, err := state.NewValue[K, V](o.store, o.cur, name, o.options("value", name, opts).ttl...)
+	h, err := state.NewValue[K, V](o.store, o.cur, name, o.lifetimes("value", name, opts)...)
 	o.failed("value", name, err)
 	return h
 }
 
 // List declares a list state.
 func (o *KeyedOp[K]) List[E any](name string, opts ...StateOption) *List[K, E] {
-	h, err := state.NewList[K, E](o.store, o.cur, name, o.options("list", name, opts).ttl...)
+	h, err := state.NewList[K, E](o.store, o.cur, name, o.lifetimes("list", name, opts)...)
 	o.failed("list", name, err)
 	return h
 }
 
 // Map declares a map state.
 func (o *KeyedOp[K]) Map[MK comparable, MV any](name string, opts ...StateOption) *Map[K, MK, MV] {
-	h, err := state.NewMap[K, MK, MV](o.store, o.cur, name, o.options("map", name, opts).ttl...)
+	h, err := state.NewMap[K, MK, MV](o.store, o.cur, name, o.lifetimes("map", name, opts)...)
 	o.failed("map", name, err)
 	return h
 }
@@ -118,7 +160,7 @@ func (o *KeyedOp[K]) Map[MK comparable, MV any](name string, opts ...StateOption
 // Reducing declares a state whose Add reduces what is there and a value to one:
 // f of the reduction so far and the value. f must depend on its arguments alone.
 func (o *KeyedOp[K]) Reducing[V any](name string, f func(sofar, v V) V, opts ...StateOption) *Reducing[K, V] {
-	h, err := state.NewReducing(o.store, o.cur, name, f, o.options("reducing", name, opts).ttl...)
+	h, err := state.NewReducing(o.store, o.cur, name, f, o.lifetimes("reducing", name, opts)...)
 	if err == nil && f == nil {
 		err = fmt.Errorf("its function is nil")
 	}
@@ -129,7 +171,7 @@ func (o *KeyedOp[K]) Reducing[V any](name string, f func(sofar, v V) V, opts ...
 // Aggregating declares a state whose Add folds values into an accumulator, as agg
 // says: Count, ApproxDistinct, or one's own. Of agg, New and Add are used.
 func (o *KeyedOp[K]) Aggregating[T, A any](name string, agg Aggregate[T, A], opts ...StateOption) *Aggregating[K, T, A] {
-	h, err := state.NewAggregating(o.store, o.cur, name, agg.New, agg.Add, o.options("aggregating", name, opts).ttl...)
+	h, err := state.NewAggregating(o.store, o.cur, name, agg.New, agg.Add, o.lifetimes("aggregating", name, opts)...)
 	if err == nil && (agg.New == nil || agg.Add == nil) {
 		err = fmt.Errorf("an aggregate needs New and Add")
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/millrace/millrace/runtime/operator"
+	"github.com/millrace/millrace/runtime/state"
 	"github.com/millrace/millrace/runtime/update"
 )
 
@@ -20,23 +21,23 @@ import (
 // State is n rows a key, and a row that is not among them costs a comparison;
 // where rows also go, all are kept, and one that goes lets the next take its
 // place.
-func (k KeyedUpdates[K, T]) TopN[Name ~string](name Name, n int, before func(a, b T) bool) Updates[T] {
-	return topN(k, "Top", string(name), update.Top[K, T, T]{Key: k.key, N: n, Before: before, Row: func(_ int, v T) T { return v }})
+func (k KeyedUpdates[K, T]) TopN[Name ~string](name Name, n int, before func(a, b T) bool, opts ...StateOption) Updates[T] {
+	return topN(k, "Top", string(name), opts, update.Top[K, T, T]{Key: k.key, N: n, Before: before, Row: func(_ int, v T) T { return v }})
 }
 
 // TopNRanked is TopN with the place of each row, from 1 on, in its result. A row
 // that comes in moves those behind it, each of which is an update: where the place
 // is not needed, TopN costs less.
-func (k KeyedUpdates[K, T]) TopNRanked[R any](name string, n int, before func(a, b T) bool, result func(rank int, v T) R) Updates[R] {
-	return topN(k, "Top Ranked", name, update.Top[K, T, R]{Key: k.key, N: n, Before: before, Row: result, Ranked: true})
+func (k KeyedUpdates[K, T]) TopNRanked[R any](name string, n int, before func(a, b T) bool, result func(rank int, v T) R, opts ...StateOption) Updates[R] {
+	return topN(k, "Top Ranked", name, opts, update.Top[K, T, R]{Key: k.key, N: n, Before: before, Row: result, Ranked: true})
 }
 
-func topN[K comparable, T, R any](k KeyedUpdates[K, T], kind, name string, top update.Top[K, T, R]) Updates[R] {
-	build := func() operator.Operator { return update.NewRanked(top) }
+func topN[K comparable, T, R any](k KeyedUpdates[K, T], kind, name string, opts []StateOption, top update.Top[K, T, R]) Updates[R] {
+	build := func(ttl []state.TTL) operator.Operator { return update.NewRanked(top, ttl...) }
 	if k.u.inserts {
-		build = func() operator.Operator { return update.NewTopN(top) }
+		build = func(ttl []state.TTL) operator.Operator { return update.NewTopN(top, ttl...) }
 	}
-	return attachKeyedUpdates[K, T, R](k, kind, name, func() error {
+	return attachKeyedUpdates[K, T, R](k, kind, name, opts, func() error {
 		switch {
 		case top.N < 1:
 			return fmt.Errorf("the first %d rows: it must be at least 1", top.N)

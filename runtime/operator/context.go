@@ -55,6 +55,16 @@ type Context struct {
 	enter func(*Context)
 }
 
+// Lifetime is the TTL of state that holds what an operator's results are made of,
+// of one that was asked for: none in a batch run, for that ends with the results
+// of all records.
+func (c *Context) Lifetime(ttl []state.TTL) []state.TTL {
+	if c.Batch {
+		return nil
+	}
+	return ttl
+}
+
 // Metrics are plain counters, written by the task's goroutine only and copied
 // by it once a second.
 type Metrics struct {

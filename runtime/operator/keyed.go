@@ -78,18 +78,20 @@ const ReduceState = "reduce"
 
 // NewReduce returns an operator on a keyed edge that emits, for each record,
 // the reduction of all records of its key so far. The first of a key is its
-// own reduction.
-func NewReduce[K comparable, T any](key func(T) K, f func(sofar, v T) T) Operator {
-	return &reducer[K, T]{key: key, f: f}
+// own reduction. With a TTL each record is a use of its key.
+func NewReduce[K comparable, T any](key func(T) K, f func(sofar, v T) T, ttl ...state.TTL) Operator {
+	return &reducer[K, T]{key: key, f: f, ttl: ttl, reached: batch.NoTime}
 }
 
 type reducer[K comparable, T any] struct {
 	plain
-	key   func(T) K
-	f     func(T, T) T
-	table *state.Table[K, T]
-	out   Output[T]
-	buf   batch.Batch[T]
+	key     func(T) K
+	f       func(T, T) T
+	ttl     []state.TTL
+	table   *state.Table[K, T]
+	reached int64 // the watermark
+	out     Output[T]
+	buf     batch.Batch[T]
 }
 
 func (r *reducer[K, T]) Input(i int) any       { return sole[T](i, r) }
@@ -98,9 +100,16 @@ func (r *reducer[K, T]) Output(tag string) any { return only(tag, &r.out) }
 func (r *reducer[K, T]) Open(ctx *Context) error {
 	r.ctx = ctx
 	var err error
-	r.table, err = state.NewTable[K, T](ctx.State, ReduceState)
+	r.ttl = ctx.Lifetime(r.ttl)
+	r.table, err = state.NewTable[K, T](ctx.State, ReduceState, r.ttl...)
 	ctx.State.Describe(ReduceState, "value")
 	return err
+}
+
+func (r *reducer[K, T]) Watermark(t int64) (int64, error) {
+	r.reached = t
+	r.ctx.State.Passed(t)
+	return t, nil
 }
 
 func (r *reducer[K, T]) Push(b *batch.Batch[T]) error {
@@ -111,7 +120,7 @@ func (r *reducer[K, T]) Push(b *batch.Batch[T]) error {
 		if i%state.Stride == 0 {
 			r.table.Ahead(b.Hashes, i)
 		}
-		sofar, fresh := r.table.Upsert(b.Hashes[i], r.key(b.Values[i]))
+		sofar, fresh := r.sofar(b, i)
 		if fresh {
 			r.table.Set(b.Hashes[i], sofar, b.Values[i])
 		} else {
@@ -124,4 +133,13 @@ func (r *reducer[K, T]) Push(b *batch.Batch[T]) error {
 	err := r.out.Push(&r.buf)
 	r.buf.Times = nil
 	return err
+}
+
+// sofar is the reduction of a record's key.
+func (r *reducer[K, T]) sofar(b *batch.Batch[T], i int) (v *T, fresh bool) {
+	if len(r.ttl) == 0 {
+		return r.table.Upsert(b.Hashes[i], r.key(b.Values[i]))
+	}
+	r.ctx.State.SetEventTime(max(b.Times[i], r.reached))
+	return r.table.Renew(b.Hashes[i], r.key(b.Values[i]))
 }

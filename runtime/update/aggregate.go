@@ -31,26 +31,36 @@ type Counted[A any] struct {
 const AggregateState = "aggregate"
 
 // NewAggregate returns an operator that keeps a result for each key that has
-// rows.
-func NewAggregate[K comparable, T, A, R any](a Aggregate[K, T, A, R]) operator.Operator {
-	return newKeyed(a.Key, &aggregate[K, T, A, R]{Aggregate: a})
+// rows. With a TTL each row of a key is a use of it.
+func NewAggregate[K comparable, T, A, R any](a Aggregate[K, T, A, R], ttl ...state.TTL) operator.Operator {
+	return newKeyed(a.Key, &aggregate[K, T, A, R]{Aggregate: a}, ttl)
 }
 
 type aggregate[K comparable, T, A, R any] struct {
 	Aggregate[K, T, A, R]
-	table *state.Table[K, Counted[A]]
-	out   *changes[R]
+	table   *state.Table[K, Counted[A]]
+	expires bool
+	out     *changes[R]
+	// gone is called with a key when its last row goes; nil for nobody. It leaves
+	// all values where they are.
+	gone func(hash uint64, key K) int
 }
 
-func (a *aggregate[K, T, A, R]) open(ctx *operator.Context, out *changes[R]) (err error) {
-	a.out = out
-	a.table, err = state.NewTable[K, Counted[A]](ctx.State, AggregateState)
+func (a *aggregate[K, T, A, R]) open(ctx *operator.Context, out *changes[R], ttl []state.TTL) (err error) {
+	a.out, a.expires = out, len(ttl) > 0
+	a.table, err = state.NewTable[K, Counted[A]](ctx.State, AggregateState, ttl...)
 	ctx.State.Describe(AggregateState, "value")
 	return err
 }
 
 func (a *aggregate[K, T, A, R]) fold(hash uint64, key K, b *batch.Batch[T], i int32, next []int32) {
-	acc, fresh := a.table.Upsert(hash, key)
+	var acc *Counted[A]
+	var fresh bool
+	if a.expires {
+		acc, fresh = a.table.Renew(hash, key)
+	} else {
+		acc, fresh = a.table.Upsert(hash, key)
+	}
 	var old R
 	if fresh {
 		acc.Acc = a.New()
@@ -66,7 +76,15 @@ func (a *aggregate[K, T, A, R]) fold(hash uint64, key K, b *batch.Batch[T], i in
 			a.out.unmatched++
 		default:
 			a.Remove(&acc.Acc, b.Values[i])
-			acc.Rows--
+			if acc.Rows--; acc.Rows > 0 {
+				continue
+			}
+			if a.gone != nil {
+				a.gone(hash, key)
+			}
+			if next[i] >= 0 { // a key that has rows again begins anew
+				acc.Acc = a.New()
+			}
 		}
 	}
 	if acc.Rows == 0 {

@@ -10,34 +10,43 @@ import (
 const BestState = "row"
 
 // NewBest returns an operator that keeps one row for each key: the first, until
-// one comes that is better. Its input has no deletes.
-func NewBest[K comparable, T any](key func(T) K, better func(v, than T) bool) operator.Operator {
-	return newKeyed(key, &best[K, T]{better: better})
+// one comes that is better. Its input has no deletes. With a TTL the row that is
+// kept is written, one that is not better reads.
+func NewBest[K comparable, T any](key func(T) K, better func(v, than T) bool, ttl ...state.TTL) operator.Operator {
+	return newKeyed(key, &best[K, T]{better: better}, ttl)
 }
 
 // NewFirst returns an operator that emits the first row of each key at once, in a
-// batch run, too. Its input has no deletes.
-func NewFirst[K comparable, T any](key func(T) K) operator.Operator {
-	return newKeyed(key, &best[K, T]{first: true, better: func(_, _ T) bool { return false }})
+// batch run, too. Its input has no deletes. With a TTL the first row is written,
+// further ones read.
+func NewFirst[K comparable, T any](key func(T) K, ttl ...state.TTL) operator.Operator {
+	return newKeyed(key, &best[K, T]{first: true, better: func(_, _ T) bool { return false }}, ttl)
 }
 
 type best[K comparable, T any] struct {
 	better func(v, than T) bool
 	// first says that there is never a better one.
-	first bool
-	table *state.Table[K, T]
-	out   *changes[T]
+	first   bool
+	table   *state.Table[K, T]
+	expires bool
+	out     *changes[T]
 }
 
-func (o *best[K, T]) open(ctx *operator.Context, out *changes[T]) (err error) {
-	o.out = out
-	o.table, err = state.NewTable[K, T](ctx.State, BestState)
+func (o *best[K, T]) open(ctx *operator.Context, out *changes[T], ttl []state.TTL) (err error) {
+	o.out, o.expires = out, len(ttl) > 0
+	o.table, err = state.NewTable[K, T](ctx.State, BestState, ttl...)
 	ctx.State.Describe(BestState, "value")
 	return err
 }
 
 func (o *best[K, T]) fold(hash uint64, key K, b *batch.Batch[T], i int32, next []int32) {
-	old, had := o.table.Get(hash, key)
+	var old *T
+	var had bool
+	if o.expires {
+		old, had = o.table.Live(hash, key)
+	} else {
+		old, had = o.table.Get(hash, key)
+	}
 	winner := old
 	if !had {
 		winner, i = &b.Values[i], next[i]
@@ -57,7 +66,8 @@ func (o *best[K, T]) fold(hash uint64, key K, b *batch.Batch[T], i int32, next [
 		o.out.insert(*winner)
 	}
 	v := *winner
-	o.table.Put(hash, key, v)
+	row, _ := o.table.Renew(hash, key)
+	o.table.Set(hash, row, v)
 }
 
 func (o *best[K, T]) final(from uint64) (uint64, bool) {
@@ -77,9 +87,10 @@ type Held[T any] struct {
 }
 
 // NewDistinct returns an operator that shows one row for each key that has rows:
-// the first that came since it had none.
-func NewDistinct[K comparable, T any](key func(T) K) operator.Operator {
-	return newKeyed(key, &distinct[K, T]{})
+// the first that came since it had none. With a TTL each row of a key is a use of
+// it.
+func NewDistinct[K comparable, T any](key func(T) K, ttl ...state.TTL) operator.Operator {
+	return newKeyed(key, &distinct[K, T]{}, ttl)
 }
 
 type distinct[K comparable, T any] struct {
@@ -87,15 +98,15 @@ type distinct[K comparable, T any] struct {
 	out   *changes[T]
 }
 
-func (o *distinct[K, T]) open(ctx *operator.Context, out *changes[T]) (err error) {
+func (o *distinct[K, T]) open(ctx *operator.Context, out *changes[T], ttl []state.TTL) (err error) {
 	o.out = out
-	o.table, err = state.NewTable[K, Held[T]](ctx.State, DistinctState)
+	o.table, err = state.NewTable[K, Held[T]](ctx.State, DistinctState, ttl...)
 	ctx.State.Describe(DistinctState, "value")
 	return err
 }
 
 func (o *distinct[K, T]) fold(hash uint64, key K, b *batch.Batch[T], i int32, next []int32) {
-	held, fresh := o.table.Upsert(hash, key)
+	held, fresh := o.table.Renew(hash, key)
 	var old T
 	if !fresh {
 		old = held.Row

@@ -13,10 +13,12 @@ const CounterUnmatched = "unmatchedRetractions"
 // folder is what keyed operators differ in. It emits through the changes that it
 // was opened with.
 type folder[K comparable, T, R any] interface {
-	// open declares state.
-	open(ctx *operator.Context, out *changes[R]) error
+	// open declares state, which expires with a TTL. Where there is none, fold asks
+	// it by Get and Upsert: a call less for each key.
+	open(ctx *operator.Context, out *changes[R], ttl []state.TTL) error
 	// fold takes the rows of one key, i and then those that next names after
-	// it, and emits what that changes.
+	// it, and emits what that changes. In event time rows expire for, they are of
+	// one time.
 	fold(hash uint64, key K, b *batch.Batch[T], i int32, next []int32)
 	// final emits all rows of keys whose hash is at least from, forgets those
 	// keys, and says where to go on.
@@ -35,20 +37,23 @@ type keyed[K comparable, T, R any] struct {
 	key    func(T) K
 	folder folder[K, T, R]
 	scout  scout[K, T] // nil for none
+	ttl    []state.TTL
+	// aging says that keys expire in event time.
+	aging  bool
 	groups groups[K]
 	out    changes[R]
 	// part is the rows of a batch that are looked at together.
 	part batch.Batch[T]
-	// reached is the output's watermark, from where a batch run's final rows
-	// go on.
+	// reached is the output's watermark, behind which a batch run's final rows
+	// are still to come.
 	reached int64
 	ending  bool
 	from    uint64
 }
 
-func newKeyed[K comparable, T, R any](key func(T) K, f folder[K, T, R]) operator.Operator {
+func newKeyed[K comparable, T, R any](key func(T) K, f folder[K, T, R], ttl []state.TTL) operator.Operator {
 	s, _ := f.(scout[K, T])
-	return &keyed[K, T, R]{key: key, folder: f, scout: s, reached: batch.NoTime}
+	return &keyed[K, T, R]{key: key, folder: f, scout: s, ttl: ttl, reached: batch.NoTime}
 }
 
 // Input implements operator.Operator.
@@ -74,7 +79,9 @@ func (o *keyed[K, T, R]) Open(ctx *operator.Context) error {
 		ctx.Metrics.User = map[string]*float64{}
 	}
 	ctx.Metrics.User[CounterUnmatched] = &o.out.unmatched
-	return o.folder.open(ctx, &o.out)
+	err := o.folder.open(ctx, &o.out, ctx.Lifetime(o.ttl))
+	o.aging = ctx.State.Aging()
+	return err
 }
 
 // Push implements operator.Stage.
@@ -112,6 +119,12 @@ func (o *keyed[K, T, R]) push(b *batch.Batch[T]) error {
 			o.ctx.State.Ahead(g.hashes, j)
 		}
 		first := g.first[j]
+		if o.aging {
+			if err := o.foldByTime(hash, g.keys[j], b, first); err != nil {
+				return err
+			}
+			continue
+		}
 		o.out.time = b.Times[g.last[j]]
 		o.folder.fold(hash, g.keys[j], b, first, g.next)
 		if err := o.out.full(); err != nil {
@@ -121,6 +134,28 @@ func (o *keyed[K, T, R]) push(b *batch.Batch[T]) error {
 	return o.out.flush()
 }
 
+// foldByTime folds the rows of one key that come from i on, those of one time at
+// once: the key may expire between two of them, and what is forgotten must not
+// depend on how rows were batched.
+func (o *keyed[K, T, R]) foldByTime(hash uint64, key K, b *batch.Batch[T], i int32) error {
+	for next := o.groups.next; i >= 0; {
+		at, last := max(b.Times[i], o.reached), i
+		for next[last] >= 0 && max(b.Times[next[last]], o.reached) == at {
+			last = next[last]
+		}
+		rest := next[last]
+		next[last] = -1
+		o.ctx.State.SetEventTime(at)
+		o.out.time = b.Times[last]
+		o.folder.fold(hash, key, b, i, next)
+		if err := o.out.full(); err != nil {
+			return err
+		}
+		i = rest
+	}
+	return nil
+}
+
 // Watermark implements operator.Operator.
 func (o *keyed[K, T, R]) Watermark(t int64) (int64, error) {
 	if t == batch.EndOfTime && o.ctx.Batch && o.reached != t {
@@ -128,6 +163,7 @@ func (o *keyed[K, T, R]) Watermark(t int64) (int64, error) {
 		return o.reached, nil
 	}
 	o.reached = t
+	o.ctx.State.Passed(t)
 	return t, nil
 }
 

@@ -12,9 +12,10 @@ const RowsState = "rows"
 
 // NewRanked returns the operator of Top for input with deletes. It keeps all rows
 // of a key, each under its encoding, with a sorted list of the first ones: when
-// deletes have made that too short, it is made anew of all.
-func NewRanked[K comparable, T, R any](t Top[K, T, R]) operator.Operator {
-	return newKeyed(t.Key, &ranked[K, T, R]{Top: t})
+// deletes have made that too short, it is made anew of all. With a TTL each row of
+// a key is a use of it.
+func NewRanked[K comparable, T, R any](t Top[K, T, R], ttl ...state.TTL) operator.Operator {
+	return newKeyed(t.Key, &ranked[K, T, R]{Top: t}, ttl)
 }
 
 // Copies says how often a row is there. Seq numbers rows in the order in which
@@ -44,6 +45,7 @@ type Place[T any] struct {
 //  1. rows holds every row that was inserted more often than deleted.
 //  2. Head is sorted by Before, then Seq, and nothing outside comes before its last.
 //  3. Head holds all rows, or at least N counted with their copies.
+//  4. A key has rows only where it has a Ranking: when that expires, they go.
 type ranked[K comparable, T, R any] struct {
 	Top[K, T, R]
 	cur   state.Current[K]
@@ -56,7 +58,7 @@ type ranked[K comparable, T, R any] struct {
 	shown, now []Place[T]
 }
 
-func (o *ranked[K, T, R]) open(ctx *operator.Context, out *changes[R]) (err error) {
+func (o *ranked[K, T, R]) open(ctx *operator.Context, out *changes[R], ttl []state.TTL) (err error) {
 	o.out = out
 	if o.codec, err = codec.Derive[T](); err != nil {
 		return err
@@ -64,9 +66,22 @@ func (o *ranked[K, T, R]) open(ctx *operator.Context, out *changes[R]) (err erro
 	if o.rows, err = state.NewMap[K, string, Copies](ctx.State, &o.cur, RowsState); err != nil {
 		return err
 	}
-	o.table, err = state.NewTable[K, Ranking[T]](ctx.State, TopState)
+	if o.table, err = state.NewTable[K, Ranking[T]](ctx.State, TopState, ttl...); err != nil {
+		return err
+	}
 	ctx.State.Describe(TopState, "value")
-	return err
+	if len(ttl) > 0 {
+		o.table.OnExpire(o.forget)
+	}
+	return nil
+}
+
+// forget removes the rows of a key.
+func (o *ranked[K, T, R]) forget(hash uint64, key K) int {
+	o.cur.Set(hash, key)
+	n := o.rows.Len()
+	o.rows.Clear()
+	return n
 }
 
 // most is how long a head gets: the slack is what deletes use up before the head
@@ -74,8 +89,8 @@ func (o *ranked[K, T, R]) open(ctx *operator.Context, out *changes[R]) (err erro
 func (o *ranked[K, T, R]) most() int { return o.N + o.N/2 + 8 }
 
 func (o *ranked[K, T, R]) fold(hash uint64, key K, b *batch.Batch[T], i int32, next []int32) {
+	r, _ := o.table.Renew(hash, key)
 	o.cur.Set(hash, key)
-	r, _ := o.table.Upsert(hash, key)
 	o.shown = o.first(o.shown[:0], r)
 	for ; i >= 0; i = next[i] {
 		if v := &b.Values[i]; b.OpOf(int(i)) == batch.Insert {

@@ -27,34 +27,43 @@ type Top[K comparable, T, R any] struct {
 const TopState = "top"
 
 // NewTopN returns the operator for input without deletes, which keeps N rows a
-// key. A row that is not among them costs one comparison.
-func NewTopN[K comparable, T, R any](t Top[K, T, R]) operator.Operator {
-	return newKeyed(t.Key, &topN[K, T, R]{Top: t})
+// key. A row that is not among them costs one comparison; with a TTL it reads, one
+// that comes among them is written.
+func NewTopN[K comparable, T, R any](t Top[K, T, R], ttl ...state.TTL) operator.Operator {
+	return newKeyed(t.Key, &topN[K, T, R]{Top: t}, ttl)
 }
 
 type topN[K comparable, T, R any] struct {
 	Top[K, T, R]
-	table *state.Table[K, []T]
-	codec codec.Codec[T]
-	out   *changes[R]
+	table   *state.Table[K, []T]
+	expires bool
+	codec   codec.Codec[T]
+	out     *changes[R]
 	// old are the rows before a batch, and origin the places there of those that
 	// are in the list now, -1 for new ones.
 	old    []T
 	origin []int32
 }
 
-func (o *topN[K, T, R]) open(ctx *operator.Context, out *changes[R]) (err error) {
-	o.out = out
+func (o *topN[K, T, R]) open(ctx *operator.Context, out *changes[R], ttl []state.TTL) (err error) {
+	o.out, o.expires = out, len(ttl) > 0
 	if o.codec, err = codec.Derive[T](); err != nil {
 		return err
 	}
-	o.table, err = state.NewTable[K, []T](ctx.State, TopState)
+	o.table, err = state.NewTable[K, []T](ctx.State, TopState, ttl...)
 	ctx.State.Describe(TopState, "value")
 	return err
 }
 
 func (o *topN[K, T, R]) fold(hash uint64, key K, b *batch.Batch[T], i int32, next []int32) {
-	if top, ok := o.table.Get(hash, key); ok && len(*top) >= o.N {
+	var top *[]T
+	var had bool
+	if o.expires {
+		top, had = o.table.Live(hash, key)
+	} else {
+		top, had = o.table.Get(hash, key)
+	}
+	if had && len(*top) >= o.N {
 		last := &(*top)[o.N-1]
 		for i >= 0 && !o.Before(b.Values[i], *last) {
 			i = next[i]
@@ -63,27 +72,27 @@ func (o *topN[K, T, R]) fold(hash uint64, key K, b *batch.Batch[T], i int32, nex
 			return
 		}
 	}
-	p, _ := o.table.Upsert(hash, key)
-	top := *p
-	o.old, o.origin = append(o.old[:0], top...), o.origin[:0]
-	for j := range top {
+	p, _ := o.table.Renew(hash, key)
+	rows := *p
+	o.old, o.origin = append(o.old[:0], rows...), o.origin[:0]
+	for j := range rows {
 		o.origin = append(o.origin, int32(j))
 	}
 	for ; i >= 0; i = next[i] {
 		v := &b.Values[i]
-		if len(top) >= o.N {
-			if !o.Before(*v, top[o.N-1]) {
+		if len(rows) >= o.N {
+			if !o.Before(*v, rows[o.N-1]) {
 				continue
 			}
-			top, o.origin = top[:o.N-1], o.origin[:o.N-1]
+			rows, o.origin = rows[:o.N-1], o.origin[:o.N-1]
 		}
-		at := place(top, *v, o.Before)
-		top, o.origin = slices.Insert(top, at, *v), slices.Insert(o.origin, at, -1)
-		o.codec.Detach(&top[at], nil) // of the batch's memory
+		at := place(rows, *v, o.Before)
+		rows, o.origin = slices.Insert(rows, at, *v), slices.Insert(o.origin, at, -1)
+		o.codec.Detach(&rows[at], nil) // of the batch's memory
 	}
-	*p = top
+	*p = rows
 	if !o.out.silent() {
-		o.emit(top)
+		o.emit(rows)
 	}
 }
 

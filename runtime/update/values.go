@@ -34,7 +34,8 @@ type Facet[V comparable] struct {
 }
 
 // NewValues returns an operator that keeps a result for each key that has rows.
-func NewValues[K, V comparable, T, A, R any](a Values[K, V, T, A, R]) operator.Operator {
+// With a TTL each row of a key is a use of it, and of all its values.
+func NewValues[K, V comparable, T, A, R any](a Values[K, V, T, A, R], ttl ...state.TTL) operator.Operator {
 	v := &values[K, V, T, A, R]{Values: a}
 	v.Aggregate.Add = func(acc *A, row T) {
 		if a.Add != nil {
@@ -55,7 +56,7 @@ func NewValues[K, V comparable, T, A, R any](a Values[K, V, T, A, R]) operator.O
 	if a.Deletes {
 		v.each, v.note = v.count, v.noteCount
 	}
-	return newKeyed(a.Key, v)
+	return newKeyed(a.Key, v, ttl)
 }
 
 // values is an aggregate whose Add and Remove tell of the row's values.
@@ -83,9 +84,9 @@ type values[K, V comparable, T, A, R any] struct {
 	note  func(V, uint64)
 }
 
-func (o *values[K, V, T, A, R]) open(ctx *operator.Context, out *changes[R]) (err error) {
+func (o *values[K, V, T, A, R]) open(ctx *operator.Context, out *changes[R], ttl []state.TTL) (err error) {
 	o.out = out
-	if err = o.rows.open(ctx, out); err != nil {
+	if err = o.rows.open(ctx, out, ttl); err != nil {
 		return err
 	}
 	hash, err := keygroup.HasherOf[K]()
@@ -105,7 +106,24 @@ func (o *values[K, V, T, A, R]) open(ctx *operator.Context, out *changes[R]) (er
 		})
 	}
 	ctx.State.Describe(ValuesState, "map")
+	if err == nil && len(ttl) > 0 {
+		o.together()
+	}
 	return err
+}
+
+// together lets the values of a key go with its accumulator: when that expires, and
+// when its last row goes. Values may be left then: a delete of a row from before the
+// key expired counts against the rows that came since.
+func (o *values[K, V, T, A, R]) together() {
+	var forget func(hash uint64, key K) int
+	if o.Deletes {
+		forget = state.PartsOf(o.counts).Clear
+	} else {
+		forget = state.PartsOf(o.seen).Clear
+	}
+	o.rows.gone = forget
+	o.rows.table.OnExpire(forget)
 }
 
 func (o *values[K, V, T, A, R]) facet(hash uint64, f *Facet[V]) uint64 {

@@ -68,3 +68,39 @@ func TestStateExpiresByHand(t *testing.T) {
 	h.Push(minute(122), visit{"ann", 8})
 	want(t, h.Output(), "[6 7 8] [6 7 8] after -1 most 8 of 7")
 }
+
+// Operators that fold records forget a key with its last one, First with the one
+// that it has emitted.
+func TestOperatorsForgetByHand(t *testing.T) {
+	h := sdktest.Operator(t, func(in sdk.DataStream[visit]) sdk.DataStream[string] {
+		k := in.KeyBy(user)
+		sum := k.Reduce("sum", func(a, b visit) visit { return visit{a.User, a.N + b.N} }, sdk.TTL(time.Hour))
+		count := k.Aggregate("count", sdk.Count[visit](), func(_ string, n int64) int64 { return n }, sdk.TTL(time.Hour).InProcessingTime())
+		first := k.First("first", sdk.TTL(time.Hour))
+		seen := k.First("seen", sdk.TTL(time.Hour).OnRead())
+		return sum.Map(func(v visit) string { return fmt.Sprint("sum ", v.N) }).Union(
+			count.Map(func(n int64) string { return fmt.Sprint("count ", n) }),
+			first.Map(func(v visit) string { return fmt.Sprint("first ", v.N) }),
+			seen.Map(func(v visit) string { return fmt.Sprint("seen ", v.N) }))
+	})
+	h.Push(minute(0), visit{"ann", 1})
+	want(t, h.Output(), "sum 1", "count 1", "first 1", "seen 1")
+	h.Push(minute(40), visit{"ann", 2})
+	want(t, h.Output(), "sum 3", "count 2")
+	h.Advance(59 * time.Minute)
+	saved := h.Snapshot()
+	h.Push(minute(60), visit{"ann", 4})
+	want(t, h.Output(), "sum 7", "count 3", "first 4")
+	h.Restore(saved)
+	h.Push(minute(60), visit{"ann", 4})
+	want(t, h.Output(), "sum 7", "count 3", "first 4")
+	h.Push(minute(59), visit{"ann", 8}) // late by the record, early by none
+	want(t, h.Output(), "sum 15", "count 4")
+	h.Advance(time.Hour)
+	h.Push(minute(120), visit{"ann", 16})
+	want(t, h.Output(), "sum 16", "count 1", "first 16", "seen 16")
+	// Of a record that comes late, the operator's time counts.
+	h.Watermark(minute(180))
+	h.Push(minute(121), visit{"ann", 32})
+	want(t, h.Output(), "sum 32", "count 2", "first 32", "seen 32")
+}

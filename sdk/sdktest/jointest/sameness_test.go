@@ -2,6 +2,7 @@ package jointest
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,6 +36,13 @@ func samely(t *testing.T, n int64, part func(in sdk.DataStream[int64]) sdk.DataS
 // samelyBy compares what reduce makes of the committed rows.
 func samelyBy(t *testing.T, n int64, reduce func(rows []string) []string, part func(in sdk.DataStream[int64]) sdk.DataStream[string]) []string {
 	t.Helper()
+	return samelyAfter(t, n, 0, reduce, part)
+}
+
+// samelyAfter is samelyBy with a silence by the clock before the second half of the
+// numbers: they begin so long after the job did, which goes on meanwhile.
+func samelyAfter(t *testing.T, n int64, silence time.Duration, reduce func(rows []string) []string, part func(in sdk.DataStream[int64]) sdk.DataStream[string]) []string {
+	t.Helper()
 	var want []string
 	for _, way := range []struct {
 		name                 string
@@ -47,7 +55,7 @@ func samelyBy(t *testing.T, n int64, reduce func(rows []string) []string, part f
 		{name: "rescaled", parallelism: 2, rescale: []int{3, 1}},
 		{name: "rescaled, failed, tiered", parallelism: 2, crashes: 2, rescale: []int{4}, tiered: true},
 	} {
-		got := reduce(runOnce(t, n, way.parallelism, way.crashes, way.rescale, way.tiered, part))
+		got := reduce(runOnce(t, n, silence, way.parallelism, way.crashes, way.rescale, way.tiered, part))
 		slices.Sort(got)
 		if want == nil {
 			want = got
@@ -66,9 +74,10 @@ func samelyBy(t *testing.T, n int64, reduce func(rows []string) []string, part f
 	return want
 }
 
-func runOnce(t *testing.T, n int64, parallelism, crashes int, rescale []int, tiered bool, part func(in sdk.DataStream[int64]) sdk.DataStream[string]) []string {
+func runOnce(t *testing.T, n int64, silence time.Duration, parallelism, crashes int, rescale []int, tiered bool, part func(in sdk.DataStream[int64]) sdk.DataStream[string]) []string {
 	t.Helper()
 	out := sdktest.Collect[string]()
+	var began time.Time
 	var failures atomic.Int32
 	plan := func() (*graph.Graph, error) {
 		return sdk.Plan(func(env *sdk.Env) error {
@@ -79,7 +88,7 @@ func runOnce(t *testing.T, n int64, parallelism, crashes int, rescale []int, tie
 			if tiered {
 				env.TieredState(1 << 20)
 			}
-			in := sdk.From(env, paced{sdk.Generate(n, func(i int64) int64 { return i })}).Named("numbers").
+			in := sdk.From(env, paced{sdk.Generate(n, func(i int64) int64 { return i }), n / 8, began.Add(silence)}).Named("numbers").
 				WithTimestamps(sdk.BoundedOutOfOrderness(40*time.Millisecond, func(v int64) time.Time { return time.UnixMilli(v) })).
 				TryMap(func(v int64) (int64, error) {
 					if f := failures.Load(); int(f) < crashes && v > n*int64(f+1)/int64(crashes+1) && failures.CompareAndSwap(f, f+1) {
@@ -94,6 +103,7 @@ func runOnce(t *testing.T, n int64, parallelism, crashes int, rescale []int, tie
 	var err error
 	bucket := blob.NewMemory()
 	synctest.Test(t, func(t *testing.T) {
+		began = time.Now()
 		asks := make(chan local.Rescale, 1)
 		var ask func()
 		ask = func() {
@@ -112,10 +122,10 @@ func runOnce(t *testing.T, n int64, parallelism, crashes int, rescale []int, tie
 				}}
 			})
 		}
-		began := false
+		running := false
 		err = local.Run(context.Background(), local.Config{Graph: plan, Bucket: bucket, Parallelism: parallelism, Rescale: asks, Watch: func(o job.Observation) {
-			if _, ok := o.(job.AttemptRunning); ok && !began {
-				began = true
+			if _, ok := o.(job.AttemptRunning); ok && !running {
+				running = true
 				ask()
 			}
 		}})
@@ -160,18 +170,24 @@ func verify(t *testing.T, b blob.Bucket) {
 }
 
 // paced gives some records a millisecond of virtual time, so that checkpoints
-// and rescales come between them.
-type paced struct{ sdk.Source[int64] }
+// and rescales come between them. Those of a split after the first half do not come
+// before the time of the second.
+type paced struct {
+	sdk.Source[int64]
+	half   int64
+	second time.Time
+}
 
 func (p paced) Open(ctx context.Context, env sdk.SourceEnv, split sdk.Split, position []byte) (sdk.Reader[int64], error) {
 	r, err := p.Source.Open(ctx, env, split, position)
-	return &pacedReader{Reader: r, wake: env.Wake}, err
+	return &pacedReader{Reader: r, half: p.half, second: p.second, wake: env.Wake}, err
 }
 
 type pacedReader struct {
 	sdk.Reader[int64]
-	wake func()
-	next time.Time
+	half         int64
+	wake         func()
+	next, second time.Time
 }
 
 func (r *pacedReader) Poll(b *sdk.Batch[int64], most int) (sdk.ReadStatus, error) {
@@ -179,9 +195,19 @@ func (r *pacedReader) Poll(b *sdk.Batch[int64], most int) (sdk.ReadStatus, error
 	if now.Before(r.next) {
 		return sdk.ReadWaiting, nil
 	}
-	r.next = now.Add(time.Millisecond)
-	time.AfterFunc(time.Millisecond, r.wake)
-	status, err := r.Reader.Poll(b, min(most, 3))
+	most = min(most, 3)
+	wait := time.Millisecond
+	if left := r.half - int64(binary.BigEndian.Uint64(r.Position())); left > 0 {
+		most = min(most, int(left))
+	} else if now.Before(r.second) {
+		wait, most = r.second.Sub(now), 0
+	}
+	r.next = now.Add(wait)
+	time.AfterFunc(wait, r.wake)
+	if most == 0 {
+		return sdk.ReadWaiting, nil
+	}
+	status, err := r.Reader.Poll(b, most)
 	if status == sdk.ReadMore {
 		status = sdk.ReadWaiting
 	}
