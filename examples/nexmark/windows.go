@@ -66,10 +66,16 @@ func (h *highest) add(price int64, bids ...bid) {
 	}
 }
 
-// highestBids is q7: the highest bids of each window. It is one with both its
-// ends, so that a bid in the millisecond where two meet is in both.
+// highestBids is q7: the highest bids of each window.
 func (j *job) highestBids() {
-	bids := j.shortBids()
+	rows(j, highestOf(j.shortBids()), func(dst []byte, b bid) []byte {
+		return event.AppendTexts(event.AppendInts(dst, b.Auction, b.Price, b.Bidder, b.DateTime), b.Text)
+	})
+}
+
+// highestOf are the highest bids of each window. It is one with both its ends, so
+// that a bid in the millisecond where two meet is in both.
+func highestOf(bids sdk.DataStream[bid]) sdk.DataStream[bid] {
 	size := windowSize.Milliseconds()
 	top := bids.WindowAll(sdk.Sliding(windowSize+time.Millisecond, windowSize)).Aggregate("highest bids", sdk.Aggregate[bid, highest]{
 		New: func() highest { return highest{} },
@@ -99,12 +105,10 @@ func (j *job) highestBids() {
 		}
 		return top
 	})
-	rows(j, top.FlatMap(func(h highest, emit func(bid)) {
+	return top.FlatMap(func(h highest, emit func(bid)) {
 		for _, b := range h.Bids {
 			emit(b)
 		}
-	}), func(dst []byte, b bid) []byte {
-		return event.AppendTexts(event.AppendInts(dst, b.Auction, b.Price, b.Bidder, b.DateTime), b.Text)
 	})
 }
 
