@@ -94,6 +94,7 @@ func kindOf(s *Store, name string, t types, ttl []TTL) (*kind, error) {
 	}
 	k.keyTexts, k.valueTexts = k.keys.Texts(), k.values.Texts()
 	k.layout.init(s, t, k.life.span > 0, len(k.keyTexts)+len(k.valueTexts) > 0)
+	k.lasting = !k.values.Mutable()
 	return k, nil
 }
 

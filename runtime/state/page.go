@@ -164,14 +164,17 @@ type layout struct {
 	s *Store
 	// full is the capacity of a page that splits, in slots.
 	full int
-	// plain says that slots hold no pointers. Only plain pages are recycled:
-	// others would keep alive what their entries refer to.
-	plain  bool
-	named  bool // keys are strings
-	timed  bool // entries have ages
-	texted bool // entries hold strings, see text.go
-	disk   Disk // nil without a tier
-	pages  pageTypes
+	// plain says that slots hold no pointers.
+	plain bool
+	// lasting says that pages are used again: what entries refer to never changes,
+	// so that a copy of a page shares it, and a page that waits for its next use
+	// keeps little alive that its copy does not.
+	lasting bool
+	named   bool // keys are strings
+	timed   bool // entries have ages
+	texted  bool // entries hold strings, see text.go
+	disk    Disk // nil without a tier
+	pages   pageTypes
 
 	spare    [32][]*page
 	dropped  []walk

@@ -20,13 +20,13 @@ const (
 // recycle takes back a page that is in no tree and in no snapshot.
 func (l *layout) recycle(p *page) {
 	class := bits.TrailingZeros(uint(p.capacity()))
-	if l.plain && len(l.spare[class]) < keepSpare {
+	if l.lasting && len(l.spare[class]) < keepSpare {
 		l.spare[class] = append(l.spare[class], p)
 	}
 }
 
-// drop takes the pages of a table that is gone. If too many wait, the oldest
-// goes to the collector.
+// drop takes the pages of a table that is gone, if nothing is kept alive by them. If
+// too many wait, the oldest goes to the collector.
 func (l *layout) drop(root ref) {
 	if !l.plain || root == nil || l.s.tier.short() {
 		return
@@ -40,7 +40,7 @@ func (l *layout) drop(root ref) {
 // release takes the pages of changes that a durable checkpoint holds, in place
 // of those of the one before.
 func (l *layout) release(pages []*page, epoch uint32) {
-	if !l.plain || len(pages) == 0 || l.s.tier.short() {
+	if !l.lasting || len(pages) == 0 || l.s.tier.short() {
 		return
 	}
 	if len(l.released) > 0 && l.released[0].epoch != epoch {
