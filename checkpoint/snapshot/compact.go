@@ -108,18 +108,18 @@ func (m *Merger) Merge(ctx context.Context, chain []*pb.RunRef, delta Run, full 
 
 // reader opens a run that has just been written.
 func (r Run) reader(first, last int) (*Reader, error) {
-	if r.file == nil {
+	if r.apart == nil {
 		return Open("(delta)", r.Bytes, first, last)
 	}
-	return openSource("(delta)", r.Size(), &diskSource{r}, first, last, reading{window: localWindow})
+	return openSource("(delta)", r.Size(), &ownSource{r}, first, last, reading{window: localWindow})
 }
 
-// diskSource is a run in a scratch file.
-type diskSource struct{ run Run }
+// ownSource is a run of this process.
+type ownSource struct{ run Run }
 
-func (s *diskSource) read(offset int64, p []byte, check func([]byte) error) ([]byte, error) {
+func (s *ownSource) read(offset int64, p []byte, check func([]byte) error) ([]byte, error) {
 	if n, err := s.run.ReadAt(p, offset); n < len(p) {
-		return nil, fmt.Errorf("read scratch file: %w", err)
+		return nil, fmt.Errorf("read a run: %w", err)
 	}
 	return p, check(p)
 }

@@ -27,7 +27,7 @@ func TestRunsOfGroupsThatAreDoneAreTheSame(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	files, parts := 0, 0
+	apart, parts := 0, 0
 	for range 40 {
 		groups := []int{1, 7, 128}[rng.IntN(3)]
 		first := rng.IntN(groups)
@@ -74,12 +74,12 @@ func TestRunsOfGroupsThatAreDoneAreTheSame(t *testing.T) {
 			if !bytes.Equal(content(t, got), want.Bytes) {
 				t.Fatalf("groups %d to %d, %d bytes of memory: another run", first, last, memory)
 			}
-			if got.file != nil {
-				files++
+			if got.apart != nil {
+				apart++
 			}
 		}
 	}
-	if files == 0 || parts == 0 {
-		t.Errorf("%d in files, %d with parts after what was done: this proves nothing", files, parts)
+	if apart == 0 || parts == 0 {
+		t.Errorf("%d not in one piece, %d with parts after what was done: this proves nothing", apart, parts)
 	}
 }

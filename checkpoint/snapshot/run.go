@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 
 	pb "github.com/millrace/millrace/proto/millrace/v1"
 )
@@ -26,7 +25,7 @@ const (
 
 // Run is an encoded run, in memory or in a file that has no name.
 type Run struct {
-	// Bytes are the run where it is in memory.
+	// Bytes are the run where it is small.
 	Bytes []byte
 	// KeyGroupFirst and KeyGroupLast are the key groups that the run speaks
 	// for, inclusive.
@@ -34,14 +33,14 @@ type Run struct {
 	KeyGroupLast  int
 	Entries       int
 
-	file *onDisk
+	apart *apart
 }
 
-// onDisk is a run whose blocks are in a file.
-type onDisk struct {
+// apart is a run whose blocks are elsewhere, in a file or in chunks of memory.
+type apart struct {
 	head   []byte
-	blocks *os.File
-	offset int64 // of the blocks in the file
+	blocks io.ReaderAt
+	offset int64 // of the blocks
 	length int64
 	crc    uint32 // of the blocks
 }
@@ -51,49 +50,52 @@ func (r Run) Empty() bool { return r.Size() == 0 }
 
 // Size is the length of the run in bytes.
 func (r Run) Size() int64 {
-	if r.file == nil {
+	if r.apart == nil {
 		return int64(len(r.Bytes))
 	}
-	return int64(len(r.file.head)) + r.file.length
+	return int64(len(r.apart.head)) + r.apart.length
 }
 
 // Open reads the run from its beginning, any number of times until Close.
 func (r Run) Open() io.Reader {
-	if r.file == nil {
+	if r.apart == nil {
 		return bytes.NewReader(r.Bytes)
 	}
-	return io.MultiReader(bytes.NewReader(r.file.head), io.NewSectionReader(r.file.blocks, r.file.offset, r.file.length))
+	return io.MultiReader(bytes.NewReader(r.apart.head), io.NewSectionReader(r.apart.blocks, r.apart.offset, r.apart.length))
 }
 
 // ReadAt reads a part of the run.
 func (r Run) ReadAt(p []byte, offset int64) (int, error) {
-	if r.file == nil {
+	if r.apart == nil {
 		return bytes.NewReader(r.Bytes).ReadAt(p, offset)
 	}
 	n := 0
-	if head := int64(len(r.file.head)); offset < head {
-		if n = copy(p, r.file.head[offset:]); n == len(p) {
+	if head := int64(len(r.apart.head)); offset < head {
+		if n = copy(p, r.apart.head[offset:]); n == len(p) {
 			return n, nil
 		}
 	}
-	m, err := io.NewSectionReader(r.file.blocks, r.file.offset, r.file.length).ReadAt(p[n:], offset+int64(n)-int64(len(r.file.head)))
+	m, err := io.NewSectionReader(r.apart.blocks, r.apart.offset, r.apart.length).ReadAt(p[n:], offset+int64(n)-int64(len(r.apart.head)))
 	return n + m, err
 }
 
 // Close frees the file of a run that is not in memory. It may be left out:
 // the file goes with the run.
 func (r Run) Close() error {
-	if r.file == nil {
+	if r.apart == nil {
 		return nil
 	}
-	return r.file.blocks.Close()
+	if file, ok := r.apart.blocks.(io.Closer); ok {
+		return file.Close()
+	}
+	return nil
 }
 
 func (r Run) crc() uint32 {
-	if r.file == nil {
+	if r.apart == nil {
 		return crc32.Checksum(r.Bytes, castagnoli)
 	}
-	return combine(crc32.Checksum(r.file.head, castagnoli), r.file.crc, r.file.length)
+	return combine(crc32.Checksum(r.apart.head, castagnoli), r.apart.crc, r.apart.length)
 }
 
 // Ref is the reference to a run that lies at offset in an object.
@@ -110,11 +112,23 @@ func (r Run) Ref(object string, offset uint64) *pb.RunRef {
 }
 
 // Inline is the reference to a run that travels inside its message. It shares
-// the run's bytes, which must be in memory.
+// the run's bytes, which must be there.
 func (r Run) Inline() *pb.RunRef {
 	ref := r.Ref("", 0)
 	ref.Inline = r.Bytes
 	return ref
+}
+
+// All reads the run to memory. It may share the run's bytes.
+func (r Run) All() ([]byte, error) {
+	if r.apart == nil {
+		return r.Bytes, nil
+	}
+	all := make([]byte, r.Size())
+	if _, err := r.ReadAt(all, 0); err != nil && err != io.EOF {
+		return nil, fmt.Errorf("read a run: %w", err)
+	}
+	return all, nil
 }
 
 // Entry is one change. Its slices belong to the run that it was read from and

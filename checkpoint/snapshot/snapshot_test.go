@@ -28,7 +28,11 @@ func finish(t testing.TB, w *Writer) Run {
 
 func open(t testing.TB, run Run, first, last int) *Reader {
 	t.Helper()
-	r, err := Open("test", run.Bytes, first, last)
+	data, err := run.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Open("test", data, first, last)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -102,9 +101,9 @@ func (w *Writer) beginParts() error {
 	w.begun = nil
 	e.end()
 	defer func() { _ = e.out.close() }() // it was read
-	from, err := e.out.open()
+	blocks, err := e.out.written()
 	if err == nil {
-		_, err = io.Copy(file, from)
+		_, err = io.Copy(file, io.NewSectionReader(blocks, 0, e.length))
 	}
 	if err := errors.Join(e.err, err); err != nil {
 		return fmt.Errorf("write scratch file in %s: %w", w.scratch.Folder, err)
@@ -154,9 +153,9 @@ func (w *Writer) join() (Run, error) {
 	}
 	var readers []*Reader
 	for i, p := range w.parts.list {
-		run := Run{file: &onDisk{head: p.head, blocks: w.parts.file, offset: p.offset, length: p.length}}
+		run := Run{apart: &apart{head: p.head, blocks: w.parts.file, offset: p.offset, length: p.length}}
 		r, err := openSource(fmt.Sprintf("(part %d in %s)", i, w.scratch.Folder), run.Size(),
-			&diskSource{run}, w.first, w.last, reading{window: partBlock})
+			&ownSource{run}, w.first, w.last, reading{window: partBlock})
 		if err != nil {
 			return Run{}, err
 		}
@@ -198,26 +197,18 @@ func writeMerged(m *Merged, s Scratch, h header) (Run, error) {
 // overflow holds bytes in memory up to the scratch's bound, then in a file.
 type overflow struct {
 	scratch Scratch
-	chunks  [][]byte
-	held    int
+	chunks  chunks
 	file    *os.File
 	buf     *bufio.Writer
 }
-
-// Memory grows by chunks: to move what there is would take long, and the collector
-// waits for a move.
-const (
-	leastChunk = 4 << 10
-	mostChunk  = 1 << 20
-)
 
 func (o *overflow) Write(p []byte) (int, error) {
 	if o.file != nil {
 		n, err := o.buf.Write(p)
 		return n, o.fail(err)
 	}
-	if o.scratch.Folder == "" || o.held+len(p) <= o.scratch.Memory {
-		o.hold(p)
+	if o.scratch.Folder == "" || o.chunks.size()+int64(len(p)) <= int64(o.scratch.Memory) {
+		o.chunks = o.chunks.append(p)
 		return len(p), nil
 	}
 	var err error
@@ -225,47 +216,22 @@ func (o *overflow) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	o.buf = bufio.NewWriterSize(o.file, spillBuffer)
-	for _, c := range append(o.chunks, p) {
-		if _, err := o.buf.Write(c); err != nil {
+	for _, c := range o.chunks {
+		if _, err := o.buf.Write(c.bytes); err != nil {
 			return 0, o.fail(err)
 		}
 	}
 	o.chunks = nil
-	return len(p), nil
+	n, err := o.buf.Write(p)
+	return n, o.fail(err)
 }
 
-func (o *overflow) hold(p []byte) {
-	o.held += len(p)
-	last := len(o.chunks) - 1
-	if last >= 0 {
-		n := min(len(p), cap(o.chunks[last])-len(o.chunks[last]))
-		o.chunks[last] = append(o.chunks[last], p[:n]...)
-		p = p[n:]
-	}
-	if len(p) > 0 {
-		c := make([]byte, 0, max(len(p), min(max(o.held, leastChunk), mostChunk)))
-		o.chunks = append(o.chunks, append(c, p...))
-	}
-}
-
-// appendTo appends what is in memory.
-func (o *overflow) appendTo(b []byte) []byte {
-	for _, c := range o.chunks {
-		b = append(b, c...)
-	}
-	return b
-}
-
-// open reads what was written, wherever it is.
-func (o *overflow) open() (io.Reader, error) {
+// written is what was written, wherever it is.
+func (o *overflow) written() (io.ReaderAt, error) {
 	if o.file == nil {
-		return bytes.NewReader(o.appendTo(nil)), nil
+		return o.chunks, nil
 	}
-	if err := o.flush(); err != nil {
-		return nil, err
-	}
-	_, err := o.file.Seek(0, io.SeekStart)
-	return o.file, err
+	return o.file, o.flush()
 }
 
 func (o *overflow) flush() error {

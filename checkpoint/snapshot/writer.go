@@ -219,10 +219,16 @@ func (b *builder) run(h header, out *overflow) (Run, error) {
 		return Run{}, errors.Join(err, out.close())
 	}
 	run := Run{KeyGroupFirst: h.first, KeyGroupLast: h.last, Entries: b.entries}
-	if out.file == nil {
-		run.Bytes = out.appendTo(b.head(h, int(b.length)))
-		return run, nil
+	switch {
+	case out.file != nil:
+		run.apart = &apart{head: b.head(h, 0), blocks: out.file, length: b.length, crc: b.crc}
+	case b.length > mostChunk:
+		run.apart = &apart{head: b.head(h, 0), blocks: out.chunks, length: b.length, crc: b.crc}
+	default:
+		run.Bytes = b.head(h, int(b.length))
+		for _, c := range out.chunks {
+			run.Bytes = append(run.Bytes, c.bytes...)
+		}
 	}
-	run.file = &onDisk{head: b.head(h, 0), blocks: out.file, length: b.length, crc: b.crc}
 	return run, nil
 }

@@ -313,7 +313,10 @@ func (c *collector) ack(ctx context.Context, k *collecting) (*pb.CheckpointAck, 
 		return ack, c.write(ctx, k.trigger, pieces, size)
 	}
 	for _, p := range pieces {
-		p.ref.Inline = p.run.Bytes
+		var err error
+		if p.ref.Inline, err = p.run.All(); err != nil {
+			return nil, err
+		}
 	}
 	return ack, nil
 }
