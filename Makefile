@@ -92,7 +92,8 @@ bench-aims: build ## latency at half of the greatest rate, 20 M keys, one core a
 	$(BIN)/millrace bench nexmark --query count --rate 1M --throttle 50%
 	$(BIN)/millrace bench nexmark --query count --rate 1M --throttle 50% --workers 2
 	$(BIN)/millrace bench nexmark --query q5k --rate 1M --throttle 1M --events 60M
-	$(BIN)/millrace bench nexmark --query q5,q5k --slide 10ms --events 20M
+	$(BIN)/millrace bench nexmark --query q5 --slide 10ms --events 20M
+	$(BIN)/millrace bench nexmark --query q5k --rate 1M --events 60M
 	$(BIN)/millrace bench nexmark --query count --job=--keys=20000000 --slot-memory 8GiB -o json
 	taskset -c 0 $(BIN)/millrace bench nexmark --query q0,q5,count --parallelism 1
 	taskset -c 0,1 $(BIN)/millrace bench nexmark --query q0,q5,count --parallelism 2
