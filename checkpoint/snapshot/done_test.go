@@ -83,3 +83,27 @@ func TestRunsOfGroupsThatAreDoneAreTheSame(t *testing.T) {
 		t.Errorf("%d not in one piece, %d with parts after what was done: this proves nothing", apart, parts)
 	}
 }
+
+// What was done before a part had to go to disk has blocks larger than those of parts.
+func TestLargeBlocksThatWereDoneArePartsToo(t *testing.T) {
+	begin := func(s Scratch) *Writer {
+		w := NewWriter(2)
+		if s.Folder != "" {
+			w.Spill(s)
+		}
+		for group, n := range []int{40, 120} {
+			for i := range n {
+				w.Put(group, "s", 0, fmt.Appendf(nil, "%03d", i), bytes.Repeat([]byte{byte(i)}, 8<<10))
+			}
+			w.Done(group)
+		}
+		return w
+	}
+	w := begin(Scratch{Folder: t.TempDir(), Memory: 400 << 10})
+	if w.parts == nil || w.parts.list[0].length < 9*partBlock {
+		t.Fatalf("%+v: no large part", w.parts)
+	}
+	if got, want := finish(t, w), finish(t, begin(Scratch{})); !bytes.Equal(content(t, got), content(t, want)) {
+		t.Error("another run")
+	}
+}
