@@ -57,14 +57,8 @@ func Open(name string, data []byte, first, last int) (*Reader, error) {
 	return r, nil
 }
 
-// Names lists the run's states in order.
-func (r *Reader) Names() []string { return r.names }
-
 // Drops lists what the run hides in older ones.
 func (r *Reader) Drops() []Drop { return r.drops }
-
-// IsFull says that the run hides every older one for its key groups.
-func (r *Reader) IsFull() bool { return r.full }
 
 // Groups are the key groups that the run speaks for, inclusive.
 func (r *Reader) Groups() (first, last int) { return r.first, r.last }

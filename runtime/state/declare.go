@@ -15,15 +15,6 @@ func DeclareTable[K comparable, V any](name, kind string) (*pb.StateDecl, error)
 	return d, nil
 }
 
-// DeclareSpaces is DeclareTable for NewSpaces.
-func DeclareSpaces[K comparable, V any](name, kind string) (*pb.StateDecl, error) {
-	d, err := DeclareTable[K, V](name, kind)
-	if err == nil {
-		d.NamespaceSchema = "int64"
-	}
-	return d, err
-}
-
 // DeclareValue describes what NewValue makes.
 func DeclareValue[K comparable, V any](name string) ([]*pb.StateDecl, error) {
 	d, err := DeclareTable[K, V](name, "value")
