@@ -30,9 +30,9 @@ type change struct {
 
 // stretch are changes that came one after the other, of one state and namespace.
 type stretch struct {
-	ns   int64
-	name uint32
-	from int
+	ns       int64
+	name     uint32
+	from, to int
 }
 
 // Few key groups wait at a time, and their memory goes from one to the next.
@@ -60,17 +60,14 @@ func (g *waiting) add(of stretch, key, value []byte, del bool) {
 	}
 	g.arena = append(append(g.arena, key...), value...)
 	g.changes = append(g.changes, c)
+	g.stretches[len(g.stretches)-1].to = len(g.changes)
 }
 
 // encode adds the last change of each key to the blocks, in their order.
 func (g *waiting) encode(b *builder, rank []uint32, group int) {
 	g.gather(rank)
-	for i, s := range g.stretches {
-		to := len(g.changes)
-		if i+1 < len(g.stretches) {
-			to = g.stretches[i+1].from
-		}
-		changes := g.changes[s.from:to]
+	for _, s := range g.stretches {
+		changes := g.changes[s.from:s.to]
 		g.sort(changes)
 		for i, c := range changes {
 			if i+1 < len(changes) && g.same(c, changes[i+1]) {
@@ -86,29 +83,18 @@ func (g *waiting) gather(rank []uint32) {
 	order := func(a, b stretch) int {
 		return cmp.Or(cmp.Compare(rank[a.name], rank[b.name]), cmp.Compare(a.ns, b.ns))
 	}
-	sorted := true
-	for i := 1; i < len(g.stretches) && sorted; i++ {
-		sorted = order(g.stretches[i-1], g.stretches[i]) < 0
-	}
-	if sorted {
+	// Those that came one after the other are not of one place.
+	if slices.IsSortedFunc(g.stretches, order) {
 		return
-	}
-	ends := make(map[int]int, len(g.stretches))
-	for i, s := range g.stretches {
-		ends[s.from] = len(g.changes)
-		if i > 0 {
-			ends[g.stretches[i-1].from] = s.from
-		}
 	}
 	slices.SortStableFunc(g.stretches, order)
 	moved, kept := slices.Grow(g.sorting[:0], len(g.changes)), g.stretches[:0]
-	for i, s := range g.stretches {
-		from := len(moved)
-		moved = append(moved, g.changes[s.from:ends[s.from]]...)
-		if i == 0 || order(kept[len(kept)-1], s) != 0 {
-			s.from = from
-			kept = append(kept, s)
+	for _, s := range g.stretches {
+		if n := len(kept); n == 0 || order(kept[n-1], s) != 0 {
+			kept = append(kept, stretch{ns: s.ns, name: s.name, from: len(moved)})
 		}
+		moved = append(moved, g.changes[s.from:s.to]...)
+		kept[len(kept)-1].to = len(moved)
 	}
 	g.stretches, g.changes, g.sorting = kept, moved, g.changes
 }
