@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -46,10 +48,11 @@ func main() {
 	flag.StringVar(&cfg.heap, "heap", "8g", "heap of a JVM")
 	flag.BoolVar(&cfg.verbose, "v", false, "show what the JVMs print")
 	flag.Parse()
-	cfg.queries = choose(*queries, queryNames())
-	cfg.contestants = choose(*takingPart, names(contestants))
-	if wrong := cfg.wrong(flag.Args()); wrong != "" {
-		fmt.Fprintf(os.Stderr, "bench/peers: %s; -help has the flags\n", wrong)
+	var err [2]error
+	cfg.queries, err[0] = choose("queries", *queries, queryNames())
+	cfg.contestants, err[1] = choose("contestants", *takingPart, names(contestants))
+	if err := cmp.Or(err[0], err[1], cfg.wrong(flag.Args())); err != nil {
+		fmt.Fprintf(os.Stderr, "bench/peers: %v; -help has the flags\n", err)
 		os.Exit(2)
 	}
 	for _, tool := range []string{"java", "mvn", "taskset"} {
@@ -70,44 +73,39 @@ func main() {
 	}
 }
 
-// wrong says what is wrong with the flags; rest is what no flag took.
-func (c *config) wrong(rest []string) string {
+// wrong says what is wrong with the flags that are numbers; rest is what no flag took.
+func (c *config) wrong(rest []string) error {
 	switch {
 	case len(rest) > 0:
-		return fmt.Sprintf("no flag takes %q", rest)
-	case c.queries == nil:
-		return "-queries names one that there is not"
-	case c.contestants == nil:
-		return "-contestants names one that there is not"
+		return fmt.Errorf("no flag takes %q", rest)
 	case c.rounds < 0:
-		return "-rounds is less than 0"
+		return errors.New("-rounds is less than 0")
 	case c.check < 1, c.rate < 1, c.parallelism < 1:
-		return "-check, -rate and -parallelism are at least 1"
+		return errors.New("-check, -rate and -parallelism are at least 1")
 	}
-	return ""
+	return nil
 }
 
-// choose returns the names asked for, in the order of all, or nil where one is
-// unknown.
-func choose(list string, all []string) []string {
+// choose returns the names that a flag asks for, in the order of all.
+func choose(flag, list string, all []string) ([]string, error) {
 	if list == "all" {
-		return all
+		return all, nil
 	}
 	wanted := map[string]bool{}
 	for name := range strings.SplitSeq(list, ",") {
-		wanted[strings.TrimSpace(name)] = true
+		name = strings.TrimSpace(name)
+		if !slices.Contains(all, name) {
+			return nil, fmt.Errorf("-%s: there is no %q, only %s, or all", flag, name, strings.Join(all, ", "))
+		}
+		wanted[name] = true
 	}
 	var chosen []string
 	for _, name := range all {
 		if wanted[name] {
 			chosen = append(chosen, name)
-			delete(wanted, name)
 		}
 	}
-	if len(wanted) > 0 {
-		return nil
-	}
-	return chosen
+	return chosen, nil
 }
 
 // compare compares results, then speed, and writes the page after every query.

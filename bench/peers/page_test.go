@@ -84,11 +84,12 @@ func TestReplacePartLeavesTheRest(t *testing.T) {
 }
 
 func TestChooseKeepsTheOrderAndKnowsNames(t *testing.T) {
-	if diff := cmp.Diff([]string{"q0", "q5"}, choose("q5,q0", queryNames())); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	got, err := choose("queries", "q5, q0", queryNames())
+	if diff := cmp.Diff([]string{"q0", "q5"}, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	if got := choose("q0,q99", queryNames()); got != nil {
-		t.Errorf("q99 was chosen: %q", got)
+	if got, err := choose("queries", "q0,q99", queryNames()); got != nil || err == nil || !strings.Contains(err.Error(), `-queries: there is no "q99"`) {
+		t.Errorf("q99 was chosen: %q, %v", got, err)
 	}
 }
 
